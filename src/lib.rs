@@ -1,0 +1,11 @@
+//! Mortise manages the whole life of a help desk's extensions.
+//!
+//! The rooms, from the top floor down; imports run downwards only:
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`identifier`] | newtypes for every id |
+//! | [`seam`] | clock, randomness, crash points: what a test must be able to drive |
+
+pub mod identifier;
+pub mod seam;
