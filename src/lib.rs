@@ -9,3 +9,4 @@
 
 pub mod identifier;
 pub mod seam;
+pub mod store;

@@ -1,1 +1,33 @@
-//! The database schema of Mortise.
+//! The database schema of Mortise, step by step.
+//!
+//! One text serves both databases: words in braces stand for what the dialects write differently
+//! (see [`dialect`]). Times are microseconds since the epoch in a 64-bit integer, ids are UUIDs
+//! (16-byte blobs in SQLite; `hex(id)` shows them), documents are JSON text.
+//!
+//! Every step runs in a transaction of its own. A release works on its own schema and on that of
+//! the next one, so that nodes can be replaced one by one: a step adds, and only a later release
+//! takes away what the former no longer reads.
+
+use sea_orm_migration::prelude::*;
+
+mod dialect;
+mod m20261121_000001_platform;
+mod m20261121_000002_catalogue;
+mod m20261121_000003_lifecycle;
+mod m20261121_000004_delivery;
+
+/// All steps, in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261121_000001_platform::Migration),
+            Box::new(m20261121_000002_catalogue::Migration),
+            Box::new(m20261121_000003_lifecycle::Migration),
+            Box::new(m20261121_000004_delivery::Migration),
+        ]
+    }
+}

@@ -140,6 +140,11 @@ impl Clock {
         }
     }
 
+    /// Blocks the thread for a span: for threads that are not tasks.
+    pub fn pause_thread(&self, span: Duration) {
+        std::thread::sleep(span);
+    }
+
     /// Moves the clock: for tests, which then need not wait for a schedule of hours.
     pub fn advance(&self, span: Duration) {
         let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);

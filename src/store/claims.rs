@@ -1,0 +1,263 @@
+//! Taking deliveries from the table: what fell due, what a dead node left, and what is held.
+//!
+//! A claimed row that came from the table stays due at the end of its lease, so that it frees
+//! itself where its node dies. A row that was handed over in memory at its insert has no due time;
+//! those are found by the dead node's epoch ([`recover`]).
+
+use sea_orm::{ConnectionTrait, DatabaseBackend, FromQueryResult, Statement, Value};
+use uuid::Uuid;
+
+use super::database::{Backend, Store, UnitOfWork};
+use super::error::StoreError;
+use super::nodes::Epoch;
+use crate::seam::Timestamp;
+
+/// The due time of a row that is held: it stays in the index of what waits, and is never due.
+pub(crate) const HELD: i64 = i64::MAX;
+
+/// The state of a delivery, as the table keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryState {
+    /// On its way: waits for its first attempt or for a retry.
+    Pending,
+    /// Kept back: its webhook is disabled, gone or suspended.
+    Held,
+    /// The endpoint took it.
+    Delivered,
+    /// All attempts are used up; kept for replay.
+    Failed,
+    /// Its webhook is no more.
+    Cancelled,
+}
+
+impl DeliveryState {
+    /// All states.
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Held, Self::Delivered, Self::Failed, Self::Cancelled];
+
+    /// The number in the table.
+    pub const fn number(self) -> i16 {
+        match self {
+            Self::Pending => 0,
+            Self::Held => 1,
+            Self::Delivered => 2,
+            Self::Failed => 3,
+            Self::Cancelled => 4,
+        }
+    }
+
+    /// Reads the number.
+    pub fn from_number(number: i16) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.number() == number)
+    }
+
+    /// The name in answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Held => "held",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Reads the name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// A delivery that this node may now try.
+#[derive(Clone, Debug, FromQueryResult)]
+pub(crate) struct ClaimedDelivery {
+    pub(crate) id: Uuid,
+    pub(crate) event_id: Uuid,
+    pub(crate) endpoint_id: Uuid,
+    pub(crate) generation: i32,
+    pub(crate) attempts: i32,
+    pub(crate) replay: i16,
+}
+
+/// An endpoint with deliveries that wait in the table.
+#[derive(Clone, Copy, Debug, FromQueryResult)]
+pub(crate) struct WaitingEndpoint {
+    pub(crate) endpoint_id: Uuid,
+    pub(crate) due_at: i64,
+    /// Whether what waits belongs to an ordered endpoint.
+    pub(crate) ordered: Option<i16>,
+}
+
+fn backend(store: &Store) -> DatabaseBackend {
+    match store.backend() {
+        Backend::Postgres { .. } => DatabaseBackend::Postgres,
+        Backend::Sqlite { .. } => DatabaseBackend::Sqlite,
+    }
+}
+
+/// The endpoints that have rows waiting, each with its earliest due time.
+///
+/// A loose scan over the index of what is due: its cost grows with the number of such endpoints,
+/// not with the rows that wait.
+pub(crate) async fn waiting_endpoints(store: &Store) -> Result<Vec<WaitingEndpoint>, StoreError> {
+    const SQL: &str = "
+        with recursive lane(endpoint_id) as (
+            select (select endpoint_id from deliveries where due_at is not null
+                    order by endpoint_id limit 1)
+            union all
+            select (select d.endpoint_id from deliveries d
+                    where d.due_at is not null and d.endpoint_id > lane.endpoint_id
+                    order by d.endpoint_id limit 1)
+            from lane where lane.endpoint_id is not null
+        )
+        select lane.endpoint_id as endpoint_id,
+               (select min(d.due_at) from deliveries d
+                where d.endpoint_id = lane.endpoint_id and d.due_at is not null) as due_at,
+               (select d.ordered from deliveries d
+                where d.endpoint_id = lane.endpoint_id and d.due_at is not null
+                order by d.due_at limit 1) as ordered
+        from lane where lane.endpoint_id is not null";
+    Ok(WaitingEndpoint::find_by_statement(Statement::from_string(backend(store), SQL))
+        .all(store.reader())
+        .await?)
+}
+
+/// Claims up to `limit` rows of an endpoint that are due, the longest due first. They free
+/// themselves at `lease_until`.
+pub(crate) async fn claim_due(
+    store: &Store,
+    endpoint: Uuid,
+    epoch: Epoch,
+    now: Timestamp,
+    lease_until: Timestamp,
+    limit: u32,
+) -> Result<Vec<ClaimedDelivery>, StoreError> {
+    let skip = match backend(store) {
+        DatabaseBackend::Postgres => "for update skip locked",
+        _ => "",
+    };
+    let sql = format!(
+        "update deliveries set claim = $1, due_at = $2 where id in (
+            select id from deliveries where endpoint_id = $3 and due_at <= $4
+            order by due_at limit {limit} {skip})
+         returning id, event_id, endpoint_id, generation, attempts, replay"
+    );
+    claim(
+        store,
+        sql,
+        vec![
+            epoch.number().into(),
+            lease_until.micros().into(),
+            endpoint.into(),
+            now.micros().into(),
+        ],
+        now,
+    )
+    .await
+}
+
+/// Claims the first unresolved row of an ordered endpoint, where it is due and nobody has it.
+pub(crate) async fn claim_ordered(
+    store: &Store,
+    endpoint: Uuid,
+    epoch: Epoch,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Result<Option<ClaimedDelivery>, StoreError> {
+    let lock = match backend(store) {
+        DatabaseBackend::Postgres => "for update",
+        _ => "",
+    };
+    let sql = format!(
+        "update deliveries set claim = $1, due_at = $2 where id = (
+            select id from deliveries where endpoint_id = $3 and ordered is not null
+            order by id limit 1 {lock})
+         and state = 0 and due_at <= $4
+         returning id, event_id, endpoint_id, generation, attempts, replay"
+    );
+    let claimed = claim(
+        store,
+        sql,
+        vec![
+            epoch.number().into(),
+            lease_until.micros().into(),
+            endpoint.into(),
+            now.micros().into(),
+        ],
+        now,
+    )
+    .await?;
+    Ok(claimed.into_iter().next())
+}
+
+async fn claim(
+    store: &Store,
+    sql: String,
+    values: Vec<Value>,
+    now: Timestamp,
+) -> Result<Vec<ClaimedDelivery>, StoreError> {
+    let work = store.begin().await?;
+    let statement = Statement::from_sql_and_values(backend(store), sql, values);
+    let claimed = ClaimedDelivery::find_by_statement(statement).all(work.connection()).await?;
+    let _settled = work.commit(now).await?;
+    Ok(claimed)
+}
+
+/// Frees what a dead node had been handed over in memory. Returns how many rows that were.
+pub(crate) async fn recover(
+    store: &Store,
+    dead: Epoch,
+    low_water: Uuid,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let work = store.begin().await?;
+    let done = work
+        .connection()
+        .execute_raw(Statement::from_sql_and_values(
+            backend(store),
+            "update deliveries set claim = null, due_at = $1
+             where id >= $2 and claim = $3 and due_at is null and state = 0",
+            [now.micros().into(), low_water.into(), dead.number().into()],
+        ))
+        .await?;
+    let _settled = work.commit(now).await?;
+    Ok(done.rows_affected())
+}
+
+/// Cancels everything of an endpoint that waits in the table: its webhook is no more. What waits
+/// in a node's memory is cancelled there, at the gate.
+pub(crate) async fn cancel_unresolved(
+    store: &Store,
+    work: &UnitOfWork,
+    endpoint: Uuid,
+) -> Result<u64, StoreError> {
+    let done = work
+        .connection()
+        .execute_raw(Statement::from_sql_and_values(
+            backend(store),
+            "update deliveries set state = 4, claim = null, due_at = null, ordered = null
+             where endpoint_id = $1 and due_at is not null",
+            [endpoint.into()],
+        ))
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Puts what is held of an endpoint back on its way.
+pub(crate) async fn release_held(
+    store: &Store,
+    work: &UnitOfWork,
+    endpoint: Uuid,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let done = work
+        .connection()
+        .execute_raw(Statement::from_sql_and_values(
+            backend(store),
+            "update deliveries set state = 0, claim = null, due_at = $1
+             where endpoint_id = $2 and due_at = $3 and state = 1",
+            [now.micros().into(), endpoint.into(), HELD.into()],
+        ))
+        .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,361 @@
+//! The group commit: what waits together is written in one transaction.
+//!
+//! Accepted events and results of attempts arrive over one bounded channel. One task takes all that
+//! waits, writes it with one multi-row statement a table, and answers everybody. Nothing lingers to
+//! make a group larger: groups grow by themselves while the former one is being written.
+//!
+//! Where the database cannot be reached the group is tried again until it succeeds, with the same
+//! ids: an insert that had succeeded unseen is then found to be there. Whoever waits for an answer
+//! may give up earlier; what was written is handed over all the same.
+
+mod postgres;
+mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::claims::{DeliveryState, HELD};
+use super::database::{Backend, Store};
+use super::error::StoreError;
+use super::nodes::Epoch;
+use crate::seam::{Clock, Timestamp};
+
+/// How many events and results one group holds at the most.
+pub(crate) const GROUP_LIMIT: usize = 512;
+
+/// How many commands may wait before callers are told to come back later.
+const CHANNEL_CAPACITY: usize = 4_096;
+
+/// The pause before a group that could not be written is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// An event to be written with everything that it fans out to.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEvent {
+    pub(crate) id: Uuid,
+    pub(crate) org_id: Arc<str>,
+    pub(crate) event_type: Arc<str>,
+    pub(crate) department_id: Option<String>,
+    /// Milliseconds since the epoch, as the host said.
+    pub(crate) event_time: i64,
+    pub(crate) automation: bool,
+    pub(crate) source_id: Option<String>,
+    pub(crate) actor: Option<String>,
+    /// The caller's own id, which deduplicates.
+    pub(crate) event_key: Option<String>,
+    pub(crate) accepted_at: Timestamp,
+    pub(crate) payload: Bytes,
+    pub(crate) previous: Option<Bytes>,
+    pub(crate) deliveries: Vec<NewDelivery>,
+}
+
+/// A delivery to be written with its event.
+#[derive(Clone, Debug)]
+pub(crate) struct NewDelivery {
+    pub(crate) id: Uuid,
+    pub(crate) endpoint_id: Uuid,
+    pub(crate) generation: i32,
+    pub(crate) placement: Placement,
+}
+
+/// Where a new delivery waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// In this node's memory, which has room for it.
+    Memory,
+    /// In the table, until somebody has room.
+    Table,
+    /// In the table, behind its predecessors.
+    Ordered,
+    /// In the table, until its webhook is active again.
+    Held,
+    /// As [`Placement::Held`], and in its order once released.
+    HeldOrdered,
+}
+
+impl Placement {
+    pub(crate) fn state(self) -> DeliveryState {
+        match self {
+            Self::Held | Self::HeldOrdered => DeliveryState::Held,
+            Self::Memory | Self::Table | Self::Ordered => DeliveryState::Pending,
+        }
+    }
+
+    pub(crate) fn due_at(self, now: Timestamp) -> Option<i64> {
+        match self {
+            Self::Memory => None,
+            Self::Table | Self::Ordered => Some(now.micros()),
+            Self::Held | Self::HeldOrdered => Some(HELD),
+        }
+    }
+
+    pub(crate) fn claim(self, epoch: Epoch) -> Option<i64> {
+        (self == Self::Memory).then(|| epoch.number())
+    }
+
+    pub(crate) fn ordered(self) -> Option<i16> {
+        matches!(self, Self::Ordered | Self::HeldOrdered).then_some(1)
+    }
+}
+
+/// What became of an event that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is on disk.
+    New,
+    /// An event with the same key was there before.
+    Duplicate {
+        /// Its id.
+        event_id: Uuid,
+        /// How many deliveries it had.
+        deliveries: i32,
+    },
+}
+
+/// What an attempt came to.
+#[derive(Clone, Debug)]
+pub(crate) struct AttemptResult {
+    pub(crate) delivery_id: Uuid,
+    /// The attempts before this one; part of the fence.
+    pub(crate) attempts_before: i32,
+    pub(crate) state: DeliveryState,
+    /// When the delivery is to be tried again.
+    pub(crate) due_at: Option<Timestamp>,
+    pub(crate) at: Timestamp,
+    pub(crate) status: Option<u16>,
+    pub(crate) micros: i64,
+    pub(crate) error: Option<&'static str>,
+    /// What else there is to know, as a JSON document.
+    pub(crate) detail: Option<String>,
+}
+
+/// A delivery given back without an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settlement {
+    pub(crate) delivery_id: Uuid,
+    pub(crate) state: DeliveryState,
+    pub(crate) due_at: Option<Timestamp>,
+}
+
+/// The due time to write with a state.
+fn due_micros(state: DeliveryState, due_at: Option<Timestamp>) -> Option<i64> {
+    match state {
+        DeliveryState::Pending => due_at.map(Timestamp::micros),
+        DeliveryState::Held => Some(HELD),
+        DeliveryState::Delivered | DeliveryState::Failed | DeliveryState::Cancelled => None,
+    }
+}
+
+/// What the committer writes.
+#[derive(Debug)]
+enum Command {
+    Intake(Intake),
+    Result(AttemptResult, Option<oneshot::Sender<()>>),
+    Settle(Settlement),
+}
+
+/// Events of one request, written all or none.
+#[derive(Debug)]
+struct Intake {
+    events: Vec<NewEvent>,
+    answer: oneshot::Sender<Result<Vec<Written>, StoreError>>,
+}
+
+/// A group that is written at once.
+#[derive(Debug, Default)]
+struct Group {
+    intakes: Vec<Intake>,
+    results: Vec<AttemptResult>,
+    settlements: Vec<Settlement>,
+    /// Who waits for the results of this group to be on disk.
+    heard: Vec<oneshot::Sender<()>>,
+}
+
+impl Group {
+    fn push(&mut self, command: Command) {
+        match command {
+            Command::Intake(intake) => self.intakes.push(intake),
+            Command::Result(result, heard) => {
+                self.results.push(result);
+                self.heard.extend(heard);
+            }
+            Command::Settle(settlement) => self.settlements.push(settlement),
+        }
+    }
+
+    fn events(&self) -> impl Iterator<Item = &NewEvent> {
+        self.intakes.iter().flat_map(|intake| &intake.events)
+    }
+
+    /// How much is in it: events and results, not requests.
+    fn weight(&self) -> usize {
+        self.intakes.iter().map(|intake| intake.events.len()).sum::<usize>()
+            + self.results.len()
+            + self.settlements.len()
+    }
+
+    /// Keys in order, so that two groups never wait for each other in a circle.
+    fn sort(&mut self) {
+        self.results.sort_unstable_by_key(|result| result.delivery_id);
+        self.settlements.sort_unstable_by_key(|settlement| settlement.delivery_id);
+    }
+}
+
+/// Receives what was written, to hand it over in memory.
+pub(crate) type HandOver = Arc<dyn Fn(Vec<NewEvent>) + Send + Sync>;
+
+/// There is no room for more right now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoRoom;
+
+/// The sending end of the committer. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Committer {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Committer {
+    /// Starts the committer. It ends when every handle is dropped and all is written.
+    pub(crate) fn start(
+        store: &Store,
+        epoch: Epoch,
+        clock: Clock,
+        hand_over: HandOver,
+    ) -> Result<(Self, CommitterEnd), StoreError> {
+        let (commands, received) = mpsc::channel(CHANNEL_CAPACITY);
+        let (ended, end) = oneshot::channel();
+        match store.backend() {
+            Backend::Postgres { options } => {
+                let writer = postgres::Writer::new((**options).clone(), epoch);
+                tokio::spawn(async move {
+                    postgres::run(writer, received, clock, hand_over).await;
+                    let _unheard = ended.send(());
+                });
+            }
+            Backend::Sqlite { path } => {
+                let turn = store.write_turn().unwrap_or_default();
+                let writer = sqlite::Writer::open(path, epoch)?;
+                std::thread::Builder::new()
+                    .name("mortise-committer".to_owned())
+                    .spawn(move || {
+                        sqlite::run(writer, received, &turn, &clock, &hand_over);
+                        let _unheard = ended.send(());
+                    })
+                    .map_err(|source| StoreError::File {
+                        path: "the committer's thread".to_owned(),
+                        source,
+                    })?;
+            }
+        }
+        Ok((Self { commands }, CommitterEnd { end }))
+    }
+
+    /// Writes the events of one request, all or none. Returns what became of each, in order, or at
+    /// once where there is no room.
+    pub(crate) fn intake(
+        &self,
+        events: Vec<NewEvent>,
+    ) -> Result<oneshot::Receiver<Result<Vec<Written>, StoreError>>, NoRoom> {
+        let (answer, receiver) = oneshot::channel();
+        self.commands.try_send(Command::Intake(Intake { events, answer })).map_err(|_| NoRoom)?;
+        Ok(receiver)
+    }
+
+    /// Writes what an attempt came to. Waits for room.
+    pub(crate) async fn result(&self, result: AttemptResult) {
+        // Closed only when the process ends, where the lease frees the claim.
+        let _closed = self.commands.send(Command::Result(result, None)).await;
+    }
+
+    /// Writes what an attempt came to, and waits until it is on disk: the next delivery of an
+    /// ordered endpoint may only then be looked for.
+    pub(crate) async fn result_on_disk(&self, result: AttemptResult) {
+        let (heard, on_disk) = oneshot::channel();
+        if self.commands.send(Command::Result(result, Some(heard))).await.is_ok() {
+            let _closed = on_disk.await;
+        }
+    }
+
+    /// Gives a delivery back without an attempt. Waits for room.
+    pub(crate) async fn settle(&self, settlement: Settlement) {
+        let _closed = self.commands.send(Command::Settle(settlement)).await;
+    }
+}
+
+/// Tells when the committer has written everything and ended.
+#[derive(Debug)]
+pub(crate) struct CommitterEnd {
+    end: oneshot::Receiver<()>,
+}
+
+impl CommitterEnd {
+    /// Waits for the end.
+    pub(crate) async fn wait(self) {
+        let _ended = self.end.await;
+    }
+}
+
+/// Answers everybody in a group that is on disk and hands its events over.
+fn finish(group: Group, mut written: Vec<Written>, hand_over: &HandOver) {
+    let Group { intakes, heard, .. } = group;
+    for heard in heard {
+        let _unheard = heard.send(());
+    }
+    let mut fresh = Vec::with_capacity(written.len());
+    for intake in intakes {
+        let rest = written.split_off(intake.events.len().min(written.len()));
+        let mine = std::mem::replace(&mut written, rest);
+        fresh.extend(
+            intake
+                .events
+                .into_iter()
+                .zip(&mine)
+                .filter(|(_, outcome)| **outcome == Written::New)
+                .map(|(event, _)| event),
+        );
+        // The caller may have given up; what was written is handed over all the same.
+        let _unheard = intake.answer.send(Ok(mine));
+    }
+    if !fresh.is_empty() {
+        hand_over(fresh);
+    }
+}
+
+/// Cuts a refused group in two. A single refused intake is answered; a single refused result is
+/// said in the log, and its claim frees itself.
+fn split(group: Group, error: StoreError, groups: &mut Vec<Group>) {
+    let Group { mut intakes, mut results, mut settlements, heard } = group;
+    if intakes.len() + results.len() + settlements.len() <= 1 {
+        tracing::error!(error = %error, "the database refused a row");
+        if let Some(intake) = intakes.pop() {
+            let _unheard = intake.answer.send(Err(error));
+        }
+        return;
+    }
+    // Kinds apart first, then halves: each step makes the groups smaller.
+    let second = if !intakes.is_empty() && results.len() + settlements.len() > 0 {
+        Group {
+            intakes: Vec::new(),
+            results: std::mem::take(&mut results),
+            settlements: std::mem::take(&mut settlements),
+            heard: Vec::new(),
+        }
+    } else if !results.is_empty() && !settlements.is_empty() {
+        Group { settlements: std::mem::take(&mut settlements), ..Group::default() }
+    } else {
+        Group {
+            intakes: intakes.split_off(intakes.len() / 2),
+            results: results.split_off(results.len() / 2),
+            settlements: settlements.split_off(settlements.len() / 2),
+            heard: Vec::new(),
+        }
+    };
+    // Whoever waits for a result hears at the last part at the latest.
+    let first = Group { intakes, results, settlements, heard: Vec::new() };
+    let second = Group { heard, ..second };
+    groups.extend([second, first].into_iter().filter(|group| group.weight() > 0));
+}

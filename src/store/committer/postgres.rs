@@ -1,0 +1,371 @@
+//! The group commit on PostgreSQL: one connection, one autocommitted statement a group.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{
+    AttemptResult, Command, GROUP_LIMIT, Group, HandOver, NewEvent, RETRY_PAUSE, Settlement,
+    Written, due_micros, finish,
+};
+use crate::seam::Clock;
+use crate::store::error::{StoreError, is_passing};
+use crate::store::nodes::Epoch;
+
+/// The plans of the statements are settled by the session: planned on an empty table they would
+/// keep a sequential scan for ever, at twice the database's time.
+const SESSION: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; \
+                       set enable_hashjoin = off; set enable_mergejoin = off";
+
+/// Events without keys of their callers, their deliveries, and results of first attempts.
+const PLAIN: &str = "
+with e as (
+    insert into events (id, org_id, event_type, department_id, event_time, origin, source_id,
+                        actor, event_key, accepted_at, payload, previous)
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[],
+        $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bytea[], $12::bytea[])
+    on conflict (id) do nothing
+), d as (
+    insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, ordered,
+                            created_at)
+    select * from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
+        $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[])
+    on conflict (id) do nothing
+)
+update deliveries d set state = r.state, due_at = r.due_at, claim = null,
+    ordered = case when r.state = 0 then d.ordered end, attempts = 1,
+    first_at = r.at, first_status = r.status, first_micros = r.micros, first_error = r.error,
+    first_detail = r.detail
+from unnest($22::uuid[], $23::smallint[], $24::bigint[], $25::bigint[], $26::integer[],
+    $27::bigint[], $28::text[], $29::text[]) as r(id, state, due_at, at, status, micros, error, detail)
+where d.id = r.id and d.claim = $30 and d.attempts = 0";
+
+/// The same where callers gave ids to their events: the first one wins.
+const KEYED: &str = "
+with input as (
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[],
+        $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bytea[],
+        $12::bytea[], $22::integer[])
+    as i(id, org_id, event_type, department_id, event_time, origin, source_id, actor, event_key,
+         accepted_at, payload, previous, deliveries)
+), k as (
+    insert into event_keys (org_id, event_key, event_id, deliveries, accepted_at)
+    select org_id, event_key, id, deliveries, accepted_at from input where event_key is not null
+    order by org_id, event_key
+    on conflict do nothing
+    returning event_id
+), e as (
+    insert into events (id, org_id, event_type, department_id, event_time, origin, source_id,
+                        actor, event_key, accepted_at, payload, previous)
+    select id, org_id, event_type, department_id, event_time, origin, source_id, actor, event_key,
+           accepted_at, payload, previous
+    from input where event_key is null or id in (select event_id from k)
+    on conflict (id) do nothing
+    returning id
+), d as (
+    insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, ordered,
+                            created_at)
+    select u.* from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
+        $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[])
+        as u(id, event_id, endpoint_id, generation, state, due_at, claim, ordered, created_at)
+    where u.event_id in (select id from e)
+    on conflict (id) do nothing
+)
+select id from e";
+
+/// Results of attempts from the second on: the attempt is always kept, the state changes only
+/// where the claim still holds.
+const LATER: &str = "
+with r as (
+    select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::bigint[], $5::bigint[],
+        $6::integer[], $7::bigint[], $8::text[], $9::text[])
+        as r(id, before, state, due_at, at, status, micros, error, detail)
+), a as (
+    insert into attempts (delivery_id, number, at, status, micros, error, detail)
+    select id, before + 1, at, status, micros, error, detail from r
+    on conflict do nothing
+)
+update deliveries d set state = r.state, due_at = r.due_at, claim = null, replay = 0,
+    ordered = case when r.state = 0 then d.ordered end, attempts = r.before + 1
+from r where d.id = r.id and d.claim = $10 and d.attempts = r.before";
+
+const SETTLE: &str = "
+update deliveries d set state = r.state, due_at = r.due_at, claim = null,
+    ordered = case when r.state in (0, 1) then d.ordered end
+from unnest($1::uuid[], $2::smallint[], $3::bigint[]) as r(id, state, due_at)
+where d.id = r.id and d.claim = $4";
+
+/// First attempts whose row another holds by now: kept beside it.
+const FENCED: &str = "
+insert into attempts (delivery_id, number, at, status, micros, error, detail)
+select r.id, 1, r.at, r.status, r.micros, r.error, r.detail
+from unnest($1::uuid[], $2::bigint[], $3::integer[], $4::bigint[], $5::text[], $6::text[])
+    as r(id, at, status, micros, error, detail)
+join deliveries d on d.id = r.id
+where d.first_at is distinct from r.at
+on conflict do nothing";
+
+/// Owns the connection, and opens it anew where it broke.
+#[derive(Debug)]
+pub(super) struct Writer {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    epoch: Epoch,
+}
+
+impl Writer {
+    pub(super) fn new(options: PgConnectOptions, epoch: Epoch) -> Self {
+        let options = options.statement_cache_capacity(32).disable_statement_logging();
+        Self { options, connection: None, epoch }
+    }
+
+    async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        if self.connection.is_none() {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            connection.execute(SESSION).await?;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    /// Writes a group. Returns what became of each event, in order.
+    async fn write(&mut self, group: &Group) -> Result<Vec<Written>, sqlx::Error> {
+        let events: Vec<&NewEvent> = group.events().collect();
+        let (first, later): (Vec<_>, Vec<_>) =
+            group.results.iter().partition(|result| result.attempts_before == 0);
+        let epoch = self.epoch.number();
+        let keyed = events.iter().any(|event| event.event_key.is_some());
+        let connection = self.connection().await?;
+        let outcome = if keyed {
+            write_keyed(connection, &events, epoch).await?
+        } else {
+            vec![Written::New; events.len()]
+        };
+        let plain: &[&NewEvent] = if keyed { &[] } else { &events };
+        if !plain.is_empty() || !first.is_empty() {
+            let updated = write_plain(connection, plain, &first, epoch).await?;
+            if updated != first.len() as u64 {
+                keep_fenced(connection, &first).await?;
+            }
+        }
+        if !later.is_empty() {
+            write_later(connection, &later, epoch).await?;
+        }
+        if !group.settlements.is_empty() {
+            write_settlements(connection, &group.settlements, epoch).await?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// Takes all that waits, writes it, answers, until the channel closes.
+pub(super) async fn run(
+    mut writer: Writer,
+    mut received: mpsc::Receiver<Command>,
+    clock: Clock,
+    hand_over: HandOver,
+) {
+    let mut waiting = Vec::with_capacity(GROUP_LIMIT);
+    let mut left_over: Option<Command> = None;
+    loop {
+        let mut group = Group::default();
+        if let Some(command) = left_over.take() {
+            group.push(command);
+        } else if received.recv_many(&mut waiting, 1).await == 0 {
+            return;
+        }
+        loop {
+            for command in waiting.drain(..) {
+                group.push(command);
+            }
+            if group.weight() >= GROUP_LIMIT {
+                break;
+            }
+            match received.try_recv() {
+                Ok(command) => waiting.push(command),
+                Err(_) => break,
+            }
+        }
+        left_over = waiting.pop();
+        group.sort();
+        commit(&mut writer, group, &clock, &hand_over).await;
+    }
+}
+
+/// Writes a group, again and again while the database cannot be reached. A group with data that
+/// the database refuses is split, so that only the request to blame fails.
+async fn commit(writer: &mut Writer, group: Group, clock: &Clock, hand_over: &HandOver) {
+    let mut groups = vec![group];
+    while let Some(group) = groups.pop() {
+        match writer.write(&group).await {
+            Ok(written) => finish(group, written, hand_over),
+            Err(error) if is_passing(&error) => {
+                tracing::warn!(error = %error, "the database cannot be written; trying again");
+                writer.connection = None;
+                groups.push(group);
+                clock.sleep(RETRY_PAUSE).await;
+            }
+            Err(error) => super::split(group, StoreError::from(error), &mut groups),
+        }
+    }
+}
+
+async fn write_plain(
+    connection: &mut PgConnection,
+    events: &[&NewEvent],
+    first: &[&AttemptResult],
+    epoch: i64,
+) -> Result<u64, sqlx::Error> {
+    let query = bind_events(sqlx::query(PLAIN), events, epoch);
+    let done = query
+        .bind(first.iter().map(|r| r.delivery_id).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.state.number()).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| due_micros(r.state, r.due_at)).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.at.micros()).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.status.map(i32::from)).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.micros).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.error).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.detail.as_deref()).collect::<Vec<_>>())
+        .bind(epoch)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Binds $1 to $21: the events and their deliveries, a column each.
+fn bind_events<'q>(query: PgQuery<'q>, events: &[&'q NewEvent], epoch: i64) -> PgQuery<'q> {
+    let deliveries =
+        || events.iter().flat_map(|event| event.deliveries.iter().map(move |row| (*event, row)));
+    query
+        .bind(events.iter().map(|e| e.id).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| &*e.org_id).collect::<Vec<&str>>())
+        .bind(events.iter().map(|e| &*e.event_type).collect::<Vec<&str>>())
+        .bind(events.iter().map(|e| e.department_id.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.event_time).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| i16::from(e.automation)).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.source_id.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.actor.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.event_key.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| e.accepted_at.micros()).collect::<Vec<_>>())
+        .bind(events.iter().map(|e| &*e.payload).collect::<Vec<&[u8]>>())
+        .bind(events.iter().map(|e| e.previous.as_deref()).collect::<Vec<Option<&[u8]>>>())
+        .bind(deliveries().map(|(_, d)| d.id).collect::<Vec<_>>())
+        .bind(deliveries().map(|(e, _)| e.id).collect::<Vec<_>>())
+        .bind(deliveries().map(|(_, d)| d.endpoint_id).collect::<Vec<_>>())
+        .bind(deliveries().map(|(_, d)| d.generation).collect::<Vec<_>>())
+        .bind(deliveries().map(|(_, d)| d.placement.state().number()).collect::<Vec<_>>())
+        .bind(deliveries().map(|(e, d)| d.placement.due_at(e.accepted_at)).collect::<Vec<_>>())
+        .bind(
+            deliveries()
+                .map(|(_, d)| d.placement.claim(crate::store::nodes::Epoch(epoch)))
+                .collect::<Vec<_>>(),
+        )
+        .bind(deliveries().map(|(_, d)| d.placement.ordered()).collect::<Vec<_>>())
+        .bind(deliveries().map(|(e, _)| e.accepted_at.micros()).collect::<Vec<_>>())
+}
+
+async fn write_keyed(
+    connection: &mut PgConnection,
+    events: &[&NewEvent],
+    epoch: i64,
+) -> Result<Vec<Written>, sqlx::Error> {
+    let counts: Vec<i32> = events
+        .iter()
+        .map(|event| i32::try_from(event.deliveries.len()).unwrap_or(i32::MAX))
+        .collect();
+    let rows = bind_events(sqlx::query(KEYED), events, epoch)
+        .bind(counts)
+        .fetch_all(&mut *connection)
+        .await?;
+    let inserted: std::collections::HashSet<Uuid> =
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if inserted.len() == events.len() {
+        return Ok(vec![Written::New; events.len()]);
+    }
+    // Somebody else's key was there first, or our own from a try whose answer was lost.
+    let lost: Vec<&&NewEvent> =
+        events.iter().filter(|event| !inserted.contains(&event.id)).collect();
+    let rows = sqlx::query(
+        "select k.org_id, k.event_key, k.event_id, k.deliveries from event_keys k
+         join unnest($1::text[], $2::text[]) as w(org_id, event_key)
+           on k.org_id = w.org_id and k.event_key = w.event_key",
+    )
+    .bind(lost.iter().map(|event| &*event.org_id).collect::<Vec<&str>>())
+    .bind(lost.iter().map(|event| event.event_key.as_deref()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let mut winners: HashMap<(String, String), (Uuid, i32)> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        winners.insert((row.try_get(0)?, row.try_get(1)?), (row.try_get(2)?, row.try_get(3)?));
+    }
+    Ok(events
+        .iter()
+        .map(|event| {
+            let key = event.event_key.as_ref().filter(|_| !inserted.contains(&event.id));
+            let winner = key.and_then(|key| winners.get(&(event.org_id.to_string(), key.clone())));
+            match winner {
+                Some(&(event_id, deliveries)) if event_id != event.id => {
+                    Written::Duplicate { event_id, deliveries }
+                }
+                _ => Written::New,
+            }
+        })
+        .collect())
+}
+
+async fn write_later(
+    connection: &mut PgConnection,
+    later: &[&AttemptResult],
+    epoch: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(LATER)
+        .bind(later.iter().map(|r| r.delivery_id).collect::<Vec<_>>())
+        .bind(later.iter().map(|r| r.attempts_before).collect::<Vec<_>>())
+        .bind(later.iter().map(|r| r.state.number()).collect::<Vec<_>>())
+        .bind(later.iter().map(|r| due_micros(r.state, r.due_at)).collect::<Vec<_>>())
+        .bind(later.iter().map(|r| r.at.micros()).collect::<Vec<_>>())
+        .bind(later.iter().map(|r| r.status.map(i32::from)).collect::<Vec<_>>())
+        .bind(later.iter().map(|r| r.micros).collect::<Vec<_>>())
+        .bind(later.iter().map(|r| r.error).collect::<Vec<_>>())
+        .bind(later.iter().map(|r| r.detail.as_deref()).collect::<Vec<_>>())
+        .bind(epoch)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn write_settlements(
+    connection: &mut PgConnection,
+    settlements: &[Settlement],
+    epoch: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(SETTLE)
+        .bind(settlements.iter().map(|s| s.delivery_id).collect::<Vec<_>>())
+        .bind(settlements.iter().map(|s| s.state.number()).collect::<Vec<_>>())
+        .bind(settlements.iter().map(|s| due_micros(s.state, s.due_at)).collect::<Vec<_>>())
+        .bind(epoch)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn keep_fenced(
+    connection: &mut PgConnection,
+    first: &[&AttemptResult],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(FENCED)
+        .bind(first.iter().map(|r| r.delivery_id).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.at.micros()).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.status.map(i32::from)).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.micros).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.error).collect::<Vec<_>>())
+        .bind(first.iter().map(|r| r.detail.as_deref()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! Opening the database, and the transaction that a change is made in.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mortise_migrations::Migrator;
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
+    EntityTrait, QueryFilter, SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector,
+    TransactionOptions, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::entity::{routing, routing_change};
+use super::error::StoreError;
+use crate::seam::Timestamp;
+
+/// The key of the advisory lock under which one node at a time migrates.
+const MIGRATION_LOCK: i64 = 0x6d6f_7274_6973_65;
+
+/// The channel on which PostgreSQL says that routing changed.
+pub(crate) const ROUTING_CHANNEL: &str = "mortise_routing";
+
+/// Which database it is, and how to reach it.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// One file, which one process owns by lock.
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A server that any number of nodes share.
+    Postgres {
+        /// Where and as whom; prints no password.
+        options: Box<PgConnectOptions>,
+    },
+}
+
+/// How to open the database.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Which database.
+    pub backend: Backend,
+    /// Connections for ordinary work (PostgreSQL) or for reading (SQLite).
+    pub max_connections: u32,
+    /// Whether to bring the schema up to date.
+    pub migrate: bool,
+}
+
+/// The open database. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+    reader: DatabaseConnection,
+    writer: DatabaseConnection,
+    /// SQLite has one writer: whoever holds this may begin a write transaction, in turn.
+    write_turn: Option<Arc<Mutex<()>>>,
+    _lock: Option<Arc<File>>,
+}
+
+impl Store {
+    /// Opens the database and, where asked to, brings its schema up to date, one node at a time.
+    pub async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        match &options.backend {
+            Backend::Sqlite { path } => Self::open_sqlite(path, options).await,
+            Backend::Postgres { options: connect } => Self::open_postgres(connect, options).await,
+        }
+    }
+
+    async fn open_sqlite(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let lock = lock_file(path)?;
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10))
+            .foreign_keys(true)
+            .statement_cache_capacity(256)
+            .pragma("cache_size", "-65536")
+            .pragma("temp_store", "MEMORY")
+            .pragma("journal_size_limit", "67108864");
+        // The file and its journal mode must exist before anybody reads: see docs/ARCHITECTURE.md.
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(connect.clone())
+            .await?;
+        let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer);
+        if options.migrate {
+            Migrator::up(&writer, None).await?;
+        }
+        let reader = SqlitePoolOptions::new()
+            .max_connections(Ord::max(options.max_connections, 2))
+            .test_before_acquire(false)
+            .connect_with(connect.read_only(true).pragma("query_only", "ON"))
+            .await?;
+        Ok(Self {
+            backend: options.backend.clone(),
+            reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+            writer,
+            write_turn: Some(Arc::new(Mutex::new(()))),
+            _lock: Some(Arc::new(lock)),
+        })
+    }
+
+    async fn open_postgres(
+        connect: &PgConnectOptions,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(Ord::max(options.max_connections, 4))
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(connect.clone())
+            .await?;
+        if options.migrate {
+            migrate_postgres(&pool).await?;
+        }
+        let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+        Ok(Self {
+            backend: options.backend.clone(),
+            reader: connection.clone(),
+            writer: connection,
+            write_turn: None,
+            _lock: None,
+        })
+    }
+
+    /// Which database it is.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// The connections for reading outside of a transaction.
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// Begins a transaction that may write. Nothing slow may happen while it is open.
+    pub async fn begin(&self) -> Result<UnitOfWork, StoreError> {
+        let turn = match &self.write_turn {
+            Some(turn) => Some(Arc::clone(turn).lock_owned().await),
+            None => None,
+        };
+        let transaction = self
+            .writer
+            .begin_with_options(TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            })
+            .await?;
+        Ok(UnitOfWork { transaction, changes: Vec::new(), _turn: turn })
+    }
+
+    /// The turn-taking of SQLite's writers; none on PostgreSQL.
+    pub(crate) fn write_turn(&self) -> Option<Arc<Mutex<()>>> {
+        self.write_turn.clone()
+    }
+
+    /// The pool behind the entities, for statements of PostgreSQL alone.
+    pub(crate) fn postgres(&self) -> Option<&PgPool> {
+        matches!(self.backend, Backend::Postgres { .. })
+            .then(|| self.writer.get_postgres_connection_pool())
+    }
+
+    /// Answers whether the database can be read now.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.reader.ping().await.map_err(StoreError::from)
+    }
+
+    /// The names of the migrations that are not applied yet.
+    pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
+        let pending = Migrator::get_pending_migrations(&self.writer).await?;
+        Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
+    }
+
+    /// The names of the migrations that are applied, in order.
+    pub async fn applied_migrations(&self) -> Result<Vec<String>, StoreError> {
+        let applied = Migrator::get_applied_migrations(&self.writer).await?;
+        Ok(applied.iter().map(|migration| migration.name().to_owned()).collect())
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.reader.clone().close().await?;
+        self.writer.clone().close().await?;
+        Ok(())
+    }
+}
+
+/// Takes the lock that says that this process owns the SQLite file.
+fn lock_file(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock_path = PathBuf::from(name);
+    let failed = |source| StoreError::File { path: lock_path.display().to_string(), source };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(StoreError::Locked { path: path.display().to_string() })
+        }
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Migrates under an advisory lock, so that nodes that start together do it one after the other.
+async fn migrate_postgres(pool: &PgPool) -> Result<(), StoreError> {
+    let mut holder = pool.acquire().await?;
+    sqlx::query("select pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut *holder).await?;
+    let migrated =
+        Migrator::up(&SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone()), None).await;
+    sqlx::query("select pg_advisory_unlock($1)").bind(MIGRATION_LOCK).execute(&mut *holder).await?;
+    migrated.map_err(StoreError::from)
+}
+
+/// What a routing change touched, so that every node reloads just that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoutingChange {
+    /// The webhooks of an org.
+    Org(String),
+    /// An installation and the lane of its callbacks.
+    Installation(String),
+    /// Every installation of an extension, or its secrets.
+    Extension(String),
+    /// An API token.
+    Token(String),
+}
+
+impl RoutingChange {
+    fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Org(subject) => ("org", subject),
+            Self::Installation(subject) => ("installation", subject),
+            Self::Extension(subject) => ("extension", subject),
+            Self::Token(subject) => ("token", subject),
+        }
+    }
+
+    /// Reads what [`RoutingChange::parts`] wrote; nothing for a kind that a later release added.
+    pub(crate) fn read(kind: &str, subject: String) -> Option<Self> {
+        Some(match kind {
+            "org" => Self::Org(subject),
+            "installation" => Self::Installation(subject),
+            "extension" => Self::Extension(subject),
+            "token" => Self::Token(subject),
+            _ => return None,
+        })
+    }
+}
+
+/// The revision of routing that a transaction made; every node must reach it before its effect is
+/// told to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use = "an answer may go out only after routing has settled"]
+pub struct RoutingRevision(pub(crate) Option<i64>);
+
+/// A transaction that may write. Dropped without a commit it leaves nothing.
+#[derive(Debug)]
+pub struct UnitOfWork {
+    transaction: DatabaseTransaction,
+    changes: Vec<RoutingChange>,
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl UnitOfWork {
+    /// What statements run on.
+    pub(crate) fn connection(&self) -> &DatabaseTransaction {
+        &self.transaction
+    }
+
+    /// Says that the transaction changes routing.
+    pub fn routing_changed(&mut self, change: RoutingChange) {
+        if !self.changes.contains(&change) {
+            self.changes.push(change);
+        }
+    }
+
+    /// Commits. What comes back must be settled with routing before the caller is answered.
+    pub async fn commit(mut self, now: Timestamp) -> Result<RoutingRevision, StoreError> {
+        let changes = std::mem::take(&mut self.changes);
+        let revision =
+            if changes.is_empty() { None } else { Some(self.write_changes(&changes, now).await?) };
+        self.transaction.commit().await?;
+        Ok(RoutingRevision(revision))
+    }
+
+    /// Takes it all back.
+    pub async fn rollback(self) -> Result<(), StoreError> {
+        self.transaction.rollback().await.map_err(StoreError::from)
+    }
+
+    async fn write_changes(
+        &self,
+        changes: &[RoutingChange],
+        now: Timestamp,
+    ) -> Result<i64, StoreError> {
+        // The row is held until the commit, so revisions become visible in their order.
+        let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
+        routing::Entity::update_many()
+            .col_expr(routing::Column::Revision, Expr::col(routing::Column::Revision).add(count))
+            .filter(routing::Column::Singleton.eq(1))
+            .exec(&self.transaction)
+            .await?;
+        let newest = routing::Entity::find_by_id(1)
+            .one(&self.transaction)
+            .await?
+            .ok_or(StoreError::Corrupt { what: "routing row" })?
+            .revision;
+        let first = newest - count + 1;
+        let rows = changes.iter().zip(first..).map(|(change, revision)| {
+            let (kind, subject) = change.parts();
+            routing_change::ActiveModel {
+                revision: Set(revision),
+                kind: Set(kind.to_owned()),
+                subject: Set(subject.to_owned()),
+                at: Set(now.micros()),
+            }
+        });
+        routing_change::Entity::insert_many(rows).exec_without_returning(&self.transaction).await?;
+        if self.transaction.get_database_backend() == sea_orm::DatabaseBackend::Postgres {
+            self.transaction.execute_unprepared(&format!("notify {ROUTING_CHANNEL}")).await?;
+        }
+        Ok(newest)
+    }
+}

@@ -1,0 +1,18 @@
+//! The entities: a table's row each, as the migrations lay them.
+
+mod catalogue;
+mod deliveries;
+mod lifecycle;
+mod platform;
+
+pub(crate) use catalogue::{extension, extension_version, signing_secret};
+pub(crate) use deliveries::{
+    attempt, delivery, endpoint, endpoint_state, event, event_key, webhook,
+};
+pub(crate) use lifecycle::{
+    authorization_request, connection, installation, installation_generation, revocation,
+    transition,
+};
+pub(crate) use platform::{
+    api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting,
+};

@@ -1,0 +1,81 @@
+//! What can go wrong with the database.
+
+use sea_orm::{DbErr, RuntimeErr, SqlErr};
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached or has no free connection; the same call may work later.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] DbErr),
+    /// Another writer was there first.
+    #[error("another change came first")]
+    Conflict,
+    /// The database has what this program does not expect, or refused a statement.
+    #[error("the database refused a statement")]
+    Refused(#[source] DbErr),
+    /// Another process holds the SQLite file.
+    #[error(
+        "another process serves the database {path}: only one process may open it; stop that one, \
+         or use PostgreSQL for many nodes"
+    )]
+    Locked {
+        /// The file that is held.
+        path: String,
+    },
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    File {
+        /// What was touched.
+        path: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A stored document cannot be read.
+    #[error("a stored {what} cannot be read")]
+    Corrupt {
+        /// What it was to be.
+        what: &'static str,
+    },
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
+            return Self::Conflict;
+        }
+        let unavailable = match &error {
+            DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => true,
+            DbErr::Exec(RuntimeErr::SqlxError(cause))
+            | DbErr::Query(RuntimeErr::SqlxError(cause)) => is_passing(cause),
+            _ => false,
+        };
+        if unavailable { Self::Unavailable(error) } else { Self::Refused(error) }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        DbErr::Exec(RuntimeErr::SqlxError(error.into())).into()
+    }
+}
+
+/// Whether an error says nothing of the statement: the connection broke, the server is starting or
+/// stopping, the disk is full, or two transactions met.
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(cause) => cause.code().is_some_and(|code| {
+            // PostgreSQL: connection exceptions, resources, operator intervention, system errors,
+            // serialisation failure and deadlock. SQLite: busy, full, I/O error.
+            ["08", "53", "57", "58"].iter().any(|class| code.len() == 5 && code.starts_with(class))
+                || ["40001", "40P01", "5", "13", "10", "261", "517"].contains(&code.as_ref())
+        }),
+        _ => false,
+    }
+}

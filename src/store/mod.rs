@@ -1,0 +1,15 @@
+//! The database: pools, entities, and the few hot statements in both SQL dialects.
+//!
+//! Rooms above use entities for ordinary work, inside a [`UnitOfWork`]; what happens for every
+//! event goes through the [`committer`], which writes in groups.
+
+pub mod claims;
+pub mod committer;
+mod database;
+pub(crate) mod entity;
+mod error;
+mod nodes;
+
+pub use database::{Backend, RoutingChange, RoutingRevision, Store, StoreOptions, UnitOfWork};
+pub use error::StoreError;
+pub use nodes::{Epoch, Nodes};

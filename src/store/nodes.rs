@@ -1,0 +1,201 @@
+//! The running processes: their leases, their epochs, and how far their routing is.
+//!
+//! A node lives as long as it renews its lease; the database's clock decides, so that clocks of
+//! machines that differ harm nothing. An SQLite file has one process, so its lease is never judged.
+
+use std::time::Duration;
+
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, FromQueryResult, QueryFilter,
+    Statement,
+};
+use uuid::Uuid;
+
+use super::database::{Backend, Store};
+use super::entity::routing;
+use super::error::StoreError;
+use crate::seam::Timestamp;
+
+/// How long a node may go on after its last renewal.
+pub(crate) const LEASE: Duration = Duration::from_secs(5);
+
+/// The number of one run of one process: what its claims carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(pub(crate) i64);
+
+impl Epoch {
+    /// The number.
+    pub const fn number(self) -> i64 {
+        self.0
+    }
+}
+
+/// A node whose lease has run out: its claims are free.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LapsedNode {
+    pub(crate) epoch: Epoch,
+    pub(crate) low_water: Uuid,
+}
+
+/// The table of nodes.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    store: Store,
+}
+
+#[derive(FromQueryResult)]
+struct NodeRow {
+    epoch: i64,
+    low_water: Uuid,
+}
+
+#[derive(FromQueryResult)]
+struct Revision {
+    revision: Option<i64>,
+}
+
+impl Nodes {
+    /// The nodes of a database.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Enters this process, with a new epoch.
+    pub async fn register(&self, now: Timestamp, low_water: Uuid) -> Result<Epoch, StoreError> {
+        let work = self.store.begin().await?;
+        routing::Entity::update_many()
+            .col_expr(routing::Column::NextEpoch, Expr::col(routing::Column::NextEpoch).add(1))
+            .filter(routing::Column::Singleton.eq(1))
+            .exec(work.connection())
+            .await?;
+        let row = routing::Entity::find_by_id(1)
+            .one(work.connection())
+            .await?
+            .ok_or(StoreError::Corrupt { what: "routing row" })?;
+        let epoch = row.next_epoch - 1;
+        let sql = format!(
+            "insert into nodes (epoch, started_at, lease_until, applied_revision, low_water) \
+             values ($1, $2, {} + {}, $3, $4)",
+            self.clock(now),
+            LEASE.as_micros()
+        );
+        work.connection()
+            .execute_raw(self.statement(
+                sql,
+                [epoch.into(), now.micros().into(), row.revision.into(), low_water.into()],
+            ))
+            .await?;
+        let _settled = work.commit(now).await?;
+        Ok(Epoch(epoch))
+    }
+
+    /// Renews the lease; `false` where another node has already taken this one for dead.
+    pub async fn renew(
+        &self,
+        epoch: Epoch,
+        applied_revision: i64,
+        low_water: Uuid,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = format!(
+            "update nodes set lease_until = {clock} + {lease}, applied_revision = $1, low_water = $2 \
+             where epoch = $3 {alive}",
+            clock = self.clock(now),
+            lease = LEASE.as_micros(),
+            alive = if self.is_shared() {
+                format!("and lease_until > {}", self.clock(now))
+            } else {
+                String::new()
+            },
+        );
+        let work = self.store.begin().await?;
+        let done = work
+            .connection()
+            .execute_raw(
+                self.statement(sql, [applied_revision.into(), low_water.into(), epoch.0.into()]),
+            )
+            .await?;
+        let _settled = work.commit(now).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// The nodes whose lease has run out. On SQLite every other node is one: the file is ours.
+    pub(crate) async fn lapsed(
+        &self,
+        this: Epoch,
+        now: Timestamp,
+    ) -> Result<Vec<LapsedNode>, StoreError> {
+        let condition = if self.is_shared() {
+            format!("lease_until <= {}", self.clock(now))
+        } else {
+            "epoch <> $1".to_owned()
+        };
+        let sql = format!(
+            "select epoch, low_water from nodes where epoch <> $1 and {condition} order by epoch"
+        );
+        let rows = NodeRow::find_by_statement(self.statement(sql, [this.0.into()]))
+            .all(self.store.reader())
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| LapsedNode { epoch: Epoch(row.epoch), low_water: row.low_water })
+            .collect())
+    }
+
+    /// Takes a node out: itself at its end, or one whose claims have been freed.
+    pub(crate) async fn remove(&self, epoch: Epoch, now: Timestamp) -> Result<(), StoreError> {
+        let work = self.store.begin().await?;
+        work.connection()
+            .execute_raw(
+                self.statement("delete from nodes where epoch = $1".to_owned(), [epoch.0.into()]),
+            )
+            .await?;
+        let _settled = work.commit(now).await?;
+        Ok(())
+    }
+
+    /// The lowest revision that a node with a live lease has applied, this one left out; nothing
+    /// where there is no other.
+    pub(crate) async fn slowest_other(
+        &self,
+        this: Epoch,
+        now: Timestamp,
+    ) -> Result<Option<i64>, StoreError> {
+        if !self.is_shared() {
+            return Ok(None);
+        }
+        let sql = format!(
+            "select min(applied_revision) as revision from nodes where epoch <> $1 and lease_until > {}",
+            self.clock(now)
+        );
+        let row = Revision::find_by_statement(self.statement(sql, [this.0.into()]))
+            .one(self.store.reader())
+            .await?;
+        Ok(row.and_then(|row| row.revision))
+    }
+
+    /// Whether other nodes may be there.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.store.backend(), Backend::Postgres { .. })
+    }
+
+    /// The clock that judges leases, in microseconds, as SQL.
+    fn clock(&self, now: Timestamp) -> String {
+        if self.is_shared() {
+            "(extract(epoch from clock_timestamp()) * 1000000)::bigint".to_owned()
+        } else {
+            now.micros().to_string()
+        }
+    }
+
+    fn statement(
+        &self,
+        sql: String,
+        values: impl IntoIterator<Item = sea_orm::Value>,
+    ) -> Statement {
+        let backend =
+            if self.is_shared() { DatabaseBackend::Postgres } else { DatabaseBackend::Sqlite };
+        Statement::from_sql_and_values(backend, sql, values)
+    }
+}
