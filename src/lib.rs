@@ -4,9 +4,11 @@
 //!
 //! | room | what is in it |
 //! | --- | --- |
+//! | [`config`] | file, environment and flags become one checked value |
 //! | [`identifier`] | newtypes for every id |
 //! | [`seam`] | clock, randomness, crash points: what a test must be able to drive |
 
+pub mod config;
 pub mod identifier;
 pub mod seam;
 pub mod store;

@@ -1,0 +1,260 @@
+//! The configuration: file, environment and flags become one checked value.
+//!
+//! First everything that was said is gathered, each value with its place; then each is checked
+//! against the list in `settings.rs`. All faults are answered at once, and each says which key,
+//! where it was set and what the rule is.
+
+mod address;
+mod build;
+mod fault;
+mod key;
+mod layers;
+mod reader;
+mod reference;
+mod settings;
+mod value;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+pub use address::{AllowedNetwork, DatabaseUrl, InvalidNetwork, InvalidOrigin, Origin, SecretUrl};
+pub use fault::{ConfigError, Fault, Source};
+pub use layers::{FILE_VARIABLE, Inputs, OTHER_VARIABLES, USUAL_FILE};
+pub use reference::reference;
+
+/// The whole configuration of a process, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the API and the pages are served.
+    pub listen: SocketAddr,
+    /// The origin under which others reach this server.
+    pub public_url: Url,
+    /// Whether somebody set `public_url`; else it follows from `listen`.
+    public_url_is_set: bool,
+    /// The folder for the SQLite file, the master key and the first operator token.
+    pub data_dir: PathBuf,
+    /// The database.
+    pub database: Database,
+    /// Where the keys are.
+    pub keys: Keys,
+    /// Whom installations authorise with.
+    pub oauth: OAuth,
+    /// The help desk that we serve.
+    pub host: Host,
+    /// What may be called for vendors and administrators.
+    pub egress: Egress,
+    /// The marketplace that calls us.
+    pub marketplace: Marketplace,
+    /// How events are delivered.
+    pub delivery: Delivery,
+    /// What a request may cost.
+    pub limits: Limits,
+    /// Where notices go.
+    pub notices: Notices,
+    /// Where metrics are served.
+    pub metrics: Metrics,
+    /// What is logged.
+    pub log: Log,
+    warnings: Vec<Fault>,
+}
+
+/// The group `database`.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Which database.
+    pub url: DatabaseUrl,
+    /// The most connections to PostgreSQL.
+    pub max_connections: u32,
+    /// Whether `serve` migrates by itself.
+    pub migrate: bool,
+}
+
+/// The group `keys`.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The file with the master key.
+    pub master_file: PathBuf,
+}
+
+/// The group `oauth`.
+#[derive(Clone, Debug, Default)]
+pub struct OAuth {
+    /// The providers by the `serviceName` of manifests.
+    pub providers: BTreeMap<String, Provider>,
+}
+
+/// An authorisation server that installations authorise with.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Where the browser is sent.
+    pub authorize_url: Url,
+    /// Where codes and refresh tokens are exchanged.
+    pub token_url: Url,
+    /// Where tokens are revoked (RFC 7009).
+    pub revoke_url: Option<Url>,
+    /// Our client id there.
+    pub client_id: String,
+    /// Our client secret there.
+    pub client_secret: SecretString,
+    /// The issuer identifier that `iss` must equal, as it was written (RFC 9207).
+    pub issuer: Option<String>,
+    /// The word before the access token in `Authorization`.
+    pub token_scheme: String,
+    /// What stands between scopes.
+    pub scope_separator: String,
+    /// Where a connector's token may go.
+    pub api_origins: Vec<Origin>,
+}
+
+/// The group `host`.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// The origin of the host's API.
+    pub api_base: Option<Origin>,
+}
+
+/// The group `egress`.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    /// What may be called although it is not public.
+    pub allow: Vec<AllowedNetwork>,
+    /// Whether URLs must be https.
+    pub require_https: bool,
+    /// A forward proxy.
+    pub proxy: Option<SecretUrl>,
+    /// A PEM file of further certificate authorities.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The group `marketplace`.
+#[derive(Clone, Debug, Default)]
+pub struct Marketplace {
+    /// The secret that callbacks must be signed with.
+    pub signing_secret: Option<SecretString>,
+    /// The origins that a `returnUrl` may have.
+    pub return_urls: Vec<Origin>,
+}
+
+/// The group `delivery`.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// How long one attempt may take in all.
+    pub deadline: Duration,
+    /// The most requests under way to one webhook.
+    pub concurrency_per_webhook: usize,
+    /// The most requests under way in all.
+    pub concurrency: usize,
+    /// The waits before the second and later attempts.
+    pub schedule: Vec<Duration>,
+    /// How much memory waiting events may take, in bytes.
+    pub queue_bytes: usize,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// When a webhook is paused.
+    pub breaker: Breaker,
+}
+
+/// The group `delivery.retention`.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Payloads, and held deliveries.
+    pub payload: Duration,
+    /// Deliveries and their attempts.
+    pub attempts: Duration,
+    /// Deduplication keys.
+    pub deduplication: Duration,
+}
+
+/// The group `delivery.breaker`.
+#[derive(Clone, Copy, Debug)]
+pub struct Breaker {
+    /// How many failures in a row pause a webhook.
+    pub failures: u32,
+    /// How long until the first probe.
+    pub pause: Duration,
+    /// The longest wait between probes.
+    pub pause_limit: Duration,
+}
+
+/// The group `limits`.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest body of `POST /events`, in bytes.
+    pub event_body_bytes: usize,
+    /// The most events in one request.
+    pub events_per_request: usize,
+    /// The largest body of any other request but a package, in bytes.
+    pub request_body_bytes: usize,
+    /// The largest package, in bytes.
+    pub package_bytes: usize,
+    /// The most connections of clients at a time.
+    pub connections: usize,
+    /// How long headers may take.
+    pub header_read_timeout: Duration,
+    /// How long a body may take.
+    pub body_read_timeout: Duration,
+    /// How long requests may finish at the end.
+    pub drain: Duration,
+}
+
+/// The group `notices`.
+#[derive(Clone, Debug, Default)]
+pub struct Notices {
+    /// Where notices are sent.
+    pub url: Option<Url>,
+}
+
+/// The group `metrics`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Metrics {
+    /// A listener for metrics without a token.
+    pub listen: Option<SocketAddr>,
+}
+
+/// The group `log`.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// Which lines are written, as `tracing_subscriber::EnvFilter` reads it.
+    pub filter: String,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For eyes.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads and checks everything.
+    pub fn load(inputs: &Inputs) -> Result<Self, ConfigError> {
+        build::build(inputs)
+    }
+
+    /// What is allowed but unwise, to be logged at the start.
+    pub fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// This configuration with the address that was really bound, for a `listen` with port 0.
+    /// A `public_url` that follows from `listen` follows.
+    #[must_use]
+    pub fn bound_to(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        if !self.public_url_is_set
+            && let Some(url) = build::url_of_listener(address)
+        {
+            self.public_url = url;
+        }
+        self
+    }
+}
