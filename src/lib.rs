@@ -4,8 +4,10 @@
 //!
 //! | room | what is in it |
 //! | --- | --- |
+//! | [`crypto`] | key ring, sealing, securityContext, signatures, tokens |
 //! | [`identifier`] | newtypes for every id |
 //! | [`seam`] | clock, randomness, crash points: what a test must be able to drive |
 
+pub mod crypto;
 pub mod identifier;
 pub mod seam;
