@@ -1,14 +1,19 @@
 //! Mortise manages the whole life of a help desk's extensions.
 //!
-//! The rooms, from the top floor down; imports run downwards only:
+//! The rooms, from the ground up; imports run downwards only:
 //!
 //! | room | what is in it |
 //! | --- | --- |
-//! | [`config`] | file, environment and flags become one checked value |
 //! | [`identifier`] | newtypes for every id |
 //! | [`seam`] | clock, randomness, crash points: what a test must be able to drive |
+//! | [`store`] | the database: entities, pools, the few hot statements in both dialects |
+//! | [`config`] | file, environment and flags become one checked type |
+//! | [`crypto`] | the key ring, sealing, securityContext, signatures, JWT |
+//! | [`audit`] | who did what, in a chain per org |
 
+pub mod audit;
 pub mod config;
+pub mod crypto;
 pub mod identifier;
 pub mod seam;
 pub mod store;

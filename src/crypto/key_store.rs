@@ -1,0 +1,178 @@
+//! The keys at rest: the master key's file, and the wrapped keys in the database.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sea_orm::{ActiveValue::Set, EntityTrait};
+use uuid::Uuid;
+
+use super::{
+    AssociatedData, CryptoError, JwtSigningKey, KeyId, KeyRing, MasterKey, Purpose, WrappedKey,
+};
+use crate::seam::Seam;
+use crate::store::entity::{data_key, setting};
+use crate::store::{Store, StoreError};
+
+const FINGERPRINT: &str = "master_key_fingerprint";
+const JWT_KEY: &str = "jwt_signing_key";
+
+/// Why the keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyStoreError {
+    /// The database was sealed with another master key.
+    #[error(
+        "the master key in {path} is not the one that this database was sealed with (its \
+         fingerprint is {found}, the database says {expected}): bring the right file, or restore it \
+         from the backup that belongs to this database"
+    )]
+    OtherMasterKey {
+        /// The file.
+        path: String,
+        /// The fingerprint of the file's key.
+        found: String,
+        /// The fingerprint that the database keeps.
+        expected: String,
+    },
+    /// The keys could not be read or made.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is kept of a key cannot be read.
+    #[error("a key in the database cannot be read: {what}")]
+    Unreadable {
+        /// Which.
+        what: &'static str,
+    },
+}
+
+/// The keys of a running process.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Seals and unseals.
+    pub ring: KeyRing,
+    /// Signs `X-ZDesk-JWT`.
+    pub jwt: std::sync::Arc<JwtSigningKey>,
+    /// Whether the master key was made just now.
+    pub master_key_is_new: bool,
+}
+
+/// Opens the keys; a database without any gets its first ones.
+pub async fn open_keys(
+    store: &Store,
+    master_file: &Path,
+    seam: &Seam,
+) -> Result<Keys, KeyStoreError> {
+    loop {
+        match open_once(store, master_file, seam).await {
+            // Another node made the keys at the same moment: read those.
+            Err(KeyStoreError::Store(StoreError::Conflict)) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn open_once(
+    store: &Store,
+    master_file: &Path,
+    seam: &Seam,
+) -> Result<Keys, KeyStoreError> {
+    let kept = setting::Entity::find_by_id(FINGERPRINT)
+        .one(store.reader())
+        .await
+        .map_err(StoreError::from)?;
+    let is_fresh = kept.is_none();
+    let master_key_is_new = is_fresh && !master_file.exists();
+    let master = if master_key_is_new {
+        MasterKey::create(master_file, &seam.randomness)?
+    } else {
+        MasterKey::load(master_file)?
+    };
+    let found = master.fingerprint()?;
+    match kept {
+        Some(row) if row.value != found => {
+            return Err(KeyStoreError::OtherMasterKey {
+                path: master_file.display().to_string(),
+                found,
+                expected: row.value,
+            });
+        }
+        Some(_) => {}
+        None => make_first_keys(store, &master, found, seam).await?,
+    }
+    let wrapped = data_key::Entity::find()
+        .all(store.reader())
+        .await
+        .map_err(StoreError::from)?
+        .into_iter()
+        .map(|row| {
+            let unreadable = KeyStoreError::Unreadable { what: "its purpose or id" };
+            let (Ok(purpose), Ok(id)) = (row.purpose.parse::<Purpose>(), u32::try_from(row.id))
+            else {
+                return Err(unreadable);
+            };
+            Ok(WrappedKey { purpose, id: KeyId(id), bytes: row.wrapped })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let ring = KeyRing::open(wrapped, &master)?;
+    let jwt = setting::Entity::find_by_id(JWT_KEY)
+        .one(store.reader())
+        .await
+        .map_err(StoreError::from)?
+        .ok_or(KeyStoreError::Unreadable { what: "the key that signs tokens" })?;
+    let sealed = STANDARD
+        .decode(jwt.value)
+        .map_err(|_| KeyStoreError::Unreadable { what: "the key that signs tokens" })?;
+    let document = ring.unseal(Purpose::Vault, &jwt_place(), &sealed)?;
+    let jwt = std::sync::Arc::new(JwtSigningKey::load(&document)?);
+    Ok(Keys { ring, jwt, master_key_is_new })
+}
+
+fn jwt_place() -> AssociatedData<'static> {
+    AssociatedData { subject: Uuid::nil(), field: JWT_KEY }
+}
+
+async fn make_first_keys(
+    store: &Store,
+    master: &MasterKey,
+    fingerprint: String,
+    seam: &Seam,
+) -> Result<(), KeyStoreError> {
+    let now = seam.clock.now();
+    let wrapped = Purpose::ALL
+        .into_iter()
+        .zip(1_u32..)
+        .map(|(purpose, id)| {
+            KeyRing::generate_wrapped(purpose, KeyId(id), master, &seam.randomness)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let ring = KeyRing::open(wrapped.clone(), master)?;
+    let jwt = ring.seal(
+        Purpose::Vault,
+        &jwt_place(),
+        JwtSigningKey::generate()?.expose(),
+        &seam.randomness,
+    )?;
+    let work = store.begin().await?;
+    let settings = [(FINGERPRINT, fingerprint), (JWT_KEY, STANDARD.encode(jwt))].map(
+        |(name, value)| setting::ActiveModel { name: Set(name.to_owned()), value: Set(value) },
+    );
+    setting::Entity::insert_many(settings)
+        .exec_without_returning(work.connection())
+        .await
+        .map_err(StoreError::from)?;
+    let keys = wrapped.into_iter().map(|key| data_key::ActiveModel {
+        id: Set(i32::try_from(key.id.0).unwrap_or(i32::MAX)),
+        purpose: Set(key.purpose.as_str().to_owned()),
+        wrapped: Set(key.bytes),
+        created_at: Set(now.micros()),
+    });
+    data_key::Entity::insert_many(keys)
+        .exec_without_returning(work.connection())
+        .await
+        .map_err(StoreError::from)?;
+    let _settled = work.commit(now).await?;
+    Ok(())
+}
