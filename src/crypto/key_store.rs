@@ -74,11 +74,7 @@ pub async fn open_keys(
     }
 }
 
-async fn open_once(
-    store: &Store,
-    master_file: &Path,
-    seam: &Seam,
-) -> Result<Keys, KeyStoreError> {
+async fn open_once(store: &Store, master_file: &Path, seam: &Seam) -> Result<Keys, KeyStoreError> {
     let kept = setting::Entity::find_by_id(FINGERPRINT)
         .one(store.reader())
         .await
@@ -156,9 +152,10 @@ async fn make_first_keys(
         &seam.randomness,
     )?;
     let work = store.begin().await?;
-    let settings = [(FINGERPRINT, fingerprint), (JWT_KEY, STANDARD.encode(jwt))].map(
-        |(name, value)| setting::ActiveModel { name: Set(name.to_owned()), value: Set(value) },
-    );
+    let settings =
+        [(FINGERPRINT, fingerprint), (JWT_KEY, STANDARD.encode(jwt))].map(|(name, value)| {
+            setting::ActiveModel { name: Set(name.to_owned()), value: Set(value) }
+        });
     setting::Entity::insert_many(settings)
         .exec_without_returning(work.connection())
         .await

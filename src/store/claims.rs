@@ -243,6 +243,24 @@ pub(crate) async fn cancel_unresolved(
     Ok(done.rows_affected())
 }
 
+/// Holds what waits of an endpoint in the table: its webhook does not deliver now.
+pub(crate) async fn hold_waiting(
+    store: &Store,
+    work: &UnitOfWork,
+    endpoint: Uuid,
+) -> Result<u64, StoreError> {
+    let done = work
+        .connection()
+        .execute_raw(Statement::from_sql_and_values(
+            backend(store),
+            "update deliveries set state = 1, claim = null, due_at = $1
+             where endpoint_id = $2 and due_at is not null and due_at <> $1",
+            [HELD.into(), endpoint.into()],
+        ))
+        .await?;
+    Ok(done.rows_affected())
+}
+
 /// Puts what is held of an endpoint back on its way.
 pub(crate) async fn release_held(
     store: &Store,

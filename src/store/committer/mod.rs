@@ -8,6 +8,7 @@
 //! ids: an insert that had succeeded unseen is then found to be there. Whoever waits for an answer
 //! may give up earlier; what was written is handed over all the same.
 
+mod budget;
 mod postgres;
 mod sqlite;
 
@@ -24,6 +25,8 @@ use super::error::StoreError;
 use super::nodes::Epoch;
 use crate::seam::{Clock, Timestamp};
 
+pub(crate) use budget::{MemoryBudget, Place};
+
 /// How many events and results one group holds at the most.
 pub(crate) const GROUP_LIMIT: usize = 512;
 
@@ -34,7 +37,7 @@ const CHANNEL_CAPACITY: usize = 4_096;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// An event to be written with everything that it fans out to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct NewEvent {
     pub(crate) id: Uuid,
     pub(crate) org_id: Arc<str>,
@@ -54,12 +57,14 @@ pub(crate) struct NewEvent {
 }
 
 /// A delivery to be written with its event.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct NewDelivery {
     pub(crate) id: Uuid,
     pub(crate) endpoint_id: Uuid,
     pub(crate) generation: i32,
     pub(crate) placement: Placement,
+    /// Its place in memory, with [`Placement::Memory`].
+    pub(crate) place: Option<Place>,
 }
 
 /// Where a new delivery waits.

@@ -1,0 +1,481 @@
+//! One attempt: the gate, the request, and what came of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::dispatcher::Dispatcher;
+use super::lane::{Job, Kind, LaneOutcome};
+use super::retry::{self, Decision, Reply};
+use crate::crypto::{CryptoError, JwtClaims, Signer, desk_hash};
+use crate::dialect::Event;
+use crate::egress::{
+    Answer, ErrorClass, Gate as SendGate, OutgoingRequest, Phases, SendError, VettedUrl,
+    retry_after,
+};
+use crate::seam::{Timestamp, crash_point};
+use crate::store::claims::DeliveryState;
+use crate::store::committer::AttemptResult;
+use crate::webhook::{Endpoint, routing::Gate};
+
+/// How much of a response body is kept.
+const EXCERPT: usize = 1_024;
+
+/// How long an `X-ZDesk-JWT` is valid.
+const JWT_LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// How long before its end a token is made anew.
+const JWT_RENEWAL: Duration = Duration::from_secs(10 * 60);
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const DESK_JWT: HeaderName = HeaderName::from_static("x-zdesk-jwt");
+const DESK_HASH: HeaderName = HeaderName::from_static("hash");
+const REPLAY: HeaderName = HeaderName::from_static("x-mortise-replay");
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("Mortise/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The tokens of webhooks, signed once an hour and not for each delivery.
+#[derive(Debug, Default)]
+pub(super) struct JwtCache {
+    tokens: Mutex<HashMap<Uuid, (HeaderValue, Timestamp)>>,
+}
+
+impl JwtCache {
+    fn get(&self, endpoint: Uuid, now: Timestamp) -> Option<HeaderValue> {
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens
+            .get(&endpoint)
+            .filter(|(_, until)| now.plus(JWT_RENEWAL) < *until)
+            .map(|(token, _)| token.clone())
+    }
+
+    fn put(&self, endpoint: Uuid, token: HeaderValue, until: Timestamp) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.insert(endpoint, (token, until));
+    }
+
+    /// Drops the tokens of endpoints that deliver no more.
+    pub(super) fn forget(&self, endpoints: &[Uuid]) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        for endpoint in endpoints {
+            tokens.remove(endpoint);
+        }
+    }
+}
+
+/// How much of the headers of an answer is kept: so many, and so many bytes in all.
+const HEADERS_KEPT: (usize, usize) = (32, 2_048);
+
+/// The phases of an attempt in microseconds, as they are kept.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PhasesKept {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns_micros: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_micros: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte_micros: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_micros: Option<u32>,
+}
+
+impl From<Phases> for PhasesKept {
+    fn from(phases: Phases) -> Self {
+        Self {
+            dns_micros: phases.dns_micros,
+            connect_micros: phases.connect_micros,
+            first_byte_micros: phases.first_byte_micros,
+            body_micros: phases.body_micros,
+        }
+    }
+}
+
+/// What is kept of an attempt beside its status, as JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Detail<'a> {
+    phases: PhasesKept,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(String, String)>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    body: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+}
+
+impl Dispatcher {
+    /// Makes one attempt and has its result written.
+    pub(super) async fn attempt(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
+        if !self.inner.lease.is_valid() {
+            // Another node may hold this claim by now; ours frees itself.
+            return LaneOutcome::Untried;
+        }
+        if job.lease_until.is_some_and(|until| until <= self.inner.seam.clock.now()) {
+            return LaneOutcome::Untried;
+        }
+        match job.kind {
+            Kind::Callback => self.attempt_callback(job, cancel).await,
+            Kind::Webhook | Kind::OrderedWebhook => self.attempt_webhook(job, cancel).await,
+        }
+    }
+
+    async fn attempt_webhook(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
+        let Gate::Open(endpoint) = self.gate(&job) else {
+            self.withdraw(&job).await;
+            return LaneOutcome::Untried;
+        };
+        let request = match self.webhook_request(&job, &endpoint) {
+            Ok(request) => request,
+            Err(Unprepared::Address(refusal)) => {
+                let error = refused(&refusal);
+                let at = self.inner.seam.clock.now();
+                let (outcome, decision) = self.record(&job, at, 0, Some(Err(error))).await;
+                self.note_webhook(&endpoint, decision);
+                return outcome;
+            }
+            Err(Unprepared::Crypto(error)) => {
+                tracing::error!(delivery = %job.id, error = %error, "cannot prepare a delivery");
+                self.settle(&job, DeliveryState::Pending, Some(self.in_a_minute())).await;
+                return LaneOutcome::Untried;
+            }
+        };
+        match self.send_and_record(&job, request, cancel).await {
+            Some((outcome, decision)) => {
+                self.note_webhook(&endpoint, decision);
+                outcome
+            }
+            None => LaneOutcome::Untried,
+        }
+    }
+
+    fn gate(&self, job: &Job) -> Gate {
+        self.inner.routing.gate(job.endpoint_id, job.generation)
+    }
+
+    /// Gives up a delivery whose webhook does not deliver now: held or cancelled, as the gate says.
+    async fn withdraw(&self, job: &Job) {
+        let (state, due_at) = match self.gate(job) {
+            Gate::Held => (DeliveryState::Held, None),
+            Gate::Closed => (DeliveryState::Cancelled, None),
+            Gate::Open(_) => (DeliveryState::Pending, Some(self.inner.seam.clock.now())),
+        };
+        self.settle(job, state, due_at).await;
+    }
+
+    async fn attempt_callback(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
+        let lane = match self.inner.routing.callback_lane(job.endpoint_id).await {
+            Ok(Some(lane)) => lane,
+            Ok(None) => {
+                self.settle(&job, DeliveryState::Cancelled, None).await;
+                return LaneOutcome::Untried;
+            }
+            Err(error) => {
+                tracing::error!(installation = %job.endpoint_id, error = %error, "cannot read a callback's address");
+                self.settle(&job, DeliveryState::Pending, Some(self.in_a_minute())).await;
+                return LaneOutcome::Untried;
+            }
+        };
+        let Some(url) = super::callbacks::address(&lane, &job.content.event_type) else {
+            self.settle(&job, DeliveryState::Cancelled, None).await;
+            return LaneOutcome::Untried;
+        };
+        let prepared = super::callbacks::body(&lane, &job.content).and_then(|body| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, JSON);
+            if let Some(secret) = &lane.hash_secret {
+                headers.insert(DESK_HASH, header_value(&desk_hash(secret, &body)?)?);
+            }
+            self.common_headers(&mut headers, &job, &lane.signer, &body)?;
+            Ok((headers, body))
+        });
+        match prepared {
+            Ok((headers, body)) => {
+                let at = self.inner.seam.clock.now();
+                let ended = match self.inner.egress.vet(url) {
+                    Ok(url) => {
+                        let request = self.request(url, headers, body, None);
+                        self.send_and_record(&job, request, cancel).await
+                    }
+                    Err(refusal) => {
+                        let error = refused(&refusal.to_string());
+                        Some(self.record(&job, at, 0, Some(Err(error))).await)
+                    }
+                };
+                let Some((outcome, decision)) = ended else { return LaneOutcome::Untried };
+                self.note_callback(job.endpoint_id, decision);
+                outcome
+            }
+            Err(error) => {
+                tracing::error!(delivery = %job.id, error = %error, "cannot prepare a callback");
+                self.settle(&job, DeliveryState::Pending, Some(self.in_a_minute())).await;
+                LaneOutcome::Untried
+            }
+        }
+    }
+
+    fn in_a_minute(&self) -> Timestamp {
+        self.inner.seam.clock.now().plus(Duration::from_secs(60))
+    }
+
+    fn webhook_request(
+        &self,
+        job: &Job,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<OutgoingRequest, Unprepared> {
+        let url = endpoint.destination.clone().map_err(Unprepared::Address)?;
+        let content = &job.content;
+        let body = endpoint.dialect.body(&Event {
+            payload: &content.payload,
+            previous: content.previous.as_deref(),
+            event_time: content.event_time,
+            event_type: &content.event_type,
+            org_id: &content.org_id,
+        });
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(header::CONTENT_TYPE, endpoint.dialect.content_type());
+        self.common_headers(&mut headers, job, &endpoint.signer, &body)?;
+        headers.insert(DESK_JWT, self.desk_jwt(endpoint)?);
+        // Asked once more when the connection stands: connecting may take its time.
+        let (routing, id, generation) =
+            (self.inner.routing.clone(), job.endpoint_id, job.generation);
+        let lease = self.inner.lease.clone();
+        let gate = SendGate::new(move || {
+            lease.is_valid() && matches!(routing.gate(id, generation), Gate::Open(_))
+        });
+        Ok(self.request(url, headers, body, Some(gate)))
+    }
+
+    fn request(
+        &self,
+        url: VettedUrl,
+        headers: HeaderMap,
+        body: Bytes,
+        gate: Option<SendGate>,
+    ) -> OutgoingRequest {
+        OutgoingRequest {
+            method: Method::POST,
+            url,
+            headers,
+            body,
+            deadline: self.inner.options.deadline,
+            response_limit: EXCERPT,
+            gate,
+        }
+    }
+
+    /// The headers of Standard Webhooks, with a fresh timestamp for each attempt.
+    fn common_headers(
+        &self,
+        headers: &mut HeaderMap,
+        job: &Job,
+        signer: &Signer,
+        body: &[u8],
+    ) -> Result<(), CryptoError> {
+        let id = job.id.to_string();
+        let timestamp = self.inner.seam.clock.now().seconds();
+        let signature = signer.sign(&id, timestamp, &[body]);
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        headers.insert(WEBHOOK_ID, header_value(&id)?);
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+        headers.insert(WEBHOOK_SIGNATURE, header_value(&signature)?);
+        if job.is_replay {
+            headers.insert(REPLAY, HeaderValue::from_static("true"));
+        }
+        Ok(())
+    }
+
+    fn desk_jwt(&self, endpoint: &Endpoint) -> Result<HeaderValue, CryptoError> {
+        let now = self.inner.seam.clock.now();
+        if let Some(token) = self.inner.jwt.get(endpoint.id, now) {
+            return Ok(token);
+        }
+        let until = now.plus(JWT_LIFE);
+        let token = self.inner.keys.jwt.sign(&JwtClaims {
+            iss: format!("orgId:{}", endpoint.org_id),
+            aud: format!("webhookId:{}", endpoint.id),
+            iat: now.seconds(),
+            exp: until.seconds(),
+        })?;
+        let token = header_value(&token)?;
+        self.inner.jwt.put(endpoint.id, token.clone(), until);
+        Ok(token)
+    }
+
+    /// Sends, and has the result written; nothing where the gate closed before the first byte.
+    async fn send_and_record(
+        &self,
+        job: &Job,
+        request: OutgoingRequest,
+        cancel: CancellationToken,
+    ) -> Option<(LaneOutcome, Decision)> {
+        crash_point("delivery.before-send");
+        let clock = &self.inner.seam.clock;
+        let at = clock.now();
+        let started = clock.instant();
+        let sent = tokio::select! {
+            sent = self.inner.egress.send(request) => Some(sent),
+            () = cancel.cancelled() => None,
+        };
+        crash_point("delivery.after-send");
+        if matches!(&sent, Some(Err(error)) if error.class == ErrorClass::Withdrawn) {
+            self.withdraw(job).await;
+            return None;
+        }
+        let micros = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        Some(self.record(job, at, micros, sent).await)
+    }
+
+    /// Decides what follows from an attempt and has it written. `sent` is nothing where we broke
+    /// the attempt off ourselves.
+    async fn record(
+        &self,
+        job: &Job,
+        at: Timestamp,
+        micros: i64,
+        sent: Option<Result<Answer, SendError>>,
+    ) -> (LaneOutcome, Decision) {
+        let ended_at = self.inner.seam.clock.now();
+        let made = usize::try_from(job.attempts_before).unwrap_or(0) + 1;
+        let (reply, status, error, detail) = match &sent {
+            Some(Ok(answer)) => answered(answer, ended_at),
+            Some(Err(error)) => unanswered(error),
+            None => (Reply::Nothing, None, Some("interrupted"), None),
+        };
+        let decision = retry::decide(
+            &self.inner.options.schedule,
+            reply,
+            made,
+            ended_at,
+            self.inner.seam.randomness.fraction(),
+        );
+        let (state, due_at) = match decision {
+            Decision::Delivered => (DeliveryState::Delivered, None),
+            // What a gone webhook still has waiting is kept until somebody reactivates it.
+            Decision::Gone => (DeliveryState::Held, None),
+            Decision::RetryAt(due_at) => (DeliveryState::Pending, Some(due_at)),
+            // An attempt that we broke off ourselves must not be the last one.
+            Decision::Failed if sent.is_none() => (DeliveryState::Pending, Some(ended_at)),
+            Decision::Failed => (DeliveryState::Failed, None),
+        };
+        let result = AttemptResult {
+            delivery_id: job.id,
+            attempts_before: job.attempts_before,
+            state,
+            due_at,
+            at,
+            status,
+            micros,
+            error,
+            detail,
+        };
+        if let Some(committer) = self.inner.committer.get() {
+            if job.kind.is_ordered() {
+                committer.result_on_disk(result).await;
+            } else {
+                committer.result(result).await;
+            }
+        }
+        let outcome = match decision {
+            Decision::Delivered => LaneOutcome::Success,
+            _ if sent.is_none() => LaneOutcome::Untried,
+            Decision::RetryAt(_) | Decision::Failed | Decision::Gone => LaneOutcome::Failure,
+        };
+        (outcome, decision)
+    }
+}
+
+/// Why a request could not be prepared.
+#[derive(Debug)]
+enum Unprepared {
+    /// The address is not one that may be called.
+    Address(String),
+    /// Signing failed.
+    Crypto(CryptoError),
+}
+
+impl From<CryptoError> for Unprepared {
+    fn from(error: CryptoError) -> Self {
+        Self::Crypto(error)
+    }
+}
+
+fn refused(refusal: &str) -> SendError {
+    SendError {
+        class: ErrorClass::AddressRefused,
+        detail: refusal.to_owned(),
+        hint: ErrorClass::AddressRefused.hint(),
+        timing: Phases::default(),
+        status: None,
+    }
+}
+
+type Recorded = (Reply, Option<u16>, Option<&'static str>, Option<String>);
+
+fn answered(answer: &Answer, now: Timestamp) -> Recorded {
+    let code = answer.status.as_u16();
+    let reply = Reply::Status { code, retry_after: retry_after(&answer.headers, now) };
+    let error = (!answer.status.is_success()).then_some("status");
+    let body = String::from_utf8_lossy(&answer.body_excerpt);
+    let detail = Detail {
+        phases: answer.timing.into(),
+        address: answer.remote_address.map(|address| address.to_string()),
+        headers: answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1),
+        body: &body,
+        truncated: answer.truncated,
+        message: None,
+        hint: status_hint(code),
+    };
+    (reply, Some(code), error, serde_json::to_string(&detail).ok())
+}
+
+fn unanswered(error: &SendError) -> Recorded {
+    let detail = Detail {
+        phases: error.timing.into(),
+        address: None,
+        headers: Vec::new(),
+        body: "",
+        truncated: false,
+        message: Some(&error.detail),
+        hint: Some(error.hint),
+    };
+    (Reply::Nothing, None, Some(error.class.as_str()), serde_json::to_string(&detail).ok())
+}
+
+/// What usually lies behind a status, in plain words.
+fn status_hint(code: u16) -> Option<&'static str> {
+    Some(match code {
+        200..=299 => return None,
+        300..=399 => "The endpoint redirects, and redirects are never followed: declare the final address.",
+        401 | 403 => "The endpoint refuses the request: it should check webhook-signature and not ask for other credentials.",
+        404 => "Nothing answers at this path: compare the declared address with the receiver's routes.",
+        405 => "The receiver does not take POST at this path.",
+        408 | 504 => "The receiver, or something before it, waited too long: answer first, work afterwards.",
+        410 => "The endpoint says that it is gone: no more is sent until somebody reactivates the webhook.",
+        413 => "The receiver's body limit is lower than this event.",
+        415 => "The receiver does not take this content type.",
+        422 => "The receiver read the event and refused it: its log says why.",
+        429 => "The receiver asks for fewer requests.",
+        500..=599 => "The receiver failed: its log says why.",
+        _ => "The endpoint did not answer with success.",
+    })
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, CryptoError> {
+    HeaderValue::from_str(text).map_err(|_| CryptoError::Malformed { what: "header value" })
+}

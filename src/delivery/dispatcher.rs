@@ -1,0 +1,297 @@
+//! The dispatcher: takes what intake committed, and sends it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::attempt::JwtCache;
+use super::breaker::BreakerPolicy;
+use super::lane::{Content, Job, Kind, LaneOutcome, Lanes, Turn};
+use super::node::NodeLease;
+use super::retry::Schedule;
+use crate::crypto::Keys;
+use crate::egress::Egress;
+use crate::seam::Seam;
+use crate::store::Store;
+use crate::store::claims::DeliveryState;
+use crate::store::committer::{Committer, MemoryBudget, NewEvent, Place, Placement, Settlement};
+use crate::webhook::{Endpoint, Routing};
+
+/// How long requests that are under way may end by themselves when their endpoint stops delivering.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// How a waiting caller looks whether they have.
+const GRACE_POLL: Duration = Duration::from_millis(2);
+
+/// How long cancelled requests may take to be gone; they only have to be dropped.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+
+/// How delivery is done.
+#[derive(Clone, Debug)]
+pub struct DeliveryOptions {
+    /// The time that one attempt may take, from name resolution to the last byte.
+    pub deadline: Duration,
+    /// How many requests to one webhook may be under way on this node.
+    pub concurrency_per_webhook: usize,
+    /// How many requests may be under way on this node in all.
+    pub concurrency: usize,
+    /// The pauses between attempts.
+    pub schedule: Schedule,
+    /// How many bytes of events may wait in memory.
+    pub queue_bytes: usize,
+    /// When an endpoint is paused.
+    pub breaker: BreakerPolicy,
+}
+
+pub(super) struct Inner {
+    pub(super) store: Store,
+    pub(super) routing: Routing,
+    pub(super) egress: Egress,
+    pub(super) keys: Keys,
+    pub(super) seam: Seam,
+    pub(super) options: DeliveryOptions,
+    pub(super) lease: NodeLease,
+    pub(super) committer: std::sync::OnceLock<Committer>,
+    pub(super) jwt: JwtCache,
+    pub(super) poked: Notify,
+    pub(super) stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    budget: MemoryBudget,
+    lanes: Mutex<Lanes>,
+}
+
+/// Sends deliveries. Cloning shares it.
+#[derive(Clone)]
+pub struct Dispatcher {
+    pub(super) inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Dispatcher").finish_non_exhaustive()
+    }
+}
+
+impl Dispatcher {
+    /// Makes a dispatcher; it sends nothing before [`Dispatcher::start`].
+    pub fn new(
+        store: Store,
+        routing: Routing,
+        egress: Egress,
+        keys: Keys,
+        seam: Seam,
+        lease: NodeLease,
+        options: DeliveryOptions,
+    ) -> Self {
+        let lanes =
+            Lanes::new(options.concurrency_per_webhook, options.concurrency, options.breaker);
+        let inner = Inner {
+            budget: lease.budget().clone(),
+            store,
+            routing,
+            egress,
+            keys,
+            seam,
+            options,
+            lease,
+            committer: std::sync::OnceLock::new(),
+            jwt: JwtCache::default(),
+            poked: Notify::new(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            lanes: Mutex::new(lanes),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins to read the table. Only the first call counts.
+    pub fn start(&self, committer: Committer) {
+        if self.inner.committer.set(committer).is_ok() {
+            self.inner.tasks.spawn(super::refill::run(self.clone()));
+        }
+    }
+
+    /// Ends: nothing new begins, what is under way may finish until `limit` has passed.
+    pub async fn stop(&self, limit: Duration) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        tokio::select! {
+            () = self.inner.tasks.wait() => {}
+            () = self.inner.seam.clock.sleep(limit) => {}
+        }
+    }
+
+    /// Decides where a new delivery waits, and takes its place in memory where there is one.
+    pub(crate) fn place(
+        &self,
+        endpoint: &Endpoint,
+        id: Uuid,
+        bytes: usize,
+    ) -> (Placement, Option<Place>) {
+        use crate::webhook::Passage;
+        match (endpoint.passage, endpoint.ordered) {
+            (Passage::Open, true) => (Placement::Ordered, None),
+            (Passage::Open, false) => {
+                if self.lanes().admits(endpoint.id, self.inner.seam.clock.now())
+                    && let Some(place) = self.inner.budget.take(id, bytes)
+                {
+                    (Placement::Memory, Some(place))
+                } else {
+                    (Placement::Table, None)
+                }
+            }
+            (Passage::Held | Passage::Suspended, true) => (Placement::HeldOrdered, None),
+            (Passage::Held | Passage::Suspended, false) => (Placement::Held, None),
+        }
+    }
+
+    /// Takes over what was just committed.
+    pub(crate) fn hand_over(&self, events: Vec<NewEvent>) {
+        let now = self.inner.seam.clock.now();
+        let mut in_table = false;
+        {
+            let mut lanes = self.lanes();
+            for event in events {
+                let content = Arc::new(Content {
+                    event_id: event.id,
+                    org_id: event.org_id,
+                    event_type: event.event_type,
+                    event_time: event.event_time,
+                    payload: event.payload,
+                    previous: event.previous,
+                });
+                for delivery in event.deliveries {
+                    match delivery.placement {
+                        Placement::Memory => lanes.push(
+                            Job {
+                                id: delivery.id,
+                                endpoint_id: delivery.endpoint_id,
+                                generation: delivery.generation,
+                                attempts_before: 0,
+                                is_replay: false,
+                                kind: Kind::Webhook,
+                                content: Arc::clone(&content),
+                                lease_until: None,
+                                place: delivery.place,
+                            },
+                            now,
+                        ),
+                        Placement::Table | Placement::Ordered => in_table = true,
+                        Placement::Held | Placement::HeldOrdered => {}
+                    }
+                }
+            }
+        }
+        if in_table {
+            self.poke();
+        }
+        self.spawn_workers();
+    }
+
+    /// Says that the table has something new.
+    pub fn poke(&self) {
+        self.inner.poked.notify_one();
+    }
+
+    /// Waits until nothing is under way to these endpoints: what does not end by itself within a
+    /// moment is dropped, so that a hanging endpoint holds nobody.
+    pub async fn quiesce(&self, endpoints: &[Uuid]) {
+        let under_way = || {
+            let lanes = self.lanes();
+            endpoints.iter().any(|endpoint| lanes.in_flight(*endpoint) > 0)
+        };
+        let clock = &self.inner.seam.clock;
+        let grace_ends = clock.instant() + GRACE;
+        while under_way() && clock.instant() < grace_ends {
+            clock.sleep(GRACE_POLL).await;
+        }
+        {
+            let mut lanes = self.lanes();
+            for endpoint in endpoints {
+                lanes.cancel(*endpoint);
+            }
+        }
+        let cancel_ends = clock.instant() + CANCEL_LIMIT;
+        while under_way() && clock.instant() < cancel_ends {
+            clock.sleep(GRACE_POLL).await;
+        }
+        self.inner.jwt.forget(endpoints);
+    }
+
+    /// Requests under way and jobs waiting in memory.
+    pub fn load(&self) -> (usize, usize) {
+        let lanes = self.lanes();
+        (lanes.busy(), lanes.waiting())
+    }
+
+    pub(super) fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn spawn_workers(&self) {
+        // Each worker starts the next one while there is more to do.
+        if !self.inner.stop.is_cancelled() && self.lanes().wants_worker() {
+            self.inner.tasks.spawn(self.clone().work());
+        }
+    }
+
+    /// One worker: takes the next job in turn until there is none.
+    async fn work(self) {
+        loop {
+            let turn = self.lanes().next(self.inner.seam.clock.now());
+            let Some(turn) = turn else { return };
+            self.spawn_workers();
+            let Turn { job, cancel } = turn;
+            let (endpoint, kind) = (job.endpoint_id, job.kind);
+            let outcome = if self.inner.stop.is_cancelled() {
+                self.give_back(&job).await;
+                LaneOutcome::Untried
+            } else {
+                self.attempt(job, cancel).await
+            };
+            self.finish(endpoint, kind, outcome).await;
+        }
+    }
+
+    async fn finish(&self, endpoint: Uuid, kind: Kind, outcome: LaneOutcome) {
+        let now = self.inner.seam.clock.now();
+        let after = self.lanes().done(endpoint, outcome, now);
+        if let Some((until, waiting)) = after.paused {
+            tracing::info!(%endpoint, until = %until, "endpoint paused after failures in a row");
+            for job in &waiting {
+                self.settle(job, DeliveryState::Pending, Some(until)).await;
+            }
+            self.note_pause(endpoint, Some(until));
+        }
+        if after.resumed {
+            self.note_pause(endpoint, None);
+        }
+        if kind.is_ordered() {
+            super::refill::next_in_order(self, endpoint, kind).await;
+        }
+        if after.wants_refill || after.resumed {
+            self.poke();
+        }
+    }
+
+    /// Gives a job back to the table, for whoever comes next.
+    pub(super) async fn give_back(&self, job: &Job) {
+        self.settle(job, DeliveryState::Pending, Some(self.inner.seam.clock.now())).await;
+    }
+
+    pub(super) async fn settle(
+        &self,
+        job: &Job,
+        state: DeliveryState,
+        due_at: Option<crate::seam::Timestamp>,
+    ) {
+        if let Some(committer) = self.inner.committer.get() {
+            committer.settle(Settlement { delivery_id: job.id, state, due_at }).await;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! This node's lease: it sends only while the lease is valid, and frees what dead nodes left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::dispatcher::Dispatcher;
+use crate::seam::Seam;
+use crate::store::committer::MemoryBudget;
+use crate::store::{Epoch, Nodes, Store, StoreError, claims};
+use crate::webhook::Routing;
+
+/// How often the lease is renewed.
+const RENEWAL: Duration = Duration::from_secs(1);
+
+/// How long after the beginning of a renewal the lease may be relied on: a second less than the
+/// database grants, since another node may judge by it.
+const RELIED_ON: Duration = Duration::from_secs(4);
+
+#[derive(Debug)]
+struct Inner {
+    nodes: Nodes,
+    epoch: Epoch,
+    seam: Seam,
+    started: tokio::time::Instant,
+    /// Milliseconds after `started` until which the lease holds.
+    valid_until: AtomicU64,
+    is_lost: AtomicBool,
+    budget: MemoryBudget,
+}
+
+/// The lease of this process. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct NodeLease {
+    inner: Arc<Inner>,
+}
+
+impl NodeLease {
+    /// Enters this process among the nodes.
+    pub async fn acquire(store: &Store, seam: &Seam, queue_bytes: usize) -> Result<Self, StoreError> {
+        let nodes = Nodes::new(store.clone());
+        let budget = MemoryBudget::new(queue_bytes);
+        let started = seam.clock.instant();
+        let low_water = budget.low_water(seam.randomness.id());
+        let epoch = nodes.register(seam.clock.now(), low_water).await?;
+        let inner = Inner {
+            nodes,
+            epoch,
+            seam: seam.clone(),
+            started,
+            valid_until: AtomicU64::new(millis(RELIED_ON)),
+            is_lost: AtomicBool::new(false),
+            budget,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The epoch of this run.
+    pub fn epoch(&self) -> Epoch {
+        self.inner.epoch
+    }
+
+    pub(super) fn budget(&self) -> &MemoryBudget {
+        &self.inner.budget
+    }
+
+    /// Whether this node may send. An SQLite file has one process, so there it always may.
+    pub fn is_valid(&self) -> bool {
+        if self.inner.is_lost.load(Ordering::Acquire) {
+            return false;
+        }
+        let elapsed = self.inner.seam.clock.instant().duration_since(self.inner.started);
+        !self.inner.nodes.is_shared()
+            || millis(elapsed) < self.inner.valid_until.load(Ordering::Acquire)
+    }
+
+    /// Renews the lease until told to stop, publishes how far routing is, and frees what dead
+    /// nodes left. Cancels `lost` where another node took this one for dead.
+    pub async fn run(
+        self,
+        store: Store,
+        routing: Routing,
+        dispatcher: Dispatcher,
+        stop: CancellationToken,
+        lost: CancellationToken,
+    ) {
+        loop {
+            if let Err(error) = self.renew(&routing, &lost).await {
+                tracing::warn!(error = %error, "cannot renew this node's lease");
+            } else if let Err(error) = self.reap(&store, &dispatcher).await {
+                tracing::warn!(error = %error, "cannot free what a dead node left");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = routing.changed() => {}
+                () = self.inner.seam.clock.sleep(RENEWAL) => {}
+            }
+        }
+    }
+
+    async fn renew(
+        &self,
+        routing: &Routing,
+        lost: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let began = inner.seam.clock.instant().duration_since(inner.started);
+        let low_water = inner.budget.low_water(inner.seam.randomness.id());
+        let held = inner
+            .nodes
+            .renew(inner.epoch, routing.applied_revision(), low_water, inner.seam.clock.now())
+            .await?;
+        if held {
+            inner.valid_until.store(millis(began + RELIED_ON), Ordering::Release);
+        } else if !inner.is_lost.swap(true, Ordering::AcqRel) {
+            tracing::error!("this node's lease ran out and its work was taken over; stopping");
+            lost.cancel();
+        }
+        Ok(())
+    }
+
+    async fn reap(&self, store: &Store, dispatcher: &Dispatcher) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let now = inner.seam.clock.now();
+        for dead in inner.nodes.lapsed(inner.epoch, now).await? {
+            let freed = claims::recover(store, dead.epoch, dead.low_water, now).await?;
+            inner.nodes.remove(dead.epoch, now).await?;
+            tracing::info!(epoch = dead.epoch.number(), freed, "took over from a dead node");
+            dispatcher.poke();
+        }
+        Ok(())
+    }
+
+    /// Leaves: what was not finished is free at once.
+    pub async fn release(&self, store: &Store) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let now = inner.seam.clock.now();
+        inner.is_lost.store(true, Ordering::Release);
+        let low_water = inner.budget.low_water(inner.seam.randomness.id());
+        claims::recover(store, inner.epoch, low_water, now).await?;
+        inner.nodes.remove(inner.epoch, now).await
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

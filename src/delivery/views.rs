@@ -1,0 +1,381 @@
+//! Reading deliveries and their attempts, for whoever may see them.
+
+use std::cmp::Reverse;
+
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait},
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::dispatcher::Dispatcher;
+use crate::seam::Timestamp;
+use crate::store::claims::{DeliveryState, HELD};
+use crate::store::entity::{attempt, delivery, endpoint, event};
+use crate::store::{Store, StoreError};
+
+/// How many endpoints one statement asks for.
+const PAGE: u64 = 500;
+
+/// The time that an endpoint's id and those of deliveries share in a UUIDv7, as its upper bits.
+const V7_TIME_SHIFT: u32 = 80;
+
+/// Which deliveries a caller may see: every query carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointScope {
+    /// All of them.
+    All,
+    /// Those of one org.
+    Org(String),
+    /// Those of a vendor's extensions.
+    Extensions(Vec<String>),
+}
+
+impl EndpointScope {
+    fn condition(&self) -> Condition {
+        match self {
+            Self::All => Condition::all(),
+            Self::Org(org) => Condition::all().add(endpoint::Column::OrgId.eq(org)),
+            Self::Extensions(keys) => {
+                Condition::all().add(endpoint::Column::ExtensionKey.is_in(keys.iter().cloned()))
+            }
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Of one webhook.
+    pub webhook_id: Option<Uuid>,
+    /// Of one installation.
+    pub installation_id: Option<Uuid>,
+    /// In one state.
+    pub state: Option<DeliveryState>,
+    /// Of one event type.
+    pub event_type: Option<String>,
+    /// Whose first attempt had this status.
+    pub status_code: Option<u16>,
+    /// Made at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Made before this moment.
+    pub until: Option<Timestamp>,
+    /// Older than this one.
+    pub before: Option<Uuid>,
+    /// How many at the most.
+    pub limit: u64,
+}
+
+/// A delivery with its event and its attempts.
+#[derive(Clone, Debug)]
+pub struct DeliveryView {
+    /// Its id, which is the `webhook-id` header.
+    pub id: Uuid,
+    /// The event.
+    pub event_id: Uuid,
+    /// The id that the caller gave to the event.
+    pub event_key: Option<String>,
+    /// The event's type.
+    pub event_type: String,
+    /// The webhook.
+    pub webhook_id: Uuid,
+    /// The org.
+    pub org_id: String,
+    /// The installation that owns the webhook.
+    pub installation_id: Option<Uuid>,
+    /// The extension that owns the webhook.
+    pub extension_key: Option<String>,
+    /// Its state.
+    pub state: DeliveryState,
+    /// When it is tried next.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// How many attempts were made.
+    pub attempts_made: i32,
+    /// The attempts, oldest first.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug)]
+pub struct AttemptView {
+    /// Its number, from 1.
+    pub number: i32,
+    /// When it began.
+    pub at: Timestamp,
+    /// The status of the answer.
+    pub status: Option<i32>,
+    /// How long it took, in microseconds.
+    pub micros: i64,
+    /// The class of the error.
+    pub error: Option<String>,
+    /// Phases, address, headers, excerpt of the body, hint.
+    pub detail: Value,
+}
+
+/// Lists deliveries, newest first.
+pub async fn list(
+    store: &Store,
+    scope: &EndpointScope,
+    filter: &DeliveryFilter,
+) -> Result<Vec<DeliveryView>, StoreError> {
+    let mut newest: Vec<(delivery::Model, event::Model, endpoint::Model)> = Vec::new();
+    let mut after: Option<Uuid> = None;
+    loop {
+        let endpoints = endpoint_page(store, scope, filter, after).await?;
+        let Some(last) = endpoints.last() else { break };
+        after = Some(last.id);
+        let is_last = (endpoints.len() as u64) < PAGE;
+        // Newest of each endpoint by the history index, then merged.
+        for row in endpoints {
+            newest.extend(of_endpoint(store, row, filter).await?);
+        }
+        newest.sort_unstable_by_key(|(row, ..)| Reverse(row.id));
+        newest.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+        if is_last {
+            break;
+        }
+    }
+    let mut views = Vec::with_capacity(newest.len());
+    for (row, event, endpoint) in newest {
+        let later = if row.attempts > 1 { later_attempts(store, row.id).await? } else { Vec::new() };
+        views.push(view(row, event, endpoint, later));
+    }
+    Ok(views)
+}
+
+async fn endpoint_page(
+    store: &Store,
+    scope: &EndpointScope,
+    filter: &DeliveryFilter,
+    after: Option<Uuid>,
+) -> Result<Vec<endpoint::Model>, StoreError> {
+    let mut query = endpoint::Entity::find()
+        .filter(scope.condition())
+        .filter(endpoint::Column::Lane.eq("webhook"))
+        .order_by_asc(endpoint::Column::Id)
+        .limit(PAGE);
+    if let Some(id) = filter.webhook_id {
+        query = query.filter(endpoint::Column::Id.eq(id));
+    }
+    if let Some(id) = filter.installation_id {
+        query = query.filter(endpoint::Column::InstallationId.eq(id));
+    }
+    if let Some(after) = after {
+        query = query.filter(endpoint::Column::Id.gt(after));
+    }
+    Ok(query.all(store.reader()).await?)
+}
+
+async fn of_endpoint(
+    store: &Store,
+    owner: endpoint::Model,
+    filter: &DeliveryFilter,
+) -> Result<Vec<(delivery::Model, event::Model, endpoint::Model)>, StoreError> {
+    let mut query = delivery::Entity::find()
+        .filter(delivery::Column::EndpointId.eq(owner.id))
+        .order_by_desc(delivery::Column::Id)
+        .limit(filter.limit);
+    if let Some(state) = filter.state {
+        query = query.filter(delivery::Column::State.eq(state.number()));
+    }
+    if let Some(status) = filter.status_code {
+        query = query.filter(delivery::Column::FirstStatus.eq(i32::from(status)));
+    }
+    // The ids are ordered in time: bounds on the time become bounds on the index.
+    if let Some(since) = filter.since {
+        query = query.filter(delivery::Column::Id.gte(id_at(since)));
+    }
+    if let Some(until) = filter.until {
+        query = query.filter(delivery::Column::Id.lt(id_at(until)));
+    }
+    if let Some(before) = filter.before {
+        query = query.filter(delivery::Column::Id.lt(before));
+    }
+    if let Some(event_type) = &filter.event_type {
+        let of_type = event::Entity::find()
+            .select_only()
+            .column(event::Column::Id)
+            .filter(event::Column::EventType.eq(event_type))
+            .filter(
+                Expr::col((event::Entity, event::Column::Id))
+                    .equals((delivery::Entity, delivery::Column::EventId)),
+            );
+        query = query.filter(Expr::exists(sea_orm::QueryTrait::into_query(of_type)));
+    }
+    let rows = query.all(store.reader()).await?;
+    let events = events_of(store, &rows).await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let event = events.iter().find(|event| event.id == row.event_id)?.clone();
+            Some((row, event, owner.clone()))
+        })
+        .collect())
+}
+
+async fn events_of(
+    store: &Store,
+    rows: &[delivery::Model],
+) -> Result<Vec<event::Model>, StoreError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(event::Entity::find()
+        .filter(event::Column::Id.is_in(rows.iter().map(|row| row.event_id)))
+        .all(store.reader())
+        .await?)
+}
+
+/// Reads one delivery with all its attempts; nothing where the caller may not see it.
+pub async fn find(
+    store: &Store,
+    scope: &EndpointScope,
+    id: Uuid,
+) -> Result<Option<DeliveryView>, StoreError> {
+    let Some(row) = delivery::Entity::find_by_id(id).one(store.reader()).await? else {
+        return Ok(None);
+    };
+    let owner = endpoint::Entity::find_by_id(row.endpoint_id)
+        .filter(scope.condition())
+        .one(store.reader())
+        .await?;
+    let event = event::Entity::find_by_id(row.event_id).one(store.reader()).await?;
+    let (Some(owner), Some(event)) = (owner, event) else { return Ok(None) };
+    let later = later_attempts(store, id).await?;
+    Ok(Some(view(row, event, owner, later)))
+}
+
+/// The deliveries of an event, whatever became of their webhooks. `scope` limits to what the caller
+/// may see.
+pub async fn of_event(
+    store: &Store,
+    scope: &EndpointScope,
+    event: &event::Model,
+) -> Result<Vec<DeliveryView>, StoreError> {
+    let endpoints = endpoint::Entity::find()
+        .filter(endpoint::Column::OrgId.eq(&event.org_id))
+        .filter(scope.condition())
+        .filter(endpoint::Column::Lane.eq("webhook"))
+        .all(store.reader())
+        .await?;
+    let mut views = Vec::new();
+    // Deliveries are made right after their event, so their ids follow its own closely.
+    let accepted = Timestamp::from_micros(event.accepted_at);
+    let latest = id_at(accepted.plus(std::time::Duration::from_secs(60)));
+    for owner in endpoints {
+        let rows = delivery::Entity::find()
+            .filter(delivery::Column::EndpointId.eq(owner.id))
+            .filter(delivery::Column::Id.gte(event.id))
+            .filter(delivery::Column::Id.lt(latest))
+            .filter(delivery::Column::EventId.eq(event.id))
+            .all(store.reader())
+            .await?;
+        for row in rows {
+            let later = later_attempts(store, row.id).await?;
+            views.push(view(row, event.clone(), owner.clone(), later));
+        }
+    }
+    Ok(views)
+}
+
+/// The smallest UUIDv7 of a moment.
+fn id_at(moment: Timestamp) -> Uuid {
+    let millis = u128::from(u64::try_from(moment.millis()).unwrap_or(0));
+    Uuid::from_u128(millis << V7_TIME_SHIFT)
+}
+
+async fn later_attempts(store: &Store, id: Uuid) -> Result<Vec<attempt::Model>, StoreError> {
+    Ok(attempt::Entity::find()
+        .filter(attempt::Column::DeliveryId.eq(id))
+        .order_by_asc(attempt::Column::Number)
+        .all(store.reader())
+        .await?)
+}
+
+fn view(
+    row: delivery::Model,
+    event: event::Model,
+    owner: endpoint::Model,
+    later: Vec<attempt::Model>,
+) -> DeliveryView {
+    let detail = |text: Option<String>| {
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null)
+    };
+    let first = row.first_at.map(|at| AttemptView {
+        number: 1,
+        at: Timestamp::from_micros(at),
+        status: row.first_status,
+        micros: row.first_micros.unwrap_or(0),
+        error: row.first_error,
+        detail: detail(row.first_detail),
+    });
+    let later = later.into_iter().map(|attempt| AttemptView {
+        number: attempt.number,
+        at: Timestamp::from_micros(attempt.at),
+        status: attempt.status,
+        micros: attempt.micros,
+        error: attempt.error,
+        detail: detail(attempt.detail),
+    });
+    DeliveryView {
+        id: row.id,
+        event_id: event.id,
+        event_key: event.event_key,
+        event_type: event.event_type,
+        webhook_id: row.endpoint_id,
+        org_id: owner.org_id,
+        installation_id: owner.installation_id,
+        extension_key: owner.extension_key,
+        state: DeliveryState::from_number(row.state).unwrap_or(DeliveryState::Pending),
+        next_attempt_at: row.due_at.filter(|due| *due != HELD).map(Timestamp::from_micros),
+        created_at: Timestamp::from_micros(row.created_at),
+        attempts_made: row.attempts,
+        attempts: first.into_iter().chain(later).collect(),
+    }
+}
+
+/// Why a delivery was not put back on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequeueRefusal {
+    /// It is on its way already.
+    UnderWay,
+    /// Its webhook is no more.
+    Closed,
+}
+
+/// Puts a delivery back on its way, with the same id, to the webhook's present address.
+pub async fn requeue(
+    dispatcher: &Dispatcher,
+    work: &crate::store::UnitOfWork,
+    id: Uuid,
+    now: Timestamp,
+) -> Result<Result<(), RequeueRefusal>, StoreError> {
+    let Some(row) = delivery::Entity::find_by_id(id)
+        .lock_exclusive()
+        .one(work.connection())
+        .await?
+    else {
+        return Ok(Err(RequeueRefusal::Closed));
+    };
+    let ordered = match dispatcher.inner.routing.endpoint(row.endpoint_id) {
+        Some(endpoint) if endpoint.generation == row.generation => endpoint.ordered,
+        _ => return Ok(Err(RequeueRefusal::Closed)),
+    };
+    let state = DeliveryState::from_number(row.state);
+    if state == Some(DeliveryState::Pending) && row.due_at.is_none_or(|due| row.claim.is_some() && due > now.micros()) {
+        return Ok(Err(RequeueRefusal::UnderWay));
+    }
+    delivery::Entity::update_many()
+        .col_expr(delivery::Column::State, Expr::value(DeliveryState::Pending.number()))
+        .col_expr(delivery::Column::DueAt, Expr::value(now.micros()))
+        .col_expr(delivery::Column::Claim, Expr::value(Option::<i64>::None))
+        .col_expr(delivery::Column::Replay, Expr::value(i16::from(row.attempts > 0)))
+        .col_expr(delivery::Column::Ordered, Expr::value(ordered.then_some(1_i16)))
+        .filter(delivery::Column::Id.eq(id))
+        .exec(work.connection())
+        .await?;
+    Ok(Ok(()))
+}

@@ -1,0 +1,86 @@
+//! Where deliveries go: everything that sending needs, made ready once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use url::Url;
+use uuid::Uuid;
+
+use super::matching::Filter;
+use crate::crypto::{SecretText, Signer};
+use crate::dialect::Dialect;
+use crate::egress::VettedUrl;
+
+/// Whether deliveries may be made to an endpoint now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// They may.
+    Open,
+    /// New ones are made and kept: the webhook is gone or disabled.
+    Held,
+    /// None are made, and those queued are kept: the installation is suspended.
+    Suspended,
+}
+
+/// The installation that a webhook belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The installation.
+    pub installation_id: Uuid,
+    /// Its extension.
+    pub extension_key: Arc<str>,
+}
+
+/// A webhook, ready to be called.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The webhook's id.
+    pub id: Uuid,
+    /// The org that it belongs to.
+    pub org_id: Arc<str>,
+    /// The installation that owns it; none for an org's own webhook.
+    pub owner: Option<Owner>,
+    /// The generation of the installation; a delivery of another one is cancelled.
+    pub generation: i32,
+    /// The address, with `orgId` and `securityContext`; or why it may not be called.
+    pub destination: Result<VettedUrl, String>,
+    /// How its body looks.
+    pub dialect: Dialect,
+    /// Signs with every live secret.
+    pub signer: Arc<Signer>,
+    /// Whether deliveries go one after the other, in order of acceptance.
+    pub ordered: bool,
+    /// Whether deliveries may be made.
+    pub passage: Passage,
+    /// Whether its last delivery used up all attempts.
+    pub is_failing: bool,
+}
+
+/// What a webhook asks of one event type.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// The webhook.
+    pub endpoint: Arc<Endpoint>,
+    /// Which events pass.
+    pub filter: Arc<Filter>,
+}
+
+/// Where the lifecycle callbacks of an installation go. It outlives the installation's end, since
+/// its last callback tells of that.
+#[derive(Debug)]
+pub struct CallbackLane {
+    /// The installation.
+    pub installation_id: Uuid,
+    /// Its org.
+    pub org_id: String,
+    /// Its generation.
+    pub generation: i32,
+    /// The address of each event, as the serving version's manifest declares it.
+    pub addresses: HashMap<String, Url>,
+    /// The manifest's `secret`, which keys the `HASH` header.
+    pub hash_secret: Option<SecretText>,
+    /// Signs with every live secret of the extension.
+    pub signer: Arc<Signer>,
+    /// The securityContext that goes into the body.
+    pub security_context: crate::crypto::SecurityContext,
+}

@@ -1,0 +1,17 @@
+//! Webhooks: who gets which event, at which address, and who may change that.
+//!
+//! [`Routing`] is the index in memory that intake and dispatcher ask; it follows the database by
+//! revisions. Extension webhooks come and go through [`provisioning`] alone, whose functions ask
+//! for an [`ExtensionAuthority`]: there is one, and the lifecycle holds it.
+
+mod callback_url;
+mod endpoint;
+mod loading;
+pub mod matching;
+pub mod provisioning;
+mod routing;
+
+pub use callback_url::{append_context, mask_context};
+pub use endpoint::{CallbackLane, Endpoint, Owner, Passage, Subscription};
+pub use provisioning::ExtensionAuthority;
+pub use routing::{OrgRoutes, RouteHook, Routing};

@@ -1,0 +1,383 @@
+//! The index of who gets what, and how it follows the database on every node.
+//!
+//! A transition commits a new routing revision with its change. Every node applies revisions in
+//! order; a notification makes that quick, polling makes it sure. [`Routing::settle`] is the
+//! barrier: it returns when this node and every node with a live lease have applied a revision, so
+//! that an answer which says "uninstalled" is true everywhere.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use tokio::sync::{Mutex, Notify};
+use uuid::Uuid;
+
+use super::endpoint::{CallbackLane, Endpoint, Passage, Subscription};
+use super::loading::Loader;
+use crate::crypto::{CryptoError, Keys};
+use crate::egress::Egress;
+use crate::seam::{Clock, Timestamp};
+use crate::store::entity::{routing, routing_change, webhook};
+use crate::store::{Epoch, Nodes, RoutingChange, RoutingRevision, Store, StoreError};
+
+/// How often a settling caller looks whether the other nodes are there.
+const SETTLE_POLL: Duration = Duration::from_millis(10);
+
+/// How long a settling caller waits at the most: by then the lease of every node that did not
+/// follow has run out, and it has stopped sending.
+const SETTLE_LIMIT: Duration = Duration::from_secs(6);
+
+/// The webhooks of one org.
+#[derive(Debug, Default)]
+pub struct OrgRoutes {
+    by_type: HashMap<Arc<str>, Vec<Subscription>>,
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl OrgRoutes {
+    pub(super) fn new(
+        by_type: HashMap<Arc<str>, Vec<Subscription>>,
+        endpoints: Vec<Arc<Endpoint>>,
+    ) -> Self {
+        Self { by_type, endpoints }
+    }
+
+    /// Adds these to others of the same org.
+    pub(super) fn join(
+        self,
+        by_type: &mut HashMap<Arc<str>, Vec<Subscription>>,
+        endpoints: &mut Vec<Arc<Endpoint>>,
+    ) {
+        for (event_type, subscriptions) in self.by_type {
+            by_type.entry(event_type).or_default().extend(subscriptions);
+        }
+        endpoints.extend(self.endpoints);
+    }
+
+    /// The subscriptions to an event type.
+    pub fn subscriptions(&self, event_type: &str) -> &[Subscription] {
+        self.by_type.get(event_type).map_or(&[], Vec::as_slice)
+    }
+
+    /// All webhooks.
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+}
+
+/// What a hook returns.
+pub type HookFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Is told of applied changes and of the endpoints that stopped delivering with them; the revision
+/// counts as applied when it is done.
+pub type RouteHook = Box<dyn Fn(Vec<RoutingChange>, Vec<Uuid>) -> HookFuture + Send + Sync>;
+
+#[derive(Default)]
+struct Index {
+    orgs: HashMap<Arc<str>, Arc<OrgRoutes>>,
+    endpoints: HashMap<Uuid, Arc<Endpoint>>,
+    /// When the first secret in use expires.
+    secrets_until: Option<Timestamp>,
+}
+
+struct Inner {
+    store: Store,
+    nodes: Nodes,
+    clock: Clock,
+    loader: Loader,
+    index: RwLock<Index>,
+    /// Held while revisions are applied, with the newest one.
+    applied: Mutex<i64>,
+    hooks: OnceLock<Vec<RouteHook>>,
+    /// Wakes the loop that applies, and whoever renews the lease after it.
+    changed: Notify,
+    published: std::sync::atomic::AtomicI64,
+    epoch: OnceLock<Epoch>,
+}
+
+/// The routing of this node. Cloning shares it.
+#[derive(Clone)]
+pub struct Routing {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Routing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Routing").finish_non_exhaustive()
+    }
+}
+
+impl Routing {
+    /// Loads everything.
+    pub async fn load(
+        store: &Store,
+        keys: &Keys,
+        egress: &Egress,
+        clock: &Clock,
+    ) -> Result<Self, RoutingError> {
+        let inner = Inner {
+            store: store.clone(),
+            nodes: Nodes::new(store.clone()),
+            clock: clock.clone(),
+            loader: Loader::new(store.clone(), keys.clone(), egress.clone(), clock.clone()),
+            index: RwLock::default(),
+            applied: Mutex::new(0),
+            hooks: OnceLock::new(),
+            changed: Notify::new(),
+            published: std::sync::atomic::AtomicI64::new(0),
+            epoch: OnceLock::new(),
+        };
+        let routing = Self { inner: Arc::new(inner) };
+        let mut applied = routing.inner.applied.lock().await;
+        *applied = routing.reload_all().await?;
+        routing.publish(*applied);
+        drop(applied);
+        Ok(routing)
+    }
+
+    /// Sets who is told of changes, and the epoch of this node. Only the first call counts.
+    pub fn attach(&self, epoch: Epoch, hooks: Vec<RouteHook>) {
+        let _set = self.inner.epoch.set(epoch);
+        let _set = self.inner.hooks.set(hooks);
+    }
+
+    /// The webhooks of an org.
+    pub fn org(&self, org_id: &str) -> Option<Arc<OrgRoutes>> {
+        self.read(|index| index.orgs.get(org_id).cloned())
+    }
+
+    /// A webhook that exists.
+    pub fn endpoint(&self, id: Uuid) -> Option<Arc<Endpoint>> {
+        self.read(|index| index.endpoints.get(&id).cloned())
+    }
+
+    /// The gate: whether a delivery of this generation may begin now.
+    pub fn gate(&self, id: Uuid, generation: i32) -> Gate {
+        match self.endpoint(id) {
+            Some(endpoint) if endpoint.generation == generation => match endpoint.passage {
+                Passage::Open => Gate::Open(endpoint),
+                Passage::Held | Passage::Suspended => Gate::Held,
+            },
+            _ => Gate::Closed,
+        }
+    }
+
+    /// Where the callbacks of an installation go; nothing where there is no such installation.
+    pub async fn callback_lane(
+        &self,
+        installation_id: Uuid,
+    ) -> Result<Option<CallbackLane>, RoutingError> {
+        self.inner.loader.callback_lane(installation_id).await
+    }
+
+    /// The newest revision that this node has applied.
+    pub fn applied_revision(&self) -> i64 {
+        self.inner.published.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Resolves when a new revision has been applied since the last call.
+    pub async fn changed(&self) {
+        self.inner.changed.notified().await;
+    }
+
+    /// Waits until this node and all others have applied a revision. Nothing is waited for where
+    /// the transaction changed no routing.
+    pub async fn settle(&self, revision: RoutingRevision) -> Result<(), RoutingError> {
+        let Some(revision) = revision.0 else { return Ok(()) };
+        self.apply().await?;
+        let Some(&epoch) = self.inner.epoch.get() else { return Ok(()) };
+        if !self.inner.nodes.is_shared() {
+            return Ok(());
+        }
+        let give_up = self.inner.clock.instant() + SETTLE_LIMIT;
+        loop {
+            match self.inner.nodes.slowest_other(epoch, self.inner.clock.now()).await {
+                Ok(slowest) if slowest.is_none_or(|slowest| slowest >= revision) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(error = %error, "cannot ask how far the nodes are"),
+            }
+            if self.inner.clock.instant() >= give_up {
+                return Ok(());
+            }
+            self.inner.clock.sleep(SETTLE_POLL).await;
+        }
+    }
+
+    /// Applies every revision that the database has. Returns whether there was one.
+    pub async fn apply(&self) -> Result<bool, RoutingError> {
+        let mut applied = self.inner.applied.lock().await;
+        let rows = routing_change::Entity::find()
+            .filter(routing_change::Column::Revision.gt(*applied))
+            .order_by_asc(routing_change::Column::Revision)
+            .all(self.inner.store.reader())
+            .await
+            .map_err(StoreError::from)?;
+        let Some(newest) = rows.last().map(|row| row.revision) else {
+            if self.secrets_expired() {
+                self.reload_all().await?;
+            }
+            return Ok(false);
+        };
+        let is_whole = rows.first().is_some_and(|row| row.revision == *applied + 1);
+        let changes: Vec<RoutingChange> = rows
+            .into_iter()
+            .filter_map(|row| RoutingChange::read(&row.kind, row.subject))
+            .collect();
+        let before = self.open_endpoints();
+        if is_whole {
+            let orgs = self.orgs_of(&changes).await?;
+            self.reload(&orgs).await?;
+        } else {
+            // What lay between was pruned while this node was away.
+            self.reload_all().await?;
+        }
+        let stopped: Vec<Uuid> = {
+            let after = self.open_endpoints();
+            before.into_iter().filter(|id| !after.contains(id)).collect()
+        };
+        for hook in self.inner.hooks.get().into_iter().flatten() {
+            hook(changes.clone(), stopped.clone()).await;
+        }
+        *applied = newest;
+        self.publish(newest);
+        Ok(true)
+    }
+
+    fn publish(&self, revision: i64) {
+        self.inner.published.store(revision, std::sync::atomic::Ordering::Release);
+        self.inner.changed.notify_one();
+    }
+
+    /// The endpoints that deliver, with the generation that they deliver for.
+    fn open_endpoints(&self) -> HashSet<Uuid> {
+        self.read(|index| {
+            index
+                .endpoints
+                .values()
+                .filter(|endpoint| endpoint.passage == Passage::Open)
+                .map(|endpoint| endpoint.id)
+                .collect()
+        })
+    }
+
+    fn secrets_expired(&self) -> bool {
+        let now = self.inner.clock.now();
+        self.read(|index| index.secrets_until.is_some_and(|until| until <= now))
+    }
+
+    /// The orgs whose webhooks a change may have touched.
+    async fn orgs_of(&self, changes: &[RoutingChange]) -> Result<HashSet<String>, RoutingError> {
+        let mut orgs = HashSet::new();
+        for change in changes {
+            match change {
+                RoutingChange::Org(org) => {
+                    orgs.insert(org.clone());
+                }
+                RoutingChange::Extension(key) => {
+                    let rows = webhook::Entity::find()
+                        .filter(webhook::Column::ExtensionKey.eq(key))
+                        .all(self.inner.store.reader())
+                        .await
+                        .map_err(StoreError::from)?;
+                    orgs.extend(rows.into_iter().map(|row| row.org_id));
+                    self.read(|index| {
+                        let touched = index.endpoints.values().filter(|endpoint| {
+                            endpoint.owner.as_ref().is_some_and(|o| *o.extension_key == **key)
+                        });
+                        orgs.extend(touched.map(|endpoint| endpoint.org_id.to_string()));
+                    });
+                }
+                RoutingChange::Installation(_) | RoutingChange::Token(_) => {}
+            }
+        }
+        Ok(orgs)
+    }
+
+    async fn reload(&self, orgs: &HashSet<String>) -> Result<(), RoutingError> {
+        if orgs.is_empty() {
+            return Ok(());
+        }
+        let mut loaded = self.inner.loader.orgs(Some(orgs)).await?;
+        let mut index = self.inner.index.write().unwrap_or_else(PoisonError::into_inner);
+        for org in orgs {
+            if let Some(former) = index.orgs.remove(org.as_str()) {
+                for endpoint in former.endpoints() {
+                    index.endpoints.remove(&endpoint.id);
+                }
+            }
+            if let Some((name, routes)) = loaded.orgs.remove_entry(org.as_str()) {
+                for endpoint in routes.endpoints() {
+                    index.endpoints.insert(endpoint.id, Arc::clone(endpoint));
+                }
+                index.orgs.insert(name, Arc::new(routes));
+            }
+        }
+        index.secrets_until = earlier(index.secrets_until, loaded.secrets_until);
+        Ok(())
+    }
+
+    /// Reads everything anew. Returns the revision that the reading stands for.
+    async fn reload_all(&self) -> Result<i64, RoutingError> {
+        // The revision first: what changes while we read is applied once more.
+        let revision = routing::Entity::find_by_id(1)
+            .one(self.inner.store.reader())
+            .await
+            .map_err(StoreError::from)?
+            .map_or(0, |row| row.revision);
+        let loaded = self.inner.loader.orgs(None).await?;
+        let mut fresh = Index { secrets_until: loaded.secrets_until, ..Index::default() };
+        for (org, routes) in loaded.orgs {
+            for endpoint in routes.endpoints() {
+                fresh.endpoints.insert(endpoint.id, Arc::clone(endpoint));
+            }
+            fresh.orgs.insert(org, Arc::new(routes));
+        }
+        *self.inner.index.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(revision)
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
+        look(&self.inner.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn earlier(left: Option<Timestamp>, right: Option<Timestamp>) -> Option<Timestamp> {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(left.min(right)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// What the gate says of a delivery.
+#[derive(Debug)]
+pub enum Gate {
+    /// It may begin.
+    Open(Arc<Endpoint>),
+    /// It waits until its webhook is active again.
+    Held,
+    /// Its webhook is no more.
+    Closed,
+}
+
+/// Why routing could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RoutingError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A secret could not be unsealed.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// What is stored of a webhook cannot be read.
+    #[error("the stored {what} of {subject} cannot be read")]
+    Unreadable {
+        /// Which part.
+        what: &'static str,
+        /// Of what.
+        subject: String,
+    },
+}
