@@ -5,9 +5,11 @@
 //! | room | what is in it |
 //! | --- | --- |
 //! | [`config`] | file, environment and flags become one checked value |
+//! | [`development`] | real servers on the loopback interface for the demo and the tests |
 //! | [`identifier`] | newtypes for every id |
 //! | [`seam`] | clock, randomness, crash points: what a test must be able to drive |
 
 pub mod config;
+pub mod development;
 pub mod identifier;
 pub mod seam;
