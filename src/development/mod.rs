@@ -4,6 +4,7 @@
 //! They speak real HTTP over real sockets, so that what is tested against them is what happens
 //! outside. `serve` starts none of them.
 
+mod authorization_endpoints;
 mod authorization_page;
 mod authorization_server;
 mod browser;
