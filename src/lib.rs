@@ -10,10 +10,12 @@
 //! | [`config`] | file, environment and flags become one checked type |
 //! | [`crypto`] | the key ring, sealing, securityContext, signatures, JWT |
 //! | [`audit`] | who did what, in a chain per org |
+//! | [`development`] | an authorisation server and a vendor for the demo and the tests |
 
 pub mod audit;
 pub mod config;
 pub mod crypto;
+pub mod development;
 pub mod identifier;
 pub mod seam;
 pub mod store;

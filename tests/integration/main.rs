@@ -1,2 +1,3 @@
-//! Integration tests.
-fn main() {}
+//! Integration tests: one binary, driven from outside.
+
+mod support;
