@@ -10,12 +10,20 @@
 //! | [`config`] | file, environment and flags become one checked type |
 //! | [`crypto`] | the key ring, sealing, securityContext, signatures, JWT |
 //! | [`audit`] | who did what, in a chain per org |
+//! | [`egress`] | the only door out: vetting, deadlines, caps |
+//! | [`dialect`] | one file a wire format |
+//! | [`webhook`] | who gets which event where; provisioning; the routing index of every node |
+//! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
 
 pub mod audit;
 pub mod config;
 pub mod crypto;
+pub mod delivery;
 pub mod development;
+pub mod dialect;
+pub mod egress;
 pub mod identifier;
 pub mod seam;
 pub mod store;
+pub mod webhook;

@@ -14,7 +14,7 @@ use super::dispatcher::Dispatcher;
 use super::lane::{Job, Kind, LaneOutcome};
 use super::retry::{self, Decision, Reply};
 use crate::crypto::{CryptoError, JwtClaims, Signer, desk_hash};
-use crate::dialect::Event;
+use crate::dialect::EventParts;
 use crate::egress::{
     Answer, ErrorClass, Gate as SendGate, OutgoingRequest, Phases, SendError, VettedUrl,
     retry_after,
@@ -22,7 +22,7 @@ use crate::egress::{
 use crate::seam::{Timestamp, crash_point};
 use crate::store::claims::DeliveryState;
 use crate::store::committer::AttemptResult;
-use crate::webhook::{Endpoint, routing::Gate};
+use crate::webhook::{Endpoint, Gate};
 
 /// How much of a response body is kept.
 const EXCERPT: usize = 1_024;
@@ -240,12 +240,12 @@ impl Dispatcher {
     ) -> Result<OutgoingRequest, Unprepared> {
         let url = endpoint.destination.clone().map_err(Unprepared::Address)?;
         let content = &job.content;
-        let body = endpoint.dialect.body(&Event {
+        let body = endpoint.dialect.body(&EventParts {
+            event_type: &content.event_type,
+            org: &content.org_id,
+            event_time: Timestamp::from_millis(content.event_time),
             payload: &content.payload,
             previous: content.previous.as_deref(),
-            event_time: content.event_time,
-            event_type: &content.event_type,
-            org_id: &content.org_id,
         });
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, endpoint.dialect.content_type());
@@ -307,8 +307,8 @@ impl Dispatcher {
         }
         let until = now.plus(JWT_LIFE);
         let token = self.inner.keys.jwt.sign(&JwtClaims {
-            iss: format!("orgId:{}", endpoint.org_id),
-            aud: format!("webhookId:{}", endpoint.id),
+            iss: &format!("orgId:{}", endpoint.org_id),
+            aud: &format!("webhookId:{}", endpoint.id),
             iat: now.seconds(),
             exp: until.seconds(),
         })?;
@@ -461,12 +461,22 @@ fn unanswered(error: &SendError) -> Recorded {
 fn status_hint(code: u16) -> Option<&'static str> {
     Some(match code {
         200..=299 => return None,
-        300..=399 => "The endpoint redirects, and redirects are never followed: declare the final address.",
-        401 | 403 => "The endpoint refuses the request: it should check webhook-signature and not ask for other credentials.",
-        404 => "Nothing answers at this path: compare the declared address with the receiver's routes.",
+        300..=399 => {
+            "The endpoint redirects, and redirects are never followed: declare the final address."
+        }
+        401 | 403 => {
+            "The endpoint refuses the request: it should check webhook-signature and not ask for other credentials."
+        }
+        404 => {
+            "Nothing answers at this path: compare the declared address with the receiver's routes."
+        }
         405 => "The receiver does not take POST at this path.",
-        408 | 504 => "The receiver, or something before it, waited too long: answer first, work afterwards.",
-        410 => "The endpoint says that it is gone: no more is sent until somebody reactivates the webhook.",
+        408 | 504 => {
+            "The receiver, or something before it, waited too long: answer first, work afterwards."
+        }
+        410 => {
+            "The endpoint says that it is gone: no more is sent until somebody reactivates the webhook."
+        }
         413 => "The receiver's body limit is lower than this event.",
         415 => "The receiver does not take this content type.",
         422 => "The receiver read the event and refused it: its log says why.",

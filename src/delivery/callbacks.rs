@@ -75,7 +75,10 @@ fn org_id_value(org_id: &str) -> Value {
         .ok()
         // Beyond this, JavaScript would change it.
         .filter(|number| *number < (1 << 53) && number.to_string() == org_id)
-        .map_or_else(|| Value::String(org_id.to_owned()), |number| Value::Number(Number::from(number)))
+        .map_or_else(
+            || Value::String(org_id.to_owned()),
+            |number| Value::Number(Number::from(number)),
+        )
 }
 
 /// Writes a callback in the transaction of what it tells of.
@@ -147,10 +150,7 @@ pub async fn enqueue(
     endpoint_state::Entity::insert(waiting)
         .on_conflict(
             OnConflict::column(endpoint_state::Column::EndpointId)
-                .update_columns([
-                    endpoint_state::Column::Health,
-                    endpoint_state::Column::UpdatedAt,
-                ])
+                .update_columns([endpoint_state::Column::Health, endpoint_state::Column::UpdatedAt])
                 .to_owned(),
         )
         .exec_without_returning(work.connection())

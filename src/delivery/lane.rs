@@ -216,8 +216,7 @@ impl Lanes {
         lane.in_flight = lane.in_flight.saturating_sub(1);
         match outcome {
             LaneOutcome::Success => {
-                after.resumed =
-                    !matches!(lane.breaker.allowance(now), Allowance::Freely);
+                after.resumed = !matches!(lane.breaker.allowance(now), Allowance::Freely);
                 lane.breaker.succeeded();
             }
             LaneOutcome::Failure => {

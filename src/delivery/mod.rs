@@ -16,8 +16,8 @@ mod refill;
 pub mod retry;
 mod views;
 
-pub use callbacks::{Callback, declared_name, enqueue as enqueue_callback};
 pub use breaker::BreakerPolicy;
+pub use callbacks::{Callback, declared_name, enqueue as enqueue_callback};
 pub use dispatcher::{DeliveryOptions, Dispatcher};
 pub use node::NodeLease;
 pub use views::{

@@ -39,7 +39,11 @@ pub struct NodeLease {
 
 impl NodeLease {
     /// Enters this process among the nodes.
-    pub async fn acquire(store: &Store, seam: &Seam, queue_bytes: usize) -> Result<Self, StoreError> {
+    pub async fn acquire(
+        store: &Store,
+        seam: &Seam,
+        queue_bytes: usize,
+    ) -> Result<Self, StoreError> {
         let nodes = Nodes::new(store.clone());
         let budget = MemoryBudget::new(queue_bytes);
         let started = seam.clock.instant();
@@ -100,11 +104,7 @@ impl NodeLease {
         }
     }
 
-    async fn renew(
-        &self,
-        routing: &Routing,
-        lost: &CancellationToken,
-    ) -> Result<(), StoreError> {
+    async fn renew(&self, routing: &Routing, lost: &CancellationToken) -> Result<(), StoreError> {
         let inner = &self.inner;
         let began = inner.seam.clock.instant().duration_since(inner.started);
         let low_water = inner.budget.low_water(inner.seam.randomness.id());

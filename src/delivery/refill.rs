@@ -108,15 +108,9 @@ async fn refill(dispatcher: &Dispatcher, waiting: &WaitingEndpoint) -> Result<()
             let now = inner.seam.clock.now();
             let lease_until = now.plus(inner.options.deadline + LEASE_MARGIN);
             let limit = u32::try_from(room).unwrap_or(u32::MAX);
-            let claimed = claims::claim_due(
-                &inner.store,
-                id,
-                inner.lease.epoch(),
-                now,
-                lease_until,
-                limit,
-            )
-            .await?;
+            let claimed =
+                claims::claim_due(&inner.store, id, inner.lease.epoch(), now, lease_until, limit)
+                    .await?;
             dispatcher.lanes().note_table(id, claimed.len() >= room);
             take_over(dispatcher, claimed, kind, lease_until).await
         }

@@ -140,7 +140,8 @@ pub async fn list(
     }
     let mut views = Vec::with_capacity(newest.len());
     for (row, event, endpoint) in newest {
-        let later = if row.attempts > 1 { later_attempts(store, row.id).await? } else { Vec::new() };
+        let later =
+            if row.attempts > 1 { later_attempts(store, row.id).await? } else { Vec::new() };
         views.push(view(row, event, endpoint, later));
     }
     Ok(views)
@@ -353,10 +354,8 @@ pub async fn requeue(
     id: Uuid,
     now: Timestamp,
 ) -> Result<Result<(), RequeueRefusal>, StoreError> {
-    let Some(row) = delivery::Entity::find_by_id(id)
-        .lock_exclusive()
-        .one(work.connection())
-        .await?
+    let Some(row) =
+        delivery::Entity::find_by_id(id).lock_exclusive().one(work.connection()).await?
     else {
         return Ok(Err(RequeueRefusal::Closed));
     };
@@ -365,7 +364,9 @@ pub async fn requeue(
         _ => return Ok(Err(RequeueRefusal::Closed)),
     };
     let state = DeliveryState::from_number(row.state);
-    if state == Some(DeliveryState::Pending) && row.due_at.is_none_or(|due| row.claim.is_some() && due > now.micros()) {
+    if state == Some(DeliveryState::Pending)
+        && row.due_at.is_none_or(|due| row.claim.is_some() && due > now.micros())
+    {
         return Ok(Err(RequeueRefusal::UnderWay));
     }
     delivery::Entity::update_many()

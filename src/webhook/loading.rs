@@ -12,9 +12,7 @@ use super::append_context;
 use super::endpoint::{CallbackLane, Endpoint, Owner, Passage, Subscription};
 use super::matching::{Direction, Filter};
 use super::routing::{OrgRoutes, RoutingError};
-use crate::crypto::{
-    AssociatedData, Keys, Locator, Purpose, SecretText, Signer, SigningSecret,
-};
+use crate::crypto::{AssociatedData, Keys, Locator, Purpose, SecretText, Signer, SigningSecret};
 use crate::dialect::Dialect;
 use crate::egress::Egress;
 use crate::identifier::{InstallationId, OrgId, WebhookId};
@@ -116,8 +114,10 @@ impl Loader {
             .collect();
         let signers = self.signers(&keys).await?;
         let mut names: HashMap<String, Arc<str>> = HashMap::new();
-        let mut by_org: HashMap<Arc<str>, (HashMap<Arc<str>, Vec<Subscription>>, Vec<Arc<Endpoint>>)> =
-            HashMap::new();
+        let mut by_org: HashMap<
+            Arc<str>,
+            (HashMap<Arc<str>, Vec<Subscription>>, Vec<Arc<Endpoint>>),
+        > = HashMap::new();
         for row in rows {
             let owner = row.installation_id.and_then(|id| installations.get(&id));
             let signer = row.extension_key.as_ref().and_then(|key| signers.get(key));
@@ -221,9 +221,7 @@ impl Loader {
         }
         secrets
             .into_iter()
-            .map(|(key, (secrets, until))| {
-                Ok((key, (Arc::new(Signer::new(&secrets)?), until)))
-            })
+            .map(|(key, (secrets, until))| Ok((key, (Arc::new(Signer::new(&secrets)?), until))))
             .collect()
     }
 
@@ -320,9 +318,7 @@ fn filters(
     let subscriptions: BTreeMap<String, Option<Options>> =
         serde_json::from_str(&row.subscriptions).map_err(|_| unreadable("subscriptions"))?;
     let installation_departments = match owner.and_then(|owner| owner.department_ids.as_ref()) {
-        Some(text) => {
-            Some(serde_json::from_str(text).map_err(|_| unreadable("departments"))?)
-        }
+        Some(text) => Some(serde_json::from_str(text).map_err(|_| unreadable("departments"))?),
         None => None,
     };
     let automation = match &row.include_events_from {

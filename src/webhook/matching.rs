@@ -87,9 +87,8 @@ impl<'a> Facts<'a> {
 
     fn previous(&self) -> Option<&Value> {
         let previous = self.previous?;
-        let value = self
-            .read_previous
-            .get_or_init(|| serde_json::from_slice(previous).unwrap_or_default());
+        let value =
+            self.read_previous.get_or_init(|| serde_json::from_slice(previous).unwrap_or_default());
         // A `null` says as little as a missing one.
         (!value.is_null()).then_some(value)
     }
@@ -202,9 +201,7 @@ fn same(left: &Value, right: &Value) -> bool {
         (Value::Array(left), Value::Array(right)) => {
             left.len() == right.len() && left.iter().zip(right).all(|(l, r)| same(l, r))
         }
-        (Value::Object(left), Value::Object(right)) => {
-            covers(left, right) && covers(right, left)
-        }
+        (Value::Object(left), Value::Object(right)) => covers(left, right) && covers(right, left),
         _ => left == right,
     }
 }

@@ -1,0 +1,59 @@
+//! Wire formats: what a receiver gets, one file a format.
+
+mod desk;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::seam::Timestamp;
+
+/// The wire format of a webhook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// The reference help desk's own.
+    #[default]
+    Desk,
+}
+
+/// An event as it is delivered. The JSON texts are taken as they are, byte for byte.
+#[derive(Clone, Copy, Debug)]
+pub struct EventParts<'a> {
+    /// The type, as the dialect names it.
+    pub event_type: &'a str,
+    /// The org.
+    pub org: &'a str,
+    /// When it happened.
+    pub event_time: Timestamp,
+    /// The resource: one valid JSON text.
+    pub payload: &'a [u8],
+    /// What the resource was before: one valid JSON text; only for those that asked for it.
+    pub previous: Option<&'a [u8]>,
+}
+
+impl Dialect {
+    /// The name in the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Desk => "desk",
+        }
+    }
+
+    /// Reads the name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        (name == Self::Desk.as_str()).then_some(Self::Desk)
+    }
+
+    /// The body of a delivery, assembled once.
+    pub fn body(self, event: &EventParts<'_>) -> Bytes {
+        match self {
+            Self::Desk => desk::body(event),
+        }
+    }
+
+    /// The body's `Content-Type`.
+    pub fn content_type(self) -> HeaderValue {
+        match self {
+            Self::Desk => HeaderValue::from_static("application/json"),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Which URLs and addresses may be called. Pure: no name is resolved here.
+//!
+//! Only what is globally routable passes, by IANA's special-purpose registries for IPv4 and IPv6
+//! and with everything left out that embeds another address (RFC 4291, 6052, 3056, 4380). The
+//! operator's [`Policy::allow`] is the only exception.
+
+mod address;
+mod allow;
+mod name;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use url::{Host, Url};
+
+pub use allow::{AllowRule, InvalidAllowRule};
+
+/// What the operator allows beyond public addresses, and whether plain http may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Addresses that may be called although they are not public.
+    pub allow: Vec<AllowRule>,
+    /// Whether only `https` URLs may be called.
+    pub require_https: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { allow: Vec::new(), require_https: true }
+    }
+}
+
+impl Policy {
+    fn allows(&self, address: IpAddr, port: u16) -> bool {
+        self.allow.iter().any(|rule| rule.covers(address, port))
+    }
+
+    /// A rule that names the port lifts the ban on it.
+    fn names_port(&self, port: u16) -> bool {
+        self.allow.iter().any(|rule| rule.port() == Some(port))
+    }
+}
+
+/// Why a URL or an address may not be called. Contains nothing but host, address and port.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The address is not public.
+    #[error(
+        "{address} is not a public address ({range}); the operator can allow it with egress.allow"
+    )]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// The range that it belongs to.
+        range: &'static str,
+    },
+    /// The name cannot be public.
+    #[error("the host {name} cannot be public: it {rule}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        rule: &'static str,
+    },
+    /// Another protocol is at home on the port.
+    #[error("port {port} belongs to another protocol; use 443 or another port for HTTP")]
+    Port {
+        /// The port.
+        port: u16,
+    },
+    /// Plain http, although https is required.
+    #[error("the URL must be https (egress.require_https is on)")]
+    HttpsRequired,
+    /// Neither http nor https.
+    #[error("the URL must be absolute and https, not {scheme}")]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The URL carries a user name or password.
+    #[error("the URL must not contain a user name or password")]
+    Userinfo,
+    /// The URL has no host.
+    #[error("the URL must name a host")]
+    NoHost,
+}
+
+impl Refusal {
+    /// A stable name for the reason.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Address { .. } => "addressNotPublic",
+            Self::Name { .. } => "nameNotPublic",
+            Self::Port { .. } => "portRefused",
+            Self::HttpsRequired => "httpsRequired",
+            Self::Scheme { .. } => "schemeRefused",
+            Self::Userinfo => "userinfoRefused",
+            Self::NoHost => "hostMissing",
+        }
+    }
+}
+
+/// What a host can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostVerdict {
+    /// It can be public, or the operator allows it.
+    Public,
+    /// A name for documentation and tests (RFC 2606): never more than a warning.
+    Documentation,
+    /// It cannot be public.
+    NotPublic {
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// Whether a URL was vetted, or is one of the operator's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// A vendor's or an administrator's: addresses are vetted when they are resolved.
+    Vetted,
+    /// The operator's own: called whatever its address and scheme.
+    Operator,
+}
+
+/// A URL that may be called. Cloning is cheap. Only vetting makes one, and only
+/// [`Egress::send`](super::Egress::send) takes one.
+#[derive(Clone)]
+pub struct VettedUrl {
+    url: Arc<Url>,
+    port: u16,
+    trust: Trust,
+    documentation: bool,
+}
+
+impl VettedUrl {
+    /// The URL.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Whether its name is one for documentation, which no receiver has.
+    pub fn is_documentation(&self) -> bool {
+        self.documentation
+    }
+
+    /// The same destination with another path and query.
+    ///
+    /// # Errors
+    /// Gives nothing where the origin or the user name differs: that must be vetted anew.
+    pub fn with_url(&self, url: Url) -> Option<Self> {
+        let same = url.origin() == self.url.origin()
+            && url.username() == self.url.username()
+            && url.password() == self.url.password();
+        same.then(|| Self { url: Arc::new(url), ..self.clone() })
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// Accepts one of the operator's own URLs as it is.
+    pub(super) fn operator(url: &Url) -> Result<Self, Refusal> {
+        let (_, port) = host_and_port(url)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Refusal::Scheme { scheme: url.scheme().to_owned() });
+        }
+        Ok(Self { url: Arc::new(url.clone()), port, trust: Trust::Operator, documentation: false })
+    }
+}
+
+/// Shows the origin only: the query may hold a securityContext.
+impl fmt::Debug for VettedUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("VettedUrl")
+            .field("origin", &self.url.origin().ascii_serialization())
+            .field("trust", &self.trust)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a URL may be called, as far as it shows without resolving its name.
+pub fn vet_url(url: &Url, policy: &Policy) -> Result<VettedUrl, Refusal> {
+    match url.scheme() {
+        "https" => {}
+        "http" if !policy.require_https => {}
+        "http" => return Err(Refusal::HttpsRequired),
+        other => return Err(Refusal::Scheme { scheme: other.to_owned() }),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Refusal::Userinfo);
+    }
+    let (host, port) = host_and_port(url)?;
+    let documentation = match host_verdict(&host, port, policy) {
+        HostVerdict::Public => false,
+        HostVerdict::Documentation => true,
+        HostVerdict::NotPublic { reason } => return Err(reason),
+    };
+    if matches!(host, Host::Domain(_)) && address::is_foreign_port(port) && !policy.names_port(port)
+    {
+        return Err(Refusal::Port { port });
+    }
+    Ok(VettedUrl { url: Arc::new(url.clone()), port, trust: Trust::Vetted, documentation })
+}
+
+/// What a host can be, for a call to the given port.
+pub fn host_verdict(host: &Host<&str>, port: u16, policy: &Policy) -> HostVerdict {
+    let address = match host {
+        Host::Domain(name) => return name::verdict(name, port, policy),
+        Host::Ipv4(address) => IpAddr::V4(*address),
+        Host::Ipv6(address) => IpAddr::V6(*address),
+    };
+    match vet_address(address, port, policy) {
+        Ok(()) => HostVerdict::Public,
+        Err(reason) => HostVerdict::NotPublic { reason },
+    }
+}
+
+/// Whether an address may be connected to at the given port.
+pub fn vet_address(address: IpAddr, port: u16, policy: &Policy) -> Result<(), Refusal> {
+    if !policy.allows(address, port)
+        && let Some(range) = address::special_range(address)
+    {
+        return Err(Refusal::Address { address, range });
+    }
+    if address::is_foreign_port(port) && !policy.names_port(port) {
+        return Err(Refusal::Port { port });
+    }
+    Ok(())
+}
+
+fn host_and_port(url: &Url) -> Result<(Host<&str>, u16), Refusal> {
+    let host = url.host().ok_or(Refusal::NoHost)?;
+    let port = url.port_or_known_default().ok_or(Refusal::NoHost)?;
+    Ok((host, port))
+}
