@@ -24,6 +24,7 @@ pub mod development;
 pub mod dialect;
 pub mod egress;
 pub mod identifier;
+pub mod oauth;
 pub mod seam;
 pub mod store;
 pub mod webhook;

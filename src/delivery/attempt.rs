@@ -245,7 +245,10 @@ impl Dispatcher {
             org: &content.org_id,
             event_time: Timestamp::from_millis(content.event_time),
             payload: &content.payload,
-            previous: content.previous.as_deref(),
+            previous: content
+                .previous
+                .as_deref()
+                .filter(|_| endpoint.wants_previous.contains(&content.event_type)),
         });
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, endpoint.dialect.content_type());

@@ -50,6 +50,8 @@ pub struct Endpoint {
     pub signer: Arc<Signer>,
     /// Whether deliveries go one after the other, in order of acceptance.
     pub ordered: bool,
+    /// The event types for which it asked for the state before the change.
+    pub wants_previous: Vec<Arc<str>>,
     /// Whether deliveries may be made.
     pub passage: Passage,
     /// Whether its last delivery used up all attempts.

@@ -128,13 +128,25 @@ impl Loader {
             }
             let org: Arc<str> = Arc::from(row.org_id.as_str());
             let health = states.get(&row.id).map_or("ok", |state| state.health.as_str());
-            let endpoint = Arc::new(self.endpoint(&row, owner, Arc::clone(signer), health)?);
+            let mut endpoint = self.endpoint(&row, owner, Arc::clone(signer), health)?;
+            let filters: Vec<(Arc<str>, Filter)> = filters(&row, owner)?
+                .into_iter()
+                .map(|(event_type, filter)| {
+                    let name = names
+                        .entry(event_type.clone())
+                        .or_insert_with(|| Arc::from(event_type.as_str()));
+                    (Arc::clone(name), filter)
+                })
+                .collect();
+            endpoint.wants_previous = filters
+                .iter()
+                .filter(|(_, filter)| filter.include_previous)
+                .map(|(event_type, _)| Arc::clone(event_type))
+                .collect();
+            let endpoint = Arc::new(endpoint);
             let (by_type, endpoints) = by_org.entry(org).or_default();
-            for (event_type, filter) in filters(&row, owner)? {
-                let name = names
-                    .entry(event_type.clone())
-                    .or_insert_with(|| Arc::from(event_type.as_str()));
-                by_type.entry(Arc::clone(name)).or_default().push(Subscription {
+            for (event_type, filter) in filters {
+                by_type.entry(event_type).or_default().push(Subscription {
                     endpoint: Arc::clone(&endpoint),
                     filter: Arc::new(filter),
                 });
@@ -191,6 +203,7 @@ impl Loader {
             dialect: Dialect::from_name(&row.dialect).ok_or_else(|| unreadable("dialect"))?,
             signer,
             ordered: row.ordered != 0,
+            wants_previous: Vec::new(),
             passage,
             is_failing: health == "failing",
         })

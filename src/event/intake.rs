@@ -1,0 +1,214 @@
+//! Accepting events: matched, placed, written in a group, and only then answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::input::EventInput;
+use crate::delivery::Dispatcher;
+use crate::seam::Seam;
+use crate::store::StoreError;
+use crate::store::committer::{Committer, NewDelivery, NewEvent, Written};
+use crate::webhook::matching::{Facts, passes};
+use crate::webhook::{OrgRoutes, Passage, Routing};
+
+/// What an event costs in memory beside its documents.
+const EVENT_OVERHEAD: usize = 512;
+
+/// How accepting is done.
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeOptions {
+    /// How long a caller waits for the disk before it is told to come back.
+    pub patience: Duration,
+}
+
+/// Accepts events. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    routing: Routing,
+    dispatcher: Dispatcher,
+    committer: Committer,
+    seam: Seam,
+    options: IntakeOptions,
+}
+
+/// An accepted event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedEvent {
+    /// The caller's id, or ours.
+    pub event_id: String,
+    /// How many deliveries it made.
+    pub deliveries: usize,
+    /// Whether an event with this id was there before.
+    pub is_duplicate: bool,
+}
+
+/// All events of a request, on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// In the order of the request.
+    pub events: Vec<AcceptedEvent>,
+}
+
+/// Why nothing was accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// No room right now.
+    #[error("no room for more events right now")]
+    NoRoom,
+    /// The database does not answer in time. What was sent may yet be accepted; an `eventId` makes
+    /// sending it again harmless.
+    #[error("the database does not answer in time")]
+    TooSlow,
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The one field of a payload that intake may need.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PayloadDepartment {
+    #[serde(default)]
+    department_id: Option<serde_json::Value>,
+}
+
+/// The department that a payload names.
+pub(super) fn payload_department(payload: &[u8]) -> Option<String> {
+    let read: PayloadDepartment = serde_json::from_slice(payload).ok()?;
+    match read.department_id? {
+        serde_json::Value::String(id) if !id.is_empty() => Some(id),
+        serde_json::Value::Number(id) => Some(id.to_string()),
+        _ => None,
+    }
+}
+
+impl Intake {
+    /// Puts the parts together.
+    pub fn new(
+        routing: Routing,
+        dispatcher: Dispatcher,
+        committer: Committer,
+        seam: Seam,
+        options: IntakeOptions,
+    ) -> Self {
+        Self { routing, dispatcher, committer, seam, options }
+    }
+
+    /// Accepts the events of one request, all or none. `derived_key` gives a key to events that
+    /// came without an id, so that a repeated request is found to be one.
+    pub async fn accept(
+        &self,
+        inputs: Vec<EventInput>,
+        derived_key: Option<&str>,
+    ) -> Result<Accepted, IntakeError> {
+        let mut names = Vec::with_capacity(inputs.len());
+        let mut events = Vec::with_capacity(inputs.len());
+        for (index, input) in inputs.into_iter().enumerate() {
+            let caller_id = input.event_id.clone();
+            let key = caller_id
+                .clone()
+                .or_else(|| derived_key.map(|key| format!("\u{1}{key}:{index}")));
+            let event = self.prepare(input, key);
+            names.push((caller_id, event.id, event.deliveries.len()));
+            events.push(event);
+        }
+        if events.is_empty() {
+            return Ok(Accepted { events: Vec::new() });
+        }
+        let written = self.committer.intake(events).map_err(|_| IntakeError::NoRoom)?;
+        let written = tokio::select! {
+            written = written => written.map_err(|_| IntakeError::TooSlow)??,
+            () = self.seam.clock.sleep(self.options.patience) => return Err(IntakeError::TooSlow),
+        };
+        let events = names.into_iter().zip(written).map(|((caller_id, id, deliveries), written)| {
+            // A repeat of a request is answered as the request was.
+            let is_repeat = caller_id.is_none();
+            match written {
+                Written::New => AcceptedEvent {
+                    event_id: caller_id.unwrap_or_else(|| id.to_string()),
+                    deliveries,
+                    is_duplicate: false,
+                },
+                Written::Duplicate { event_id, deliveries } => AcceptedEvent {
+                    event_id: caller_id.unwrap_or_else(|| event_id.to_string()),
+                    deliveries: usize::try_from(deliveries).unwrap_or(0),
+                    is_duplicate: !is_repeat,
+                },
+            }
+        });
+        Ok(Accepted { events: events.collect() })
+    }
+
+    /// Matches an event and finds places for its deliveries.
+    fn prepare(&self, input: EventInput, event_key: Option<String>) -> NewEvent {
+        let now = self.seam.clock.now();
+        let id = self.seam.randomness.id();
+        let department = input
+            .department_id
+            .map(String::from)
+            .or_else(|| payload_department(&input.payload));
+        let deliveries = match self.routing.org(input.org_id.as_str()) {
+            Some(routes) => {
+                let facts = Facts {
+                    department_id: department.as_deref(),
+                    source_id: input.source_id.as_deref(),
+                    automation: input.automation,
+                    ..Facts::new(&input.payload, input.previous.as_deref())
+                };
+                let bytes = EVENT_OVERHEAD
+                    + input.payload.len()
+                    + input.previous.as_ref().map_or(0, bytes::Bytes::len);
+                self.fan_out(&routes, input.event_type, &facts, bytes)
+            }
+            None => Vec::new(),
+        };
+        NewEvent {
+            id,
+            org_id: Arc::from(input.org_id.as_str()),
+            event_type: Arc::from(input.event_type),
+            department_id: department,
+            event_time: input.event_time.unwrap_or_else(|| now.millis()),
+            automation: input.automation,
+            source_id: input.source_id,
+            actor: input.actor.and_then(|actor| serde_json::to_string(&actor).ok()),
+            event_key,
+            accepted_at: now,
+            payload: input.payload,
+            previous: input.previous,
+            deliveries,
+        }
+    }
+
+    fn fan_out(
+        &self,
+        routes: &OrgRoutes,
+        event_type: &str,
+        facts: &Facts<'_>,
+        bytes: usize,
+    ) -> Vec<NewDelivery> {
+        routes
+            .subscriptions(event_type)
+            .iter()
+            .filter(|subscription| {
+                // Suspended: no new deliveries are made.
+                subscription.endpoint.passage != Passage::Suspended
+                    && passes(&subscription.filter, facts).is_ok()
+            })
+            .map(|subscription| {
+                let endpoint = &subscription.endpoint;
+                let id: Uuid = self.seam.randomness.id();
+                let (placement, place) = self.dispatcher.place(endpoint, id, bytes);
+                NewDelivery {
+                    id,
+                    endpoint_id: endpoint.id,
+                    generation: endpoint.generation,
+                    placement,
+                    place,
+                }
+            })
+            .collect()
+    }
+}

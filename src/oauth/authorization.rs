@@ -1,0 +1,316 @@
+//! A browser on its way to the provider and back.
+//!
+//! `state`, the start nonce and the browser's cookie are random and kept as digests only; the PKCE
+//! verifier and the address with the state in it are sealed. A state is used once; a wrong one
+//! burns nothing.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
+};
+use url::Url;
+use uuid::Uuid;
+
+use super::error::{OAuthError, until};
+use super::provider::Providers;
+use crate::crypto::{
+    AssociatedData, CryptoError, KeyRing, Purpose, SecretText, constant_time_equal,
+};
+use crate::seam::{Seam, Timestamp};
+use crate::store::entity::authorization_request;
+use crate::store::{Store, UnitOfWork};
+
+/// How long a state lives.
+const LIFE: Duration = Duration::from_secs(10 * 60);
+
+/// How many live states an installation may have; the oldest goes first.
+const MOST_LIVE: usize = 5;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct AuthorizationRequest {
+    /// The installation.
+    pub installation_id: Uuid,
+    /// Its generation.
+    pub generation: i32,
+    /// `zohoAuthorisation`, or the connector's link name.
+    pub connection: String,
+    /// The service that grants.
+    pub service: String,
+    /// The scopes.
+    pub scopes: Vec<String>,
+    /// The digest of the version that the consent is for.
+    pub target_digest: String,
+    /// Where the browser goes at the end.
+    pub return_url: Option<String>,
+}
+
+/// The addresses of a begun authorisation.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// The provider's.
+    pub authorization_url: Url,
+    /// The last part of our own one-time address.
+    pub start_nonce: String,
+}
+
+/// A browser that used its one-time address.
+#[derive(Debug)]
+pub struct StartedBrowser {
+    /// Where it goes on.
+    pub authorization_url: Url,
+    /// What its cookie holds.
+    pub cookie: SecretText,
+}
+
+/// A request that a state belongs to.
+#[derive(Clone, Debug)]
+pub struct PendingAuthorization {
+    /// The installation.
+    pub installation_id: Uuid,
+    /// Its generation.
+    pub generation: i32,
+    /// Which connection.
+    pub connection: String,
+    /// The digest of the version that the consent is for.
+    pub target_digest: String,
+    /// Where the browser goes at the end.
+    pub return_url: Option<String>,
+    state_digest: Vec<u8>,
+    browser_digest: Option<Vec<u8>>,
+    sealed_verifier: Vec<u8>,
+}
+
+/// Tokens that cover what was asked.
+#[derive(Debug)]
+pub struct GrantedTokens {
+    /// The service that granted them.
+    pub service: String,
+    pub(super) access: SecretText,
+    pub(super) refresh: Option<SecretText>,
+    pub(super) expires_at: Option<Timestamp>,
+    /// What was granted.
+    pub scopes: Vec<String>,
+}
+
+impl GrantedTokens {
+    /// The tokens with their kinds (RFC 7009), for revoking what comes too late.
+    pub fn all(&self) -> Vec<(&'static str, &SecretText)> {
+        let refresh = self.refresh.as_ref().map(|token| ("refresh_token", token));
+        std::iter::once(("access_token", &self.access)).chain(refresh).collect()
+    }
+
+    /// The scopes of `declared` that were not granted.
+    pub fn missing(&self, declared: &[String]) -> Vec<String> {
+        declared.iter().filter(|scope| !self.scopes.contains(scope)).cloned().collect()
+    }
+}
+
+fn digest_of(text: &str) -> Vec<u8> {
+    digest(&SHA256, text.as_bytes()).as_ref().to_vec()
+}
+
+fn random_text(seam: &Seam) -> Result<String, OAuthError> {
+    let bytes: [u8; 32] = seam.randomness.bytes().map_err(|_| CryptoError::Randomness)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn verifier_place(installation_id: Uuid) -> AssociatedData<'static> {
+    AssociatedData { subject: installation_id, field: "pkce-verifier" }
+}
+
+fn url_place(installation_id: Uuid) -> AssociatedData<'static> {
+    AssociatedData { subject: installation_id, field: "authorization-url" }
+}
+
+/// Begins an authorisation in the transaction of what asks for it.
+pub(crate) async fn begin(
+    providers: &Providers,
+    ring: &KeyRing,
+    work: &UnitOfWork,
+    request: &AuthorizationRequest,
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<Begun, OAuthError> {
+    let state = random_text(seam)?;
+    let verifier = random_text(seam)?;
+    let start_nonce = random_text(seam)?;
+    let authorization_url =
+        providers.authorization_url(&request.service, &request.scopes, &state, &verifier)?;
+    make_room(work, request.installation_id, now).await?;
+    let seal = |place: &AssociatedData<'_>, text: &str| {
+        ring.seal(Purpose::Vault, place, text.as_bytes(), &seam.randomness)
+    };
+    let id = request.installation_id;
+    authorization_request::Entity::insert(authorization_request::ActiveModel {
+        state_digest: Set(digest_of(&state)),
+        installation_id: Set(id),
+        generation: Set(request.generation),
+        connection: Set(request.connection.clone()),
+        target_digest: Set(request.target_digest.clone()),
+        sealed_verifier: Set(seal(&verifier_place(id), &verifier)?),
+        sealed_url: Set(seal(&url_place(id), authorization_url.as_str())?),
+        start_digest: Set(digest_of(&start_nonce)),
+        browser_digest: Set(None),
+        return_url: Set(request.return_url.clone()),
+        created_at: Set(now.micros()),
+        expires_at: Set(now.plus(LIFE).micros()),
+        consumed_at: Set(None),
+    })
+    .exec_without_returning(work.connection())
+    .await?;
+    tracing::debug!(installation = %id, valid = until(now.plus(LIFE)), "authorisation begun");
+    Ok(Begun { authorization_url, start_nonce })
+}
+
+/// Drops what expired, and the oldest live states beyond the bound.
+async fn make_room(
+    work: &UnitOfWork,
+    installation_id: Uuid,
+    now: Timestamp,
+) -> Result<(), OAuthError> {
+    authorization_request::Entity::delete_many()
+        .filter(authorization_request::Column::ExpiresAt.lte(now.micros()))
+        .exec(work.connection())
+        .await?;
+    let surplus = authorization_request::Entity::find()
+        .filter(authorization_request::Column::InstallationId.eq(installation_id))
+        .order_by_desc(authorization_request::Column::CreatedAt)
+        .offset(MOST_LIVE as u64 - 1)
+        .limit(100)
+        .all(work.connection())
+        .await?;
+    authorization_request::Entity::delete_many()
+        .filter(
+            authorization_request::Column::StateDigest
+                .is_in(surplus.into_iter().map(|row| row.state_digest)),
+        )
+        .exec(work.connection())
+        .await?;
+    Ok(())
+}
+
+/// Uses a one-time address: binds the browser and says where it goes on.
+pub(crate) async fn start_browser(
+    store: &Store,
+    ring: &KeyRing,
+    nonce: &str,
+    seam: &Seam,
+) -> Result<StartedBrowser, OAuthError> {
+    let now = seam.clock.now();
+    let work = store.begin().await?;
+    let row = authorization_request::Entity::find()
+        .filter(authorization_request::Column::StartDigest.eq(digest_of(nonce)))
+        .lock_exclusive()
+        .one(work.connection())
+        .await?
+        .filter(|row| {
+            row.expires_at > now.micros()
+                && row.consumed_at.is_none()
+                && row.browser_digest.is_none()
+        })
+        .ok_or(OAuthError::InvalidState)?;
+    let cookie = random_text(seam)?;
+    authorization_request::Entity::update_many()
+        .col_expr(authorization_request::Column::BrowserDigest, Expr::value(digest_of(&cookie)))
+        .filter(authorization_request::Column::StateDigest.eq(row.state_digest.clone()))
+        .exec(work.connection())
+        .await?;
+    let _settled = work.commit(now).await?;
+    let url = ring.unseal(Purpose::Vault, &url_place(row.installation_id), &row.sealed_url)?;
+    let authorization_url = std::str::from_utf8(url.expose())
+        .ok()
+        .and_then(|text| Url::parse(text).ok())
+        .ok_or(OAuthError::Unreadable { what: "authorisation address" })?;
+    Ok(StartedBrowser { authorization_url, cookie: SecretText::new(cookie) })
+}
+
+/// Finds what a state belongs to; nothing is used up.
+pub(crate) async fn find(
+    store: &Store,
+    state: &str,
+    now: Timestamp,
+) -> Result<PendingAuthorization, OAuthError> {
+    let row = authorization_request::Entity::find_by_id(digest_of(state))
+        .one(store.reader())
+        .await?
+        .filter(|row| row.expires_at > now.micros() && row.consumed_at.is_none())
+        .ok_or(OAuthError::InvalidState)?;
+    Ok(PendingAuthorization {
+        installation_id: row.installation_id,
+        generation: row.generation,
+        connection: row.connection,
+        target_digest: row.target_digest,
+        return_url: row.return_url,
+        state_digest: row.state_digest,
+        browser_digest: row.browser_digest,
+        sealed_verifier: row.sealed_verifier,
+    })
+}
+
+impl PendingAuthorization {
+    /// Whether a cookie is that of the browser which began.
+    pub(crate) fn is_of_browser(&self, cookie: &str) -> bool {
+        self.browser_digest
+            .as_ref()
+            .is_some_and(|bound| constant_time_equal(bound, &digest_of(cookie)))
+    }
+
+    /// Uses the state up, once, and exchanges the code.
+    pub(crate) async fn redeem(
+        self,
+        store: &Store,
+        ring: &KeyRing,
+        providers: &Providers,
+        service: &str,
+        code: &str,
+        asked: &[String],
+        seam: &Seam,
+    ) -> Result<GrantedTokens, OAuthError> {
+        let now = seam.clock.now();
+        let work = store.begin().await?;
+        let used = authorization_request::Entity::update_many()
+            .col_expr(authorization_request::Column::ConsumedAt, Expr::value(now.micros()))
+            .filter(authorization_request::Column::StateDigest.eq(self.state_digest.clone()))
+            .filter(authorization_request::Column::ConsumedAt.is_null())
+            .exec(work.connection())
+            .await?;
+        if used.rows_affected != 1 {
+            return Err(OAuthError::InvalidState);
+        }
+        let _settled = work.commit(now).await?;
+        let verifier = ring.unseal(
+            Purpose::Vault,
+            &verifier_place(self.installation_id),
+            &self.sealed_verifier,
+        )?;
+        let verifier = std::str::from_utf8(verifier.expose())
+            .map_err(|_| OAuthError::Unreadable { what: "verifier" })?;
+        let tokens = providers.exchange(service, code, verifier).await?;
+        Ok(GrantedTokens {
+            service: service.to_owned(),
+            access: tokens.access,
+            refresh: tokens.refresh,
+            expires_at: tokens.expires_at,
+            // A missing `scope` means that everything asked for was granted (RFC 6749 5.1).
+            scopes: tokens.scopes.unwrap_or_else(|| asked.to_vec()),
+        })
+    }
+}
+
+/// Drops all states of an installation: it is authorised, or gone.
+pub(crate) async fn drop_states(
+    work: &UnitOfWork,
+    installation_id: Uuid,
+) -> Result<(), OAuthError> {
+    authorization_request::Entity::delete_many()
+        .filter(authorization_request::Column::InstallationId.eq(installation_id))
+        .exec(work.connection())
+        .await?;
+    Ok(())
+}

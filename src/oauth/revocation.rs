@@ -1,0 +1,228 @@
+//! Tokens that live on only to be revoked: first try at once, then less and less often, for at most
+//! 14 days. A server that is down holds nobody.
+
+use std::time::Duration;
+
+use sea_orm::{
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::error::OAuthError;
+use super::provider::Providers;
+use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
+use crate::seam::{Seam, Timestamp, crash_point};
+use crate::store::entity::{installation, revocation};
+use crate::store::{Store, StoreError, UnitOfWork};
+
+/// How long a token is tried to be revoked.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// How often the table is read where nothing pokes; the first try comes within 2 s.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The first pause after a failure; each doubles the former one.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause between tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// For how long a try keeps others off the row: longer than a call can take.
+const CLAIM: Duration = Duration::from_secs(30);
+
+/// How many tokens one round takes on.
+const ROUND: u64 = 16;
+
+/// A token to be revoked.
+#[derive(Debug)]
+pub struct Revocation<'a> {
+    /// The installation that it belonged to.
+    pub installation_id: Uuid,
+    /// The service that granted it.
+    pub service: String,
+    /// `access_token` or `refresh_token` (RFC 7009 section 2.1).
+    pub kind: &'static str,
+    /// The token.
+    pub token: &'a SecretText,
+}
+
+/// Writes the job in the transaction that takes the token out of use.
+pub async fn schedule(
+    ring: &KeyRing,
+    work: &UnitOfWork,
+    job: Revocation<'_>,
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<(), OAuthError> {
+    let id = seam.randomness.id();
+    // Sealed for the job: nothing that opens a connection opens this.
+    let place = AssociatedData { subject: id, field: "revocation" };
+    let sealed =
+        ring.seal(Purpose::Vault, &place, job.token.expose().as_bytes(), &seam.randomness)?;
+    revocation::Entity::insert(revocation::ActiveModel {
+        id: Set(id),
+        installation_id: Set(job.installation_id),
+        service_name: Set(job.service),
+        token_kind: Set(job.kind.to_owned()),
+        sealed_token: Set(sealed),
+        due_at: Set(now.micros()),
+        give_up_at: Set(now.plus(GIVE_UP_AFTER).micros()),
+        attempts: Set(0),
+        last_error: Set(None),
+        created_at: Set(now.micros()),
+    })
+    .exec_without_returning(work.connection())
+    .await?;
+    Ok(())
+}
+
+/// The job that revokes.
+#[derive(Debug)]
+pub struct Revocations {
+    store: Store,
+    ring: KeyRing,
+    providers: Providers,
+    seam: Seam,
+    poked: Notify,
+}
+
+impl Revocations {
+    /// Puts the parts together.
+    pub fn new(store: Store, ring: KeyRing, providers: Providers, seam: Seam) -> Self {
+        Self { store, ring, providers, seam, poked: Notify::new() }
+    }
+
+    /// Says that there is a new token to revoke.
+    pub fn poke(&self) {
+        self.poked.notify_one();
+    }
+
+    /// Revokes until told to stop.
+    pub async fn run(&self, stop: CancellationToken) {
+        loop {
+            let more = match self.round().await {
+                Ok(more) => more,
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot read the tokens to revoke");
+                    false
+                }
+            };
+            if more && !stop.is_cancelled() {
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.poked.notified() => {}
+                () = self.seam.clock.sleep(POLL) => {}
+            }
+        }
+    }
+
+    /// Tries what is due. Returns whether there may be more.
+    async fn round(&self) -> Result<bool, StoreError> {
+        let now = self.seam.clock.now();
+        let due = revocation::Entity::find()
+            .filter(revocation::Column::DueAt.lte(now.micros()))
+            .order_by_asc(revocation::Column::DueAt)
+            .limit(ROUND)
+            .all(self.store.reader())
+            .await?;
+        let is_full = due.len() as u64 == ROUND;
+        let mut tries = tokio::task::JoinSet::new();
+        for row in due {
+            if self.claim(&row, now).await? {
+                let (ring, providers, seam, store) = (
+                    self.ring.clone(),
+                    self.providers.clone(),
+                    self.seam.clone(),
+                    self.store.clone(),
+                );
+                tries.spawn(async move { revoke(&store, &ring, &providers, &seam, row).await });
+            }
+        }
+        while let Some(ended) = tries.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %error, "cannot note a revocation");
+                }
+                Err(error) => tracing::error!(error = %error, "a revocation panicked"),
+            }
+        }
+        Ok(is_full)
+    }
+
+    /// Moves the row out of the others' sight; `false` where another node was first.
+    async fn claim(&self, row: &revocation::Model, now: Timestamp) -> Result<bool, StoreError> {
+        let work = self.store.begin().await?;
+        let claimed = revocation::Entity::update_many()
+            .col_expr(revocation::Column::DueAt, Expr::value(now.plus(CLAIM).micros()))
+            .filter(revocation::Column::Id.eq(row.id))
+            .filter(revocation::Column::DueAt.eq(row.due_at))
+            .exec(work.connection())
+            .await?;
+        let _settled = work.commit(now).await?;
+        Ok(claimed.rows_affected == 1)
+    }
+}
+
+/// One try at one token, and what is written of it.
+async fn revoke(
+    store: &Store,
+    ring: &KeyRing,
+    providers: &Providers,
+    seam: &Seam,
+    row: revocation::Model,
+) -> Result<(), OAuthError> {
+    let place = AssociatedData { subject: row.id, field: "revocation" };
+    let token = ring.unseal(Purpose::Vault, &place, &row.sealed_token)?;
+    let token = SecretText::new(
+        std::str::from_utf8(token.expose())
+            .map_err(|_| OAuthError::Unreadable { what: "token" })?,
+    );
+    let outcome = providers.revoke(&row.service_name, &token, &row.token_kind).await;
+    crash_point("revocation.after-call");
+    let now = seam.clock.now();
+    let work = store.begin().await?;
+    let given_up = now.micros() >= row.give_up_at;
+    match outcome {
+        Err(error) if !given_up => {
+            let attempts = row.attempts + 1;
+            let factor = 2_u32.saturating_pow(u32::try_from(attempts - 1).unwrap_or(0).min(16));
+            let pause = FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
+            revocation::Entity::update(revocation::ActiveModel {
+                id: Unchanged(row.id),
+                due_at: Set(now.plus(pause).micros()),
+                attempts: Set(attempts),
+                last_error: Set(Some(error.to_string())),
+                ..sea_orm::ActiveModelTrait::default()
+            })
+            .exec(work.connection())
+            .await?;
+        }
+        outcome => {
+            if let Err(error) = outcome {
+                tracing::error!(installation = %row.installation_id, error = %error, "gave up revoking a token");
+            }
+            revocation::Entity::delete_by_id(row.id).exec(work.connection()).await?;
+            let left = revocation::Entity::find()
+                .filter(revocation::Column::InstallationId.eq(row.installation_id))
+                .count(work.connection())
+                .await?;
+            if left == 0 {
+                installation::Entity::update_many()
+                    .col_expr(installation::Column::Cleanup, Expr::value("done"))
+                    .filter(installation::Column::Id.eq(row.installation_id))
+                    .filter(installation::Column::Live.eq(0))
+                    .exec(work.connection())
+                    .await?;
+            }
+        }
+    }
+    let _settled = work.commit(now).await?;
+    Ok(())
+}

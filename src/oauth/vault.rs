@@ -1,0 +1,106 @@
+//! The tokens of connections, sealed in the database.
+
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
+use uuid::Uuid;
+
+use super::authorization::GrantedTokens;
+use super::error::OAuthError;
+use super::revocation;
+use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
+use crate::seam::{Seam, Timestamp};
+use crate::store::entity::connection;
+use crate::store::{StoreError, UnitOfWork};
+
+const ACCESS: &str = "connection-access-token";
+const REFRESH: &str = "connection-refresh-token";
+
+/// A connection to be stored.
+#[derive(Debug)]
+pub struct StoredConnection<'a> {
+    /// The installation that it belongs to; what is sealed opens for no other.
+    pub installation_id: Uuid,
+    /// `zohoAuthorisation`, or the connector's link name.
+    pub name: &'a str,
+    /// Who granted it.
+    pub granted_by: Option<String>,
+    /// What was granted.
+    pub tokens: &'a GrantedTokens,
+}
+
+/// Stores a connection's tokens.
+pub async fn store(
+    ring: &KeyRing,
+    work: &UnitOfWork,
+    new: StoredConnection<'_>,
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<(), OAuthError> {
+    let place = |field| AssociatedData { subject: new.installation_id, field };
+    let seal = |field, token: &SecretText| {
+        ring.seal(Purpose::Vault, &place(field), token.expose().as_bytes(), &seam.randomness)
+    };
+    let refresh = match &new.tokens.refresh {
+        Some(token) => Some(seal(REFRESH, token)?),
+        None => None,
+    };
+    connection::Entity::insert(connection::ActiveModel {
+        id: Set(seam.randomness.id()),
+        installation_id: Set(new.installation_id),
+        name: Set(new.name.to_owned()),
+        service_name: Set(new.tokens.service.clone()),
+        sealed_access_token: Set(seal(ACCESS, &new.tokens.access)?),
+        sealed_refresh_token: Set(refresh),
+        access_expires_at: Set(new.tokens.expires_at.map(Timestamp::micros)),
+        scopes: Set(serde_json::to_string(&new.tokens.scopes)
+            .map_err(|_| OAuthError::Unreadable { what: "list of scopes" })?),
+        granted_by: Set(new.granted_by),
+        created_at: Set(now.micros()),
+        updated_at: Set(now.micros()),
+    })
+    .exec_without_returning(work.connection())
+    .await?;
+    Ok(())
+}
+
+/// Takes all connections of an installation out; their tokens live on only in the revocation job.
+/// Returns how many tokens are to be revoked.
+pub async fn forget(
+    ring: &KeyRing,
+    work: &UnitOfWork,
+    installation_id: Uuid,
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<usize, OAuthError> {
+    let rows = connection::Entity::find()
+        .filter(connection::Column::InstallationId.eq(installation_id))
+        .all(work.connection())
+        .await?;
+    let mut scheduled = 0;
+    for row in rows {
+        let sealed = [
+            (ACCESS, "access_token", Some(row.sealed_access_token)),
+            (REFRESH, "refresh_token", row.sealed_refresh_token),
+        ];
+        for (field, kind, bytes) in sealed {
+            let Some(bytes) = bytes else { continue };
+            let place = AssociatedData { subject: installation_id, field };
+            let token = ring.unseal(Purpose::Vault, &place, &bytes)?;
+            let text = std::str::from_utf8(token.expose())
+                .map_err(|_| OAuthError::Unreadable { what: "token" })?;
+            let token = SecretText::new(text);
+            let job = revocation::Revocation {
+                installation_id,
+                service: row.service_name.clone(),
+                kind,
+                token: &token,
+            };
+            revocation::schedule(ring, work, job, now, seam).await?;
+            scheduled += 1;
+        }
+        connection::Entity::delete_by_id(row.id)
+            .exec(work.connection())
+            .await
+            .map_err(StoreError::from)?;
+    }
+    Ok(scheduled)
+}
