@@ -79,6 +79,9 @@ mod tests {
         );
         assert_eq!(Dialect::Desk.content_type(), "application/json");
         assert_eq!(Dialect::default().as_str(), "desk");
+        let headers = Dialect::Desk.static_headers();
+        assert_eq!(headers["content-type"], "application/json");
+        assert!(headers["user-agent"].to_str().unwrap().starts_with("Mortise/"));
     }
 
     proptest! {

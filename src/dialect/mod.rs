@@ -3,7 +3,8 @@
 mod desk;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
 
 use crate::seam::Timestamp;
 
@@ -48,6 +49,15 @@ impl Dialect {
         match self {
             Self::Desk => desk::body(event),
         }
+    }
+
+    /// The headers that are the same for every delivery: `Content-Type` and `User-Agent`.
+    pub fn static_headers(self) -> HeaderMap {
+        let agent = HeaderValue::from_static(concat!("Mortise/", env!("CARGO_PKG_VERSION")));
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, self.content_type());
+        headers.insert(USER_AGENT, agent);
+        headers
     }
 
     /// The body's `Content-Type`.

@@ -20,8 +20,8 @@ use crate::seam::Clock;
 const IDLE: Duration = Duration::from_secs(4);
 /// Kept connections of one host; more are closed when they fall idle.
 const IDLE_PER_HOST: usize = 256;
-/// Where a name has several addresses, each gets its part of this, so that a dead first address
-/// leaves time for the second within the deadline.
+/// Time for a whole connection. Where a name has several addresses, each gets its part of it, so
+/// that a dead first address leaves time for the second within the deadline.
 const CONNECT: Duration = Duration::from_secs(8);
 
 /// How the door is built.

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
@@ -65,7 +66,8 @@ pub struct OutgoingRequest {
     pub method: Method,
     /// The destination.
     pub url: VettedUrl,
-    /// All headers but `Host`, `Content-Length`, `Accept` and `User-Agent`, which are added.
+    /// The headers. `Host` and those that frame the message are taken out and made anew; `Accept`
+    /// and `User-Agent` are added where they are missing.
     pub headers: HeaderMap,
     /// The body; may be empty.
     pub body: Bytes,
@@ -215,6 +217,17 @@ pub struct SendError {
     pub status: Option<StatusCode>,
 }
 
+impl SendError {
+    /// Whether a kept connection broke before anything came back, as when the receiver restarted
+    /// or closed it while the request was on its way. That says nothing about the receiver now, so
+    /// a delivery may be tried again at once; it may have been received.
+    pub fn is_stale_connection(&self) -> bool {
+        self.class == ErrorClass::ConnectionClosed
+            && self.status.is_none()
+            && self.timing.connect_micros.is_none()
+    }
+}
+
 /// How a request ended.
 pub type Outcome = Result<Answer, SendError>;
 
@@ -341,6 +354,9 @@ async fn exchange(
     };
     let mut outgoing = reqwest::Request::new(request.method, request.url.url().clone());
     *outgoing.headers_mut() = request.headers;
+    for framing in [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
+        outgoing.headers_mut().remove(framing);
+    }
     *outgoing.body_mut() = Some(body);
 
     let mut response = client.execute(outgoing).await.map_err(failed)?;
@@ -429,6 +445,8 @@ fn classify(error: &reqwest::Error, probe: &Probe) -> (ErrorClass, String) {
                 ErrorClass::Tls
             }
             _ if error.is_connect() => ErrorClass::Connect,
+            // A receiver that wants our certificate says so after the handshake.
+            Some(InvalidData) => ErrorClass::Tls,
             Some(ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof) => {
                 ErrorClass::ConnectionClosed
             }

@@ -23,6 +23,8 @@ mod vetting;
 mod notations;
 #[cfg(test)]
 mod receivers;
+#[cfg(test)]
+mod tls_receivers;
 
 pub use client::{Egress, EgressError, EgressOptions, TlsProfile};
 pub use exchange::{Answer, ErrorClass, Gate, Outcome, OutgoingRequest, Phases, SendError};

@@ -1,9 +1,12 @@
 //! The table of notations: every way to write a host that somebody has tried to get past a check
 //! like ours with, and the verdict.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
 use url::Url;
 
-use super::{Policy, vet_url};
+use super::{Policy, vet_address, vet_url};
 
 /// What is expected of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,5 +359,45 @@ fn the_operator_can_open_what_is_named_and_nothing_else() {
         ("intranet", NAME),
     ] {
         assert_eq!(judge(&format!("https://{host}"), &policy), expected, "{host}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_spelling_of_an_address_has_the_addresss_verdict(bits: u32, special in 0_u32..8) {
+        // Half of them near the beginning of a range that matters.
+        let bases = [0x7f00_0000, 0x0a00_0000, 0xa9fe_0000, 0xc0a8_0000, 0xac10_0000, 0x6440_0000, 0];
+        let bits = bases.get(special as usize).map_or(bits, |base| base | bits & 0xffff);
+        let address = Ipv4Addr::from_bits(bits);
+        let expected = vet_address(IpAddr::V4(address), 443, &Policy::default()).is_ok();
+        let [a, b, c, d] = address.octets();
+        for host in [
+            address.to_string(),
+            format!("{address}."),
+            bits.to_string(),
+            format!("{bits:#x}"),
+            format!("0{bits:o}"),
+            format!("{a:#x}.{b}.0{c:o}.{d}"),
+            format!("{a}.{}", bits & 0x00ff_ffff),
+            format!("{a}.{b:#X}.{}", bits & 0xffff).replace("0X", "0x"),
+        ] {
+            let verdict = judge(&format!("https://{host}/"), &Policy::default());
+            prop_assert_eq!(verdict == Public, expected, "{}", host);
+        }
+        // Wrapped into IPv6 it is never public.
+        for wrapped in [
+            address.to_ipv6_mapped(),
+            address.to_ipv6_compatible(),
+            Ipv6Addr::from_bits(0x64_ff9b_u128 << 96 | u128::from(bits)),
+            Ipv6Addr::from_bits(0x2002_u128 << 112 | u128::from(bits) << 80),
+        ] {
+            let verdict = judge(&format!("https://[{wrapped}]/"), &Policy::default());
+            prop_assert_eq!(verdict, ADDRESS, "{}", wrapped);
+        }
+    }
+
+    #[test]
+    fn hostile_hosts_never_panic(host in "\\PC{0,40}|[0-9a-fx.:%\\[\\]]{0,40}") {
+        let _ = judge(&format!("https://{host}/"), &Policy::default());
     }
 }

@@ -18,19 +18,19 @@ use super::{
 use crate::seam::Clock;
 
 const SHORT: Duration = Duration::from_millis(300);
-const LONG: Duration = Duration::from_secs(10);
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub(super) const LONG: Duration = Duration::from_secs(10);
+pub(super) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// Counts what a receiver sees.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     connections: AtomicUsize,
     requests: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 /// Listens on loopback and hands each connection to `serve`.
-async fn listen<Serving>(
+pub(super) async fn listen<Serving>(
     serve: impl Fn(TcpStream, Arc<Seen>) -> Serving + Send + 'static,
 ) -> (SocketAddr, Arc<Seen>)
 where
@@ -123,7 +123,7 @@ fn local() -> Egress {
     egress(Resolver::default(), &["127.0.0.0/8"])
 }
 
-fn post(egress: &Egress, url: &str, deadline: Duration) -> OutgoingRequest {
+pub(super) fn post(egress: &Egress, url: &str, deadline: Duration) -> OutgoingRequest {
     OutgoingRequest {
         method: Method::POST,
         url: egress.vet(&Url::parse(url).unwrap()).unwrap(),
@@ -159,7 +159,15 @@ async fn an_answer_comes_with_everything_that_is_known_about_it() {
     .await;
     let egress = local();
     let mut request = post(&egress, &at(address), LONG);
-    request.headers.insert("webhook-id", HeaderValue::from_static("msg_1"));
+    for (name, value) in [
+        ("webhook-id", "msg_1"),
+        ("host", "elsewhere"),
+        ("content-length", "1"),
+        ("transfer-encoding", "chunked"),
+        ("connection", "webhook-id"),
+    ] {
+        request.headers.insert(name, HeaderValue::from_static(value));
+    }
     let answer = egress.send(request).await.unwrap();
     assert_eq!(answer.status.as_u16(), 418);
     assert_eq!(answer.remote_address, Some(address));
@@ -175,7 +183,9 @@ async fn an_answer_comes_with_everything_that_is_known_about_it() {
     ] {
         assert!(sent.contains(&format!("\r\n{line}\r\n")), "{line} in {sent}");
     }
-    for name in ["accept-encoding", "transfer-encoding", "referer", "cookie"] {
+    for name in
+        ["accept-encoding", "transfer-encoding", "referer", "cookie", "elsewhere", "connection"]
+    {
         assert!(!sent.contains(name), "{name} in {sent}");
     }
     let texts = answer.header_texts(10, 1_000);
@@ -274,6 +284,7 @@ async fn a_connection_that_breaks_is_told_apart() {
     for (address, status) in [(closing, None), (resetting, None), (halfway, Some(200))] {
         let error = failure(&egress, post(&egress, &at(address), LONG)).await;
         assert_eq!(error.class, ErrorClass::ConnectionClosed, "{error:?}");
+        assert!(!error.is_stale_connection(), "the connection was new");
         assert_eq!(error.status.map(|status| status.as_u16()), status, "{error:?}");
     }
 
@@ -281,6 +292,21 @@ async fn a_connection_that_breaks_is_told_apart() {
     let error = failure(&egress, post(&egress, &at(vacant), LONG)).await;
     assert_eq!(error.class, ErrorClass::Connect, "{error:?}");
     assert_eq!(error.timing.connect_micros, None);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_breaks_is_marked() {
+    let (address, _) = listen(|mut stream, seen| async move {
+        read_request(&mut stream, &seen).await;
+        let _ = stream.write_all(OK).await;
+        // The second request is read and never answered.
+        read_request(&mut stream, &seen).await;
+    })
+    .await;
+    let egress = local();
+    egress.send(post(&egress, &at(address), LONG)).await.unwrap();
+    let error = failure(&egress, post(&egress, &at(address), LONG)).await;
+    assert!(error.is_stale_connection(), "{error:?}");
 }
 
 #[tokio::test]
