@@ -205,8 +205,6 @@ pub enum Effect {
     RevokeCredentials,
     /// The vendor is told of the authorisation.
     TellAuthorized,
-    /// The vendor is told of changed parameters.
-    TellConfigured,
     /// The vendor is told of the end.
     TellUninstalled,
 }
@@ -227,7 +225,7 @@ pub fn step(state: State, command: Command) -> Step {
     use Command::{Authorize, Configure, Erase, Resume, Suspend, Uninstall};
     use Effect::{
         HoldDeliveries, ProvisionWebhooks, ReleaseDeliveries, RemoveWebhooks, RevokeCredentials,
-        TellAuthorized, TellConfigured, TellUninstalled,
+        TellAuthorized, TellUninstalled,
     };
     use Phase::{Active, Erased, PendingAuthorization, Uninstalled};
 
@@ -239,7 +237,7 @@ pub fn step(state: State, command: Command) -> Step {
         }
         (Active, Authorize) => Step::Refused("it is authorised already"),
 
-        (PendingAuthorization | Active, Configure) => to(phase, suspended_by, &[TellConfigured]),
+        (PendingAuthorization | Active, Configure) => to(phase, suspended_by, &[]),
 
         (PendingAuthorization | Active, Suspend(holder)) => {
             if suspended_by.contains(holder) {

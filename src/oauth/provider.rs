@@ -103,7 +103,7 @@ impl Providers {
     }
 
     /// Checks the `iss` of an answer where the configuration declares an issuer.
-    pub(super) fn check_issuer(
+    pub(crate) fn check_issuer_of(
         &self,
         service: &str,
         issuer: Option<&str>,

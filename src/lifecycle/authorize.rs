@@ -1,0 +1,237 @@
+//! Authorise: by the marketplace's callback, or by the browser that comes back.
+
+use url::Url;
+use uuid::Uuid;
+
+use super::error::LifecycleError;
+use super::install::HOST_CONNECTION;
+use super::service::{Lifecycle, Locked, read_manifest};
+use super::state::{Command, Phase};
+use crate::audit::Actor;
+use crate::oauth::{
+    self, DEFAULT_SERVICE, GrantedTokens, OAuthError, PendingAuthorization, Revocation,
+    StartedBrowser, StoredConnection, authorization,
+};
+use crate::seam::crash_point;
+use crate::store::UnitOfWork;
+use crate::store::entity::{extension_version, installation};
+use sea_orm::EntityTrait;
+
+/// What a browser brings back from the provider.
+#[derive(Clone, Debug)]
+pub struct BrowserReturn {
+    /// The code.
+    pub code: String,
+    /// The state.
+    pub state: String,
+    /// The issuer, where the provider says it (RFC 9207).
+    pub issuer: Option<String>,
+    /// The values of the cookies that `startUrl` set.
+    pub cookies: Vec<String>,
+}
+
+/// Where a browser goes on.
+#[derive(Debug)]
+pub enum Returned {
+    /// It is the browser that began: the installation is active.
+    Authorized {
+        /// The installation.
+        installation_id: Uuid,
+        /// Where to go.
+        return_url: Option<Url>,
+    },
+    /// It is another one: code and state go to the marketplace, unused.
+    HandedOver {
+        /// With code and state in its query.
+        return_url: Url,
+    },
+    /// It is another one, and there is nowhere to hand them to.
+    Nowhere,
+}
+
+/// An authorisation whose code was exchanged: tokens that are to be stored or revoked.
+#[derive(Debug)]
+pub struct Exchanged {
+    installation_id: Uuid,
+    target_digest: String,
+    tokens: GrantedTokens,
+}
+
+impl Lifecycle {
+    /// Uses up a one-time address.
+    pub async fn start_browser(&self, nonce: &str) -> Result<StartedBrowser, LifecycleError> {
+        let inner = &self.inner;
+        let started =
+            authorization::start_browser(&inner.store, &inner.keys.ring, nonce, &inner.seam);
+        Ok(started.await?)
+    }
+
+    /// Where a browser may be told of an error: the return address of the state that it brings.
+    pub async fn return_url_of(&self, state: &str) -> Option<Url> {
+        let inner = &self.inner;
+        let found = authorization::find(&inner.store, state, inner.seam.clock.now()).await.ok()?;
+        found.return_url.and_then(|text| Url::parse(&text).ok())
+    }
+
+    /// Exchanges the code, outside of any transaction. A wrong state uses nothing up.
+    pub async fn exchange(
+        &self,
+        installation_id: Option<Uuid>,
+        code: &str,
+        state: &str,
+        issuer: Option<&str>,
+    ) -> Result<Exchanged, LifecycleError> {
+        let inner = &self.inner;
+        let pending =
+            authorization::find(&inner.store, state, inner.seam.clock.now()).await?;
+        if installation_id.is_some_and(|id| id != pending.installation_id) {
+            return Err(OAuthError::InvalidState.into());
+        }
+        self.redeem(pending, code, issuer).await
+    }
+
+    async fn redeem(
+        &self,
+        pending: PendingAuthorization,
+        code: &str,
+        issuer: Option<&str>,
+    ) -> Result<Exchanged, LifecycleError> {
+        let inner = &self.inner;
+        let id = pending.installation_id;
+        let row = installation::Entity::find_by_id(id)
+            .one(inner.store.reader())
+            .await?
+            .filter(|row| row.live == 1 && row.generation == pending.generation)
+            .ok_or(OAuthError::InvalidState)?;
+        if pending.connection != HOST_CONNECTION || row.state != Phase::PendingAuthorization.name()
+        {
+            return Err(OAuthError::InvalidState.into());
+        }
+        if row.target_digest != pending.target_digest {
+            return Err(OAuthError::TargetChanged.into());
+        }
+        let version = extension_version::Entity::find_by_id(row.version_id)
+            .one(inner.store.reader())
+            .await?
+            .ok_or(LifecycleError::Unreadable { what: "version" })?;
+        let authorization = read_manifest(&version)?
+            .authorization
+            .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
+        let service = authorization.service_name.as_deref().unwrap_or(DEFAULT_SERVICE).to_owned();
+        inner.providers.check_issuer_of(&service, issuer)?;
+        let target_digest = pending.target_digest.clone();
+        let tokens = pending
+            .redeem(
+                &inner.store,
+                &inner.keys.ring,
+                &inner.providers,
+                &service,
+                code,
+                &authorization.scopes,
+                &inner.seam,
+            )
+            .await?;
+        crash_point("authorize.after-exchange");
+        let missing = tokens.missing(&authorization.scopes);
+        let exchanged = Exchanged { installation_id: id, target_digest, tokens };
+        if !missing.is_empty() {
+            self.discard(&exchanged).await?;
+            return Err(OAuthError::ScopesMissing { missing }.into());
+        }
+        Ok(exchanged)
+    }
+
+    /// Puts tokens that are not needed into the revocation job.
+    pub async fn discard(&self, exchanged: &Exchanged) -> Result<(), LifecycleError> {
+        let inner = &self.inner;
+        let now = inner.seam.clock.now();
+        let work = inner.store.begin().await?;
+        for (kind, token) in exchanged.tokens.all() {
+            let job = Revocation {
+                installation_id: exchanged.installation_id,
+                service: exchanged.tokens.service.clone(),
+                kind,
+                token,
+            };
+            oauth::schedule_revocation(&inner.keys.ring, &work, job, now, &inner.seam).await?;
+        }
+        self.commit(work).await
+    }
+
+    /// Makes the installation active, with its webhook, in one transaction.
+    pub async fn activate(
+        &self,
+        work: &mut UnitOfWork,
+        exchanged: &Exchanged,
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
+        let inner = &self.inner;
+        let mut locked: Locked = self.lock(work, exchanged.installation_id).await?;
+        if locked.row.target_digest != exchanged.target_digest {
+            return Err(OAuthError::TargetChanged.into());
+        }
+        locked.row.granted_scopes = serde_json::to_string(&exchanged.tokens.scopes).ok();
+        "ok".clone_into(&mut locked.row.connection_health);
+        locked.row.connection_reason = None;
+        let changed = self.take(work, &mut locked, Command::Authorize, actor, None).await?;
+        debug_assert!(changed, "authorising is a step or refused");
+        oauth::store_connection(
+            &inner.keys.ring,
+            work,
+            StoredConnection {
+                installation_id: locked.row.id,
+                name: HOST_CONNECTION,
+                granted_by: locked.row.installed_by.clone(),
+                tokens: &exchanged.tokens,
+            },
+            inner.seam.clock.now(),
+            &inner.seam,
+        )
+        .await?;
+        // A right answer ends all other states.
+        authorization::drop_states(work, locked.row.id).await?;
+        Ok(())
+    }
+
+    /// A browser comes back from the provider.
+    pub async fn browser_returned(
+        &self,
+        back: BrowserReturn,
+        actor: &Actor,
+    ) -> Result<Returned, LifecycleError> {
+        let inner = &self.inner;
+        let pending =
+            authorization::find(&inner.store, &back.state, inner.seam.clock.now()).await?;
+        let return_url = pending.return_url.as_deref().and_then(|text| Url::parse(text).ok());
+        if !back.cookies.iter().any(|cookie| pending.is_of_browser(cookie)) {
+            let Some(mut return_url) = return_url else { return Ok(Returned::Nowhere) };
+            return_url
+                .query_pairs_mut()
+                .append_pair("installationId", &pending.installation_id.to_string())
+                .append_pair("code", &back.code)
+                .append_pair("state", &back.state);
+            return Ok(Returned::HandedOver { return_url });
+        }
+        let exchanged = self.redeem(pending, &back.code, back.issuer.as_deref()).await?;
+        let installation_id = exchanged.installation_id;
+        self.activate_or_discard(&exchanged, actor).await?;
+        Ok(Returned::Authorized { installation_id, return_url })
+    }
+
+    async fn activate_or_discard(
+        &self,
+        exchanged: &Exchanged,
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
+        let mut work = self.begin().await?;
+        match self.activate(&mut work, exchanged, actor).await {
+            Ok(()) => self.commit(work).await,
+            Err(error) => {
+                work.rollback().await?;
+                // The installation went away meanwhile: nothing may keep the tokens.
+                self.discard(exchanged).await?;
+                Err(error)
+            }
+        }
+    }
+}

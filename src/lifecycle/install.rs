@@ -1,0 +1,422 @@
+//! Install: one live installation of an extension per org, and the way to its authorisation.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set,
+    ColumnTrait, EntityTrait, QueryFilter,
+    sea_query::{Expr, ExprTrait, OnConflict},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use url::Url;
+use uuid::Uuid;
+
+use super::error::LifecycleError;
+use super::parameters;
+use super::service::{Lifecycle, Locked, read_manifest};
+use super::state::{Command, Phase};
+use crate::audit::Actor;
+use crate::catalogue;
+use crate::crypto::{AssociatedData, Purpose};
+use crate::identifier::{DepartmentId, ExtensionKey, OrgId};
+use crate::oauth::authorization;
+use crate::oauth::{AuthorizationRequest, DEFAULT_SERVICE};
+use crate::store::entity::{endpoint, extension_version, installation, installation_generation};
+use crate::store::{RoutingChange, UnitOfWork};
+
+/// The name of the connection that `zohoAuthorisation` declares.
+pub(super) const HOST_CONNECTION: &str = "zohoAuthorisation";
+
+/// The longest `installedBy`.
+const LONGEST_USER: usize = 64;
+
+/// The most departments.
+const MOST_DEPARTMENTS: usize = 1_000;
+
+/// What the marketplace asks for.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InstallRequest {
+    /// The extension.
+    #[schema(value_type = String)]
+    pub extension_key: ExtensionKey,
+    /// The version; missing means the newest stable one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The org.
+    #[schema(value_type = String)]
+    pub org_id: OrgId,
+    /// The user who installs, as the host names him.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed_by: Option<String>,
+    /// The departments whose events the extension gets; missing means all.
+    #[schema(value_type = Option<Vec<String>>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub department_ids: Option<Vec<DepartmentId>>,
+    /// Values of the manifest's parameters.
+    #[schema(value_type = Option<Object>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Map<String, Value>>,
+    /// Where the browser goes at the end; its origin must be one of `marketplace.return_urls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_url: Option<String>,
+}
+
+impl InstallRequest {
+    /// What makes two requests the same: version, departments and config as they were sent.
+    fn digest(&self) -> Vec<u8> {
+        let same = serde_json::json!({
+            "version": self.version,
+            "departmentIds": self.department_ids,
+            "config": self.config,
+        });
+        digest(&SHA256, same.to_string().as_bytes()).as_ref().to_vec()
+    }
+}
+
+/// An installation after the call.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The installation.
+    pub installation_id: Uuid,
+    /// Its generation.
+    pub generation: i32,
+    /// Its state.
+    pub state: &'static str,
+    /// Whether this call made it.
+    pub is_new: bool,
+    /// The provider's address, while it waits.
+    pub authorization_url: Option<Url>,
+    /// Our one-time address for the browser, while it waits.
+    pub start_url: Option<Url>,
+}
+
+impl Lifecycle {
+    /// Installs.
+    pub async fn install(
+        &self,
+        work: &mut UnitOfWork,
+        request: &InstallRequest,
+        actor: &Actor,
+    ) -> Result<Installed, LifecycleError> {
+        let inner = &self.inner;
+        let return_url = self.check_return_url(request.return_url.as_deref())?;
+        check_texts(request)?;
+        let key = request.extension_key.as_str();
+        let extension = catalogue::extension(&inner.store, key, None).await?;
+        let generation = self.next_generation(work, request).await?;
+        if let Some(row) = self.live(work, key, request.org_id.as_str()).await? {
+            return self.install_again(work, request, row, return_url).await;
+        }
+        if extension.suspended_at.is_some() {
+            return Err(LifecycleError::ExtensionSuspended {
+                extension: key.to_owned(),
+                reason: extension.suspended_reason.unwrap_or_default(),
+            });
+        }
+        let version = self.version_to_install(request).await?;
+        let manifest = read_manifest(&version)?;
+        if let Some(authorization) = &manifest.authorization {
+            let service = authorization.service_name.as_deref().unwrap_or(DEFAULT_SERVICE);
+            if !inner.providers.has(service) {
+                let service = service.to_owned();
+                return Err(crate::oauth::OAuthError::UnknownService { service }.into());
+            }
+        }
+        self.enter_generation(work, request, generation).await?;
+        let row = self.new_row(request, &version, &manifest, generation, return_url.as_deref())?;
+        self.insert(work, &row).await?;
+        let mut locked = Locked { row, version, manifest };
+        let now = inner.seam.clock.now();
+        self.record(work, &locked.row, "install", None, actor, None).await?;
+        self.tell(work, &mut locked, "onInstall", None, now).await?;
+        let (authorization_url, start_url) = if locked.manifest.authorization.is_some() {
+            self.save(work, &locked.row).await?;
+            let (authorization, start) = self.ask(work, &locked, return_url).await?;
+            (Some(authorization), Some(start))
+        } else {
+            // Nothing to authorise: active at once.
+            self.take(work, &mut locked, Command::Authorize, actor, None).await?;
+            (None, None)
+        };
+        Ok(Installed {
+            installation_id: locked.row.id,
+            generation,
+            state: locked.state().name(),
+            is_new: true,
+            authorization_url,
+            start_url,
+        })
+    }
+
+    /// A live installation exists: the same request is answered again, another is refused.
+    async fn install_again(
+        &self,
+        work: &UnitOfWork,
+        request: &InstallRequest,
+        row: installation::Model,
+        return_url: Option<String>,
+    ) -> Result<Installed, LifecycleError> {
+        if row.request_digest != request.digest() {
+            return Err(LifecycleError::Installed {
+                extension: row.extension_key,
+                org: row.org_id,
+                installation: row.id.to_string(),
+            });
+        }
+        let locked = self.with_version(work, row).await?;
+        let (authorization_url, start_url) = if locked.state().phase == Phase::PendingAuthorization
+        {
+            let return_url = return_url.or_else(|| locked.row.return_url.clone());
+            let (authorization, start) = self.ask(work, &locked, return_url).await?;
+            (Some(authorization), Some(start))
+        } else {
+            (None, None)
+        };
+        Ok(Installed {
+            installation_id: locked.row.id,
+            generation: locked.row.generation,
+            state: locked.state().name(),
+            is_new: false,
+            authorization_url,
+            start_url,
+        })
+    }
+
+    /// Makes the addresses of a fresh authorisation.
+    async fn ask(
+        &self,
+        work: &UnitOfWork,
+        locked: &Locked,
+        return_url: Option<String>,
+    ) -> Result<(Url, Url), LifecycleError> {
+        let inner = &self.inner;
+        let Some(authorization) = &locked.manifest.authorization else {
+            return Err(LifecycleError::Unreadable { what: "authorisation of the manifest" });
+        };
+        let request = AuthorizationRequest {
+            installation_id: locked.row.id,
+            generation: locked.row.generation,
+            connection: HOST_CONNECTION.to_owned(),
+            service: authorization
+                .service_name
+                .clone()
+                .unwrap_or_else(|| DEFAULT_SERVICE.to_owned()),
+            scopes: authorization.scopes.clone(),
+            target_digest: locked.row.target_digest.clone(),
+            return_url,
+        };
+        let begun = authorization::begin(
+            &inner.providers,
+            &inner.keys.ring,
+            work,
+            &request,
+            inner.seam.clock.now(),
+            &inner.seam,
+        )
+        .await?;
+        let mut start_url = inner.public_url.clone();
+        start_url.set_path(&format!("/oauth/start/{}", begun.start_nonce));
+        Ok((begun.authorization_url, start_url))
+    }
+
+    fn check_return_url(&self, text: Option<&str>) -> Result<Option<String>, LifecycleError> {
+        let Some(text) = text else { return Ok(None) };
+        let fault = |message: &str| LifecycleError::field("/returnUrl", message);
+        let url = Url::parse(text).map_err(|_| fault("returnUrl must be an absolute URL"))?;
+        let is_known = self.inner.return_urls.iter().any(|origin| origin.contains(&url));
+        if !is_known || !url.username().is_empty() || url.password().is_some() {
+            return Err(fault("returnUrl must have an origin of marketplace.return_urls"));
+        }
+        Ok(Some(url.into()))
+    }
+
+    async fn version_to_install(
+        &self,
+        request: &InstallRequest,
+    ) -> Result<extension_version::Model, LifecycleError> {
+        let store = &self.inner.store;
+        let key = request.extension_key.as_str();
+        let Some(wanted) = &request.version else {
+            return Ok(catalogue::newest_stable(store, key).await?);
+        };
+        let version = catalogue::version(store, key, wanted).await?;
+        if version.withdrawn_at.is_some() {
+            let version = version.version;
+            let key = key.to_owned();
+            return Err(catalogue::CatalogueError::Withdrawn { key, version }.into());
+        }
+        Ok(version)
+    }
+
+    /// Takes the lock of (org, extension) and says which generation would be next.
+    async fn next_generation(
+        &self,
+        work: &UnitOfWork,
+        request: &InstallRequest,
+    ) -> Result<i32, LifecycleError> {
+        let row = installation_generation::ActiveModel {
+            org_id: Set(request.org_id.to_string()),
+            extension_key: Set(request.extension_key.to_string()),
+            generation: Set(0),
+        };
+        // The update of an unchanged value locks the row, so that two installs wait in turn.
+        installation_generation::Entity::insert(row)
+            .on_conflict(
+                OnConflict::columns([
+                    installation_generation::Column::OrgId,
+                    installation_generation::Column::ExtensionKey,
+                ])
+                .value(
+                    installation_generation::Column::Generation,
+                    Expr::col((
+                        installation_generation::Entity,
+                        installation_generation::Column::Generation,
+                    ))
+                    .add(0),
+                )
+                .to_owned(),
+            )
+            .exec_without_returning(work.connection())
+            .await?;
+        let row = installation_generation::Entity::find_by_id((
+            request.org_id.to_string(),
+            request.extension_key.to_string(),
+        ))
+        .one(work.connection())
+        .await?
+        .ok_or(LifecycleError::Unreadable { what: "generation" })?;
+        Ok(row.generation + 1)
+    }
+
+    async fn enter_generation(
+        &self,
+        work: &UnitOfWork,
+        request: &InstallRequest,
+        generation: i32,
+    ) -> Result<(), LifecycleError> {
+        installation_generation::Entity::update_many()
+            .col_expr(installation_generation::Column::Generation, Expr::value(generation))
+            .filter(installation_generation::Column::OrgId.eq(request.org_id.as_str()))
+            .filter(
+                installation_generation::Column::ExtensionKey.eq(request.extension_key.as_str()),
+            )
+            .exec(work.connection())
+            .await?;
+        Ok(())
+    }
+
+    fn new_row(
+        &self,
+        request: &InstallRequest,
+        version: &extension_version::Model,
+        manifest: &crate::manifest::Manifest,
+        generation: i32,
+        return_url: Option<&str>,
+    ) -> Result<installation::Model, LifecycleError> {
+        let now = self.inner.seam.clock.now();
+        let id = self.inner.seam.randomness.id();
+        let given = request.config.clone().unwrap_or_default();
+        let checked = parameters::check(&given, &manifest.config, true)?;
+        Ok(installation::Model {
+            id,
+            org_id: request.org_id.to_string(),
+            extension_key: request.extension_key.to_string(),
+            version_id: version.id,
+            generation,
+            live: 1,
+            state: Phase::PendingAuthorization.name().to_owned(),
+            suspended_by: 0,
+            installed_by: request.installed_by.clone(),
+            department_ids: request
+                .department_ids
+                .as_ref()
+                .map(|departments| serde_json::json!(departments).to_string()),
+            config: Value::Object(checked.open).to_string(),
+            sealed_config: self.seal_config(id, &checked.secure)?,
+            request_digest: request.digest(),
+            target_digest: version.digest.clone(),
+            return_url: return_url.map(str::to_owned),
+            granted_scopes: None,
+            connection_health: "none".to_owned(),
+            connection_reason: None,
+            callback_sequence: 0,
+            cleanup: "done".to_owned(),
+            created_at: now.micros(),
+            authorized_at: None,
+            uninstalled_at: None,
+            updated_at: now.micros(),
+        })
+    }
+
+    /// Seals the parameters that may not be shown.
+    pub(super) fn seal_config(
+        &self,
+        installation_id: Uuid,
+        secure: &Map<String, Value>,
+    ) -> Result<Option<Vec<u8>>, LifecycleError> {
+        if secure.is_empty() {
+            return Ok(None);
+        }
+        let text = serde_json::to_vec(secure)
+            .map_err(|_| LifecycleError::Unreadable { what: "config" })?;
+        let place = AssociatedData { subject: installation_id, field: "config" };
+        let inner = &self.inner;
+        let ring = &inner.keys.ring;
+        Ok(Some(ring.seal(Purpose::Vault, &place, &text, &inner.seam.randomness)?))
+    }
+
+    async fn insert(
+        &self,
+        work: &mut UnitOfWork,
+        row: &installation::Model,
+    ) -> Result<(), LifecycleError> {
+        let every_column = installation::ActiveModel::from(row.clone()).reset_all();
+        installation::Entity::insert(every_column)
+            .exec_without_returning(work.connection())
+            .await?;
+        endpoint::Entity::insert(endpoint::ActiveModel {
+            id: Set(row.id),
+            org_id: Set(row.org_id.clone()),
+            lane: Set("lifecycle".to_owned()),
+            installation_id: Set(Some(row.id)),
+            extension_key: Set(Some(row.extension_key.clone())),
+            created_at: Set(row.created_at),
+        })
+        .exec_without_returning(work.connection())
+        .await?;
+        work.routing_changed(RoutingChange::Installation(row.id.to_string()));
+        Ok(())
+    }
+}
+
+fn check_texts(request: &InstallRequest) -> Result<(), LifecycleError> {
+    if let Some(user) = &request.installed_by
+        && (user.is_empty()
+            || user.chars().count() > LONGEST_USER
+            || user.chars().any(char::is_control))
+    {
+        return Err(LifecycleError::field(
+            "/installedBy",
+            "installedBy must have 1 to 64 characters, none a control character",
+        ));
+    }
+    check_departments(request.department_ids.as_deref())
+}
+
+/// Checks a choice of departments.
+pub(super) fn check_departments(
+    departments: Option<&[DepartmentId]>,
+) -> Result<(), LifecycleError> {
+    match departments {
+        Some([]) => Err(LifecycleError::field(
+            "/departmentIds",
+            "departmentIds must name a department; leave it out for all of them",
+        )),
+        Some(many) if many.len() > MOST_DEPARTMENTS => Err(LifecycleError::field(
+            "/departmentIds",
+            format!("departmentIds may name {MOST_DEPARTMENTS} departments at the most"),
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,385 @@
+//! What the steps share: the installation under its lock, and the one place that writes a
+//! transition with its effects.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use url::Url;
+use uuid::Uuid;
+
+use super::error::LifecycleError;
+use super::state::{Command, Effect, Holders, Phase, State, Step, step};
+use crate::audit::{self, Actor, Entry};
+use crate::config::Origin;
+use crate::crypto::Keys;
+use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
+use crate::manifest::{Manifest, WebhookResource};
+use crate::oauth::{self, Providers, Revocations};
+use crate::seam::{Seam, Timestamp, crash_point};
+use crate::store::entity::{extension_version, installation, transition};
+use crate::store::{RoutingChange, RoutingRevision, Store, UnitOfWork};
+use crate::webhook::provisioning::{self, NewExtensionWebhook};
+use crate::webhook::{ExtensionAuthority, Routing};
+
+/// The life of installations. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) store: Store,
+    pub(super) keys: Keys,
+    pub(super) routing: Routing,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) providers: Providers,
+    pub(super) revocations: Arc<Revocations>,
+    pub(super) authority: ExtensionAuthority,
+    pub(super) public_url: Url,
+    pub(super) return_urls: Vec<Origin>,
+    pub(super) seam: Seam,
+}
+
+/// An installation with the version that serves it, under its lock.
+#[derive(Clone, Debug)]
+pub(super) struct Locked {
+    pub(super) row: installation::Model,
+    pub(super) version: extension_version::Model,
+    pub(super) manifest: Manifest,
+}
+
+impl Locked {
+    pub(super) fn state(&self) -> State {
+        state_of(&self.row)
+    }
+}
+
+/// The state of a row.
+pub(super) fn state_of(row: &installation::Model) -> State {
+    State {
+        // A phase that this release does not know cannot do anything.
+        phase: Phase::from_name(&row.state).unwrap_or(Phase::Uninstalled),
+        suspended_by: Holders::from_number(row.suspended_by),
+    }
+}
+
+impl Lifecycle {
+    /// Puts the parts together.
+    #[expect(clippy::too_many_arguments, reason = "called once, where the server is wired")]
+    pub fn new(
+        store: Store,
+        keys: Keys,
+        routing: Routing,
+        dispatcher: Dispatcher,
+        providers: Providers,
+        revocations: Arc<Revocations>,
+        authority: ExtensionAuthority,
+        public_url: Url,
+        return_urls: Vec<Origin>,
+        seam: Seam,
+    ) -> Self {
+        let inner = Inner {
+            store,
+            keys,
+            routing,
+            dispatcher,
+            providers,
+            revocations,
+            authority,
+            public_url,
+            return_urls,
+            seam,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins the transaction of a step.
+    pub async fn begin(&self) -> Result<UnitOfWork, LifecycleError> {
+        Ok(self.inner.store.begin().await?)
+    }
+
+    /// Commits a step, and returns when its effect on deliveries is true on every node.
+    pub async fn commit(&self, work: UnitOfWork) -> Result<(), LifecycleError> {
+        crash_point("lifecycle.before-commit");
+        let revision: RoutingRevision = work.commit(self.inner.seam.clock.now()).await?;
+        crash_point("lifecycle.after-commit");
+        self.inner.routing.settle(revision).await?;
+        self.inner.dispatcher.poke();
+        self.inner.revocations.poke();
+        Ok(())
+    }
+
+    /// Reads an installation under its lock.
+    pub(super) async fn lock(
+        &self,
+        work: &UnitOfWork,
+        id: Uuid,
+    ) -> Result<Locked, LifecycleError> {
+        let row = installation::Entity::find_by_id(id)
+            .lock_exclusive()
+            .one(work.connection())
+            .await?
+            .ok_or_else(|| LifecycleError::Unknown(id.to_string()))?;
+        self.with_version(work, row).await
+    }
+
+    pub(super) async fn with_version(
+        &self,
+        work: &UnitOfWork,
+        row: installation::Model,
+    ) -> Result<Locked, LifecycleError> {
+        let version = extension_version::Entity::find_by_id(row.version_id)
+            .one(work.connection())
+            .await?
+            .ok_or(LifecycleError::Unreadable { what: "version" })?;
+        let manifest = read_manifest(&version)?;
+        Ok(Locked { row, version, manifest })
+    }
+
+    /// Takes a step: asks the table, writes state, effects, history and audit. Returns whether
+    /// anything changed.
+    pub(super) async fn take(
+        &self,
+        work: &mut UnitOfWork,
+        locked: &mut Locked,
+        command: Command,
+        actor: &Actor,
+        reason: Option<&str>,
+    ) -> Result<bool, LifecycleError> {
+        let before = locked.state();
+        let (after, effects) = match step(before, command) {
+            Step::To(after, effects) => (after, effects),
+            Step::Nothing => return Ok(false),
+            Step::Refused(why) => {
+                return Err(LifecycleError::NotNow {
+                    command: command.name(),
+                    installation: locked.row.id.to_string(),
+                    reason: why,
+                });
+            }
+        };
+        let now = self.inner.seam.clock.now();
+        after.phase.name().clone_into(&mut locked.row.state);
+        locked.row.suspended_by = after.suspended_by.number();
+        locked.row.live = i32::from(after.phase.is_live());
+        locked.row.updated_at = now.micros();
+        for effect in effects {
+            self.bring_about(work, locked, *effect, reason, now).await?;
+        }
+        self.save(work, &locked.row).await?;
+        work.routing_changed(RoutingChange::Org(locked.row.org_id.clone()));
+        self.record(work, &locked.row, command.name(), Some(before.name()), actor, reason).await
+            .map(|()| true)
+    }
+
+    async fn bring_about(
+        &self,
+        work: &mut UnitOfWork,
+        locked: &mut Locked,
+        effect: Effect,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
+        let inner = &self.inner;
+        match effect {
+            Effect::ProvisionWebhooks => {
+                locked.row.authorized_at = Some(now.micros());
+                self.provision(work, locked, now).await
+            }
+            Effect::RemoveWebhooks => {
+                let (org, id) = (&locked.row.org_id, locked.row.id);
+                provisioning::remove(&inner.authority, &inner.store, work, org, id).await?;
+                Ok(())
+            }
+            // The gate holds what is queued as soon as routing knows.
+            Effect::HoldDeliveries => Ok(()),
+            Effect::ReleaseDeliveries => {
+                let (org, id) = (&locked.row.org_id, locked.row.id);
+                provisioning::release(&inner.authority, &inner.store, work, org, id, now).await?;
+                Ok(())
+            }
+            Effect::RevokeCredentials => {
+                let id = locked.row.id;
+                let ring = &inner.keys.ring;
+                let tokens = oauth::forget_connections(ring, work, id, now, &inner.seam).await?;
+                oauth::authorization::drop_states(work, id).await?;
+                locked.row.sealed_config = None;
+                locked.row.uninstalled_at = Some(now.micros());
+                "none".clone_into(&mut locked.row.connection_health);
+                let cleanup = if tokens == 0 { "done" } else { "pending" };
+                cleanup.clone_into(&mut locked.row.cleanup);
+                Ok(())
+            }
+            Effect::TellAuthorized => self.tell(work, locked, "onZohoAuthorise", None, now).await,
+            Effect::TellUninstalled => self.tell(work, locked, "onUninstall", reason, now).await,
+        }
+    }
+
+    async fn provision(
+        &self,
+        work: &mut UnitOfWork,
+        locked: &Locked,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
+        let resources = serde_json::from_str(&locked.version.resources)
+            .map_err(|_| LifecycleError::Unreadable { what: "resources" })?;
+        let Some(webhook) = WebhookResource::from_stored(&resources) else { return Ok(()) };
+        let row = &locked.row;
+        let new = NewExtensionWebhook {
+            org_id: row.org_id.clone(),
+            installation_id: row.id,
+            extension_key: row.extension_key.clone(),
+            generation: row.generation,
+            resource_name: webhook.resource_name,
+            name: webhook.name,
+            description: webhook.description,
+            url: webhook.url.to_string(),
+            subscriptions: serde_json::Value::Object(webhook.subscriptions).to_string(),
+            ignore_source_id: webhook.ignore_source_id,
+            include_events_from: webhook
+                .include_events_from
+                .map(|from| serde_json::Value::from(from).to_string()),
+            ordered: webhook.ordered,
+        };
+        let inner = &self.inner;
+        provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness).await?;
+        Ok(())
+    }
+
+    /// Queues a callback where the manifest declares one.
+    pub(super) async fn tell(
+        &self,
+        work: &UnitOfWork,
+        locked: &mut Locked,
+        event: &str,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
+        let listener: HashMap<String, Url> =
+            locked.manifest.callback_listener.clone().into_iter().collect();
+        let Some(name) = declared_name(&listener, event) else { return Ok(()) };
+        locked.row.callback_sequence += 1;
+        let callback = Callback {
+            event: name.to_owned(),
+            org_id: locked.row.org_id.clone(),
+            installation_id: locked.row.id,
+            generation: locked.row.generation,
+            sequence: locked.row.callback_sequence,
+            version: locked.version.version.clone(),
+            reason: reason.map(str::to_owned),
+        };
+        enqueue_callback(work, &callback, now, &self.inner.seam).await?;
+        Ok(())
+    }
+
+    /// Writes the whole row.
+    pub(super) async fn save(
+        &self,
+        work: &UnitOfWork,
+        row: &installation::Model,
+    ) -> Result<(), LifecycleError> {
+        let mut active: installation::ActiveModel = row.clone().into();
+        active = active.reset_all();
+        active.id = Unchanged(row.id);
+        active.update(work.connection()).await?;
+        Ok(())
+    }
+
+    /// Writes a step into history and audit.
+    pub(super) async fn record(
+        &self,
+        work: &UnitOfWork,
+        row: &installation::Model,
+        command: &'static str,
+        from: Option<&str>,
+        actor: &Actor,
+        reason: Option<&str>,
+    ) -> Result<(), LifecycleError> {
+        let now = self.inner.seam.clock.now();
+        let to = state_of(row).name();
+        transition::Entity::insert(transition::ActiveModel {
+            id: Set(self.inner.seam.randomness.id()),
+            installation_id: Set(row.id),
+            at: Set(now.micros()),
+            actor: Set(actor.name.clone()),
+            address: Set(actor.address.map(|address| address.to_string())),
+            command: Set(command.to_owned()),
+            from_state: Set(from.map(str::to_owned)),
+            to_state: Set(to.to_owned()),
+            generation: Set(row.generation),
+            reason: Set(reason.map(str::to_owned)),
+        })
+        .exec_without_returning(work.connection())
+        .await?;
+        audit::append(
+            work,
+            Entry {
+                chain: &row.org_id,
+                action: &format!("installation.{command}"),
+                subject: format!("installation:{}", row.id),
+                detail: Some(serde_json::json!({
+                    "extensionKey": row.extension_key,
+                    "generation": row.generation,
+                    "from": from,
+                    "to": to,
+                    "reason": reason,
+                })),
+            },
+            actor,
+            now,
+            &self.inner.seam.randomness,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The live installation of an extension in an org.
+    pub(super) async fn live(
+        &self,
+        work: &UnitOfWork,
+        extension_key: &str,
+        org_id: &str,
+    ) -> Result<Option<installation::Model>, LifecycleError> {
+        Ok(installation::Entity::find()
+            .filter(installation::Column::ExtensionKey.eq(extension_key))
+            .filter(installation::Column::OrgId.eq(org_id))
+            .filter(installation::Column::Live.eq(1))
+            .lock_exclusive()
+            .one(work.connection())
+            .await?)
+    }
+
+    /// The installation of a generation, or the newest one.
+    pub(super) async fn former(
+        &self,
+        work: &UnitOfWork,
+        extension_key: &str,
+        org_id: &str,
+        generation: Option<i32>,
+    ) -> Result<Option<installation::Model>, LifecycleError> {
+        let mut query = installation::Entity::find()
+            .filter(installation::Column::ExtensionKey.eq(extension_key))
+            .filter(installation::Column::OrgId.eq(org_id))
+            .order_by_desc(installation::Column::Generation);
+        if let Some(generation) = generation {
+            query = query.filter(installation::Column::Generation.eq(generation));
+        }
+        Ok(query.one(work.connection()).await?)
+    }
+}
+
+/// The typed manifest of a version.
+pub(super) fn read_manifest(
+    version: &extension_version::Model,
+) -> Result<Manifest, LifecycleError> {
+    serde_json::from_str(&version.manifest)
+        .ok()
+        .and_then(|value| Manifest::from_stored(&value))
+        .ok_or(LifecycleError::Unreadable { what: "manifest" })
+}

@@ -1,0 +1,400 @@
+//! Reading installations, their history, their webhooks and their callbacks.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::error::LifecycleError;
+use super::service::state_of;
+use super::state::Holders;
+use crate::seam::Timestamp;
+use crate::store::Store;
+use crate::store::claims::DeliveryState;
+use crate::store::entity::{
+    delivery, endpoint, endpoint_state, event, extension, extension_version, installation,
+    transition, webhook,
+};
+
+/// Which installations a caller may see: every query carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstallationScope {
+    /// All of them.
+    All,
+    /// Those of one org.
+    Org(String),
+    /// Those of a vendor's extensions.
+    Extensions(Vec<String>),
+}
+
+impl InstallationScope {
+    fn condition(&self) -> Condition {
+        match self {
+            Self::All => Condition::all(),
+            Self::Org(org) => Condition::all().add(installation::Column::OrgId.eq(org)),
+            Self::Extensions(keys) => {
+                Condition::all().add(installation::Column::ExtensionKey.is_in(keys.iter().cloned()))
+            }
+        }
+    }
+
+    fn webhook_condition(&self) -> Condition {
+        match self {
+            Self::All => Condition::all(),
+            Self::Org(org) => Condition::all().add(webhook::Column::OrgId.eq(org)),
+            Self::Extensions(keys) => {
+                Condition::all().add(webhook::Column::ExtensionKey.is_in(keys.iter().cloned()))
+            }
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct InstallationFilter {
+    /// Of one org.
+    pub org_id: Option<String>,
+    /// Of one extension.
+    pub extension_key: Option<String>,
+    /// In one state, as answers name it.
+    pub state: Option<String>,
+    /// Changed at this moment or later.
+    pub since: Option<Timestamp>,
+    /// After this one.
+    pub after: Option<Uuid>,
+    /// How many at the most.
+    pub limit: u64,
+}
+
+/// An installation as it is shown.
+#[derive(Clone, Debug)]
+pub struct InstallationView {
+    /// Its row.
+    pub(crate) row: installation::Model,
+    /// The version that serves.
+    pub(crate) version: extension_version::Model,
+    /// How the last callback to the vendor went: `pending`, `ok` or `failed`.
+    pub vendor_setup: &'static str,
+    /// Its webhooks.
+    pub webhooks: Vec<WebhookView>,
+}
+
+impl InstallationView {
+    /// Its state.
+    pub fn state(&self) -> &'static str {
+        state_of(&self.row).name()
+    }
+
+    /// Who holds it suspended.
+    pub fn suspended_by(&self) -> Vec<&'static str> {
+        Holders::from_number(self.row.suspended_by).names()
+    }
+}
+
+/// A webhook as it is shown.
+#[derive(Clone, Debug)]
+pub struct WebhookView {
+    pub(crate) row: webhook::Model,
+    pub(crate) extension_name: Option<String>,
+    pub(crate) version: Option<String>,
+    /// `ok`, `failing`, `gone` or `disabled`.
+    pub health: String,
+    pub(crate) state: Option<endpoint_state::Model>,
+}
+
+/// A step in the life of an installation.
+#[derive(Clone, Debug)]
+pub struct TransitionView {
+    pub(crate) row: transition::Model,
+}
+
+/// Lists installations, oldest first.
+pub async fn installations(
+    store: &Store,
+    scope: &InstallationScope,
+    filter: &InstallationFilter,
+) -> Result<Vec<InstallationView>, LifecycleError> {
+    let mut query = installation::Entity::find()
+        .filter(scope.condition())
+        .order_by_asc(installation::Column::Id)
+        .limit(filter.limit);
+    if let Some(org) = &filter.org_id {
+        query = query.filter(installation::Column::OrgId.eq(org));
+    }
+    if let Some(key) = &filter.extension_key {
+        query = query.filter(installation::Column::ExtensionKey.eq(key));
+    }
+    query = match filter.state.as_deref() {
+        None => query,
+        Some("suspended") => query
+            .filter(installation::Column::State.eq("active"))
+            .filter(installation::Column::SuspendedBy.ne(0)),
+        Some("active") => query
+            .filter(installation::Column::State.eq("active"))
+            .filter(installation::Column::SuspendedBy.eq(0)),
+        Some(state) => query.filter(installation::Column::State.eq(state)),
+    };
+    if let Some(since) = filter.since {
+        query = query.filter(installation::Column::UpdatedAt.gte(since.micros()));
+    }
+    if let Some(after) = filter.after {
+        query = query.filter(installation::Column::Id.gt(after));
+    }
+    complete(store, query.all(store.reader()).await?).await
+}
+
+/// Reads one installation; nothing where the caller may not see it.
+pub async fn installation(
+    store: &Store,
+    scope: &InstallationScope,
+    id: Uuid,
+) -> Result<Option<InstallationView>, LifecycleError> {
+    let row = installation::Entity::find_by_id(id)
+        .filter(scope.condition())
+        .one(store.reader())
+        .await?;
+    Ok(complete(store, row.into_iter().collect()).await?.pop())
+}
+
+/// Adds what belongs to installations, a statement a table.
+async fn complete(
+    store: &Store,
+    rows: Vec<installation::Model>,
+) -> Result<Vec<InstallationView>, LifecycleError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let versions: HashMap<Uuid, extension_version::Model> = extension_version::Entity::find()
+        .filter(extension_version::Column::Id.is_in(rows.iter().map(|row| row.version_id)))
+        .all(store.reader())
+        .await?
+        .into_iter()
+        .map(|row| (row.id, row))
+        .collect();
+    let callbacks: HashMap<Uuid, String> = endpoint_state::Entity::find()
+        .filter(endpoint_state::Column::EndpointId.is_in(ids.iter().copied()))
+        .all(store.reader())
+        .await?
+        .into_iter()
+        .map(|row| (row.endpoint_id, row.health))
+        .collect();
+    let hooks = webhook::Entity::find()
+        .filter(webhook::Column::InstallationId.is_in(ids))
+        .order_by_asc(webhook::Column::Id)
+        .all(store.reader())
+        .await?;
+    let mut by_installation: HashMap<Uuid, Vec<WebhookView>> = HashMap::new();
+    for view in webhook_views(store, hooks).await? {
+        if let Some(id) = view.row.installation_id {
+            by_installation.entry(id).or_default().push(view);
+        }
+    }
+    rows.into_iter()
+        .map(|row| {
+            let version = versions
+                .get(&row.version_id)
+                .cloned()
+                .ok_or(LifecycleError::Unreadable { what: "version" })?;
+            let vendor_setup = match callbacks.get(&row.id).map(String::as_str) {
+                None | Some("ok") => "ok",
+                Some("pending") => "pending",
+                Some(_) => "failed",
+            };
+            let webhooks = by_installation.remove(&row.id).unwrap_or_default();
+            Ok(InstallationView { row, version, vendor_setup, webhooks })
+        })
+        .collect()
+}
+
+/// The steps of an installation, oldest first.
+pub async fn history(
+    store: &Store,
+    installation_id: Uuid,
+    after: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<TransitionView>, LifecycleError> {
+    let mut query = transition::Entity::find()
+        .filter(transition::Column::InstallationId.eq(installation_id))
+        .order_by_asc(transition::Column::Id)
+        .limit(limit);
+    if let Some(after) = after {
+        query = query.filter(transition::Column::Id.gt(after));
+    }
+    Ok(query
+        .all(store.reader())
+        .await?
+        .into_iter()
+        .map(|row| TransitionView { row })
+        .collect())
+}
+
+/// Lists webhooks, oldest first.
+pub async fn webhooks(
+    store: &Store,
+    scope: &InstallationScope,
+    org_id: Option<&str>,
+    after: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<WebhookView>, LifecycleError> {
+    let mut query = webhook::Entity::find()
+        .filter(scope.webhook_condition())
+        .order_by_asc(webhook::Column::Id)
+        .limit(limit);
+    if let Some(org) = org_id {
+        query = query.filter(webhook::Column::OrgId.eq(org));
+    }
+    if let Some(after) = after {
+        query = query.filter(webhook::Column::Id.gt(after));
+    }
+    webhook_views(store, query.all(store.reader()).await?).await
+}
+
+/// Reads one webhook; nothing where the caller may not see it.
+pub async fn webhook(
+    store: &Store,
+    scope: &InstallationScope,
+    id: Uuid,
+) -> Result<Option<WebhookView>, LifecycleError> {
+    let row = webhook::Entity::find_by_id(id)
+        .filter(scope.webhook_condition())
+        .one(store.reader())
+        .await?;
+    Ok(webhook_views(store, row.into_iter().collect()).await?.pop())
+}
+
+async fn webhook_views(
+    store: &Store,
+    rows: Vec<webhook::Model>,
+) -> Result<Vec<WebhookView>, LifecycleError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let states: HashMap<Uuid, endpoint_state::Model> = endpoint_state::Entity::find()
+        .filter(endpoint_state::Column::EndpointId.is_in(rows.iter().map(|row| row.id)))
+        .all(store.reader())
+        .await?
+        .into_iter()
+        .map(|row| (row.endpoint_id, row))
+        .collect();
+    let names: HashMap<String, String> = extension::Entity::find()
+        .filter(
+            extension::Column::ExtensionKey
+                .is_in(rows.iter().filter_map(|row| row.extension_key.clone())),
+        )
+        .all(store.reader())
+        .await?
+        .into_iter()
+        .map(|row| (row.extension_key, row.name))
+        .collect();
+    let owners = rows.iter().filter_map(|row| row.installation_id).collect();
+    let versions = serving_versions(store, owners).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let state = states.get(&row.id).cloned();
+            let health = match (&state, row.is_enabled) {
+                (_, 0) => "disabled".to_owned(),
+                (Some(state), _) => state.health.clone(),
+                (None, _) => "ok".to_owned(),
+            };
+            WebhookView {
+                extension_name: row.extension_key.as_ref().and_then(|key| names.get(key)).cloned(),
+                version: row.installation_id.and_then(|id| versions.get(&id)).cloned(),
+                health,
+                state,
+                row,
+            }
+        })
+        .collect())
+}
+
+/// The versions that serve some installations.
+async fn serving_versions(
+    store: &Store,
+    ids: Vec<Uuid>,
+) -> Result<HashMap<Uuid, String>, LifecycleError> {
+    let rows = installation::Entity::find()
+        .filter(installation::Column::Id.is_in(ids))
+        .all(store.reader())
+        .await?;
+    let versions: HashMap<Uuid, String> = extension_version::Entity::find()
+        .filter(extension_version::Column::Id.is_in(rows.iter().map(|row| row.version_id)))
+        .all(store.reader())
+        .await?
+        .into_iter()
+        .map(|row| (row.id, row.version))
+        .collect();
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| Some((row.id, versions.get(&row.version_id)?.clone())))
+        .collect())
+}
+
+/// A lifecycle callback as the journal shows it.
+#[derive(Clone, Debug)]
+pub struct JournalEntry {
+    /// Its id: the `webhook-id` that it was sent with.
+    pub id: Uuid,
+    /// The body as it was sent, but for the securityContext.
+    pub body: Value,
+    /// Whether it arrived.
+    pub state: DeliveryState,
+    /// How many attempts were made.
+    pub attempts: i32,
+    /// When it happened.
+    pub at: Timestamp,
+}
+
+/// The lifecycle events of some extensions, oldest first: for a vendor that lost some.
+pub async fn journal(
+    store: &Store,
+    extensions: Option<&[String]>,
+    since: Option<Timestamp>,
+    after: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<JournalEntry>, LifecycleError> {
+    let mut lanes = endpoint::Entity::find()
+        .select_only()
+        .column(endpoint::Column::Id)
+        .filter(endpoint::Column::Lane.eq("lifecycle"));
+    if let Some(keys) = extensions {
+        lanes = lanes.filter(endpoint::Column::ExtensionKey.is_in(keys.iter().cloned()));
+    }
+    let mut query = delivery::Entity::find()
+        .filter(
+            delivery::Column::EndpointId.in_subquery(sea_orm::QueryTrait::into_query(lanes)),
+        )
+        .order_by_asc(delivery::Column::Id)
+        .limit(limit);
+    if let Some(since) = since {
+        query = query.filter(delivery::Column::CreatedAt.gte(since.micros()));
+    }
+    if let Some(after) = after {
+        query = query.filter(delivery::Column::Id.gt(after));
+    }
+    let rows = query.all(store.reader()).await?;
+    let events: HashMap<Uuid, event::Model> = event::Entity::find()
+        .filter(event::Column::Id.is_in(rows.iter().map(|row| row.event_id)))
+        .all(store.reader())
+        .await?
+        .into_iter()
+        .map(|row| (row.id, row))
+        .collect();
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let event = events.get(&row.event_id)?;
+            Some(JournalEntry {
+                id: row.id,
+                body: serde_json::from_slice(&event.payload).ok()?,
+                state: DeliveryState::from_number(row.state)?,
+                attempts: row.attempts,
+                at: Timestamp::from_micros(row.created_at),
+            })
+        })
+        .collect())
+}
