@@ -13,7 +13,9 @@
 //! | [`egress`] | the only door out: vetting, deadlines, caps |
 //! | [`dialect`] | one file a wire format |
 //! | [`webhook`] | who gets which event where; provisioning; the routing index of every node |
+//! | [`oauth`] | authorisation servers, the code flow, the token vault, revocation |
 //! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
+//! | [`event`] | the catalogue of event types, intake, why an event went where it went |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
 
 pub mod audit;
@@ -23,6 +25,7 @@ pub mod delivery;
 pub mod development;
 pub mod dialect;
 pub mod egress;
+pub mod event;
 pub mod identifier;
 pub mod oauth;
 pub mod seam;

@@ -170,7 +170,10 @@ impl Browser {
             .collect();
         let request =
             if cookies.is_empty() { request } else { request.header(COOKIE, cookies.join("; ")) };
-        let failed = |error| DevelopmentError::Request { url: shown(url), error };
+        let failed = |error: reqwest::Error| DevelopmentError::Request {
+            url: shown(url),
+            error: error.without_url(),
+        };
         let mut response = request.send().await.map_err(failed)?;
         for value in response.headers().get_all(SET_COOKIE) {
             self.keep_cookie(&host, &String::from_utf8_lossy(value.as_bytes()));

@@ -1,6 +1,6 @@
 //! What the development authorisation server has granted: codes, tokens and their families.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -12,7 +12,7 @@ use crate::seam::{Seam, Timestamp};
 /// How long a code may be redeemed (RFC 6749 advises 10 minutes at most).
 const CODE_LIFETIME: Duration = Duration::from_mins(1);
 
-/// The most codes and tokens that are remembered.
+/// The most codes that wait, and the most tokens that are remembered.
 const CAPACITY: usize = 100_000;
 
 /// What a token is for.
@@ -91,7 +91,7 @@ pub(crate) struct Grants {
     codes: HashMap<String, Code>,
     tokens: HashMap<String, Token>,
     /// Values in the order of their issue.
-    order: Vec<String>,
+    order: VecDeque<String>,
     families: u64,
 }
 
@@ -194,13 +194,15 @@ impl Grants {
     ) -> Result<Pair, Refusal> {
         let expires = seam.clock.now().plus(lifetime);
         let mut issue = |kind, expires| {
-            let full = refusal("server_error", "no more tokens can be remembered");
-            if self.tokens.len() >= CAPACITY {
-                return Err(full);
-            }
-            let value = random_value(seam).ok_or(full)?;
+            let nothing = refusal("server_error", "the system gave no random bytes");
+            let value = random_value(seam).ok_or(nothing)?;
             let issued = IssuedToken { token: value.clone(), kind, scopes: scopes.clone(), family };
-            self.order.push(value.clone());
+            if self.order.len() >= CAPACITY
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.tokens.remove(&oldest);
+            }
+            self.order.push_back(value.clone());
             self.tokens.insert(value.clone(), Token { issued, expires, state: State::Live });
             Ok(value)
         };

@@ -148,9 +148,12 @@ impl Shared {
         let mut desk = self.desk();
         desk.count += 1;
         received.number = desk.count;
-        let load = desk.load.entry(received.path.clone()).or_default();
-        load.now += 1;
-        load.most = load.most.max(load.now);
+        // Paths come from outside: beyond the capacity new ones are not counted.
+        if desk.load.len() < self.options.capacity || desk.load.contains_key(&received.path) {
+            let load = desk.load.entry(received.path.clone()).or_default();
+            load.now += 1;
+            load.most = load.most.max(load.now);
+        }
         let behaviour = match desk.scripts.get_mut(&received.path) {
             Some(script) => script.first.pop_front().unwrap_or_else(|| script.then.clone()),
             None => desk.otherwise.clone(),

@@ -1,10 +1,11 @@
 //! Events: what the host may send, how it is accepted, and why it went where it went.
 
 pub mod catalogue;
+mod definitions;
 mod explain;
 mod input;
 mod intake;
 
-pub use explain::{Explanation, Verdict, explain, explain_made_up};
-pub use input::{EventFault, EventInput, Fault, parse};
+pub use explain::{Explanation, Verdict, WebhookVerdict, explain, explain_made_up};
+pub use input::{EventActor, EventFault, EventInput, Fault, ParseError, parse};
 pub use intake::{Accepted, AcceptedEvent, Intake, IntakeError, IntakeOptions};

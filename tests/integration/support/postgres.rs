@@ -5,9 +5,9 @@
 
 use std::io::Write as _;
 
+use mortise::seam::Randomness;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use url::Url;
-use uuid::Uuid;
 
 /// The variable in which the run's server is named.
 const SERVER: &str = "MORTISE_TEST_POSTGRES_URL";
@@ -45,7 +45,7 @@ pub(crate) async fn database() -> Option<Database> {
         let _ = writeln!(std::io::stderr(), "NOT TESTED on PostgreSQL: there is no server");
         return None;
     };
-    let name = format!("test_{}", Uuid::now_v7().simple());
+    let name = format!("test_{}", Randomness::default().id().simple());
     let mut connection = connect(&server).await;
     execute(&mut connection, format!("create database {name} template template0")).await;
     connection.close().await.expect("the connection closes");

@@ -1,0 +1,208 @@
+//! "Why did it not arrive?": for every webhook of the org whether it matched, or the first rule
+//! that refused.
+
+use std::collections::HashMap;
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::input::EventInput;
+use super::intake::payload_department;
+use crate::delivery::{self, DeliveryView, EndpointScope};
+use crate::seam::Timestamp;
+use crate::store::entity::{event, event_key, webhook};
+use crate::store::{Store, StoreError};
+use crate::webhook::matching::{Facts, passes};
+use crate::webhook::{Endpoint, Passage, Routing};
+
+/// Whether an event goes to a webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does, or did.
+    Matched,
+    /// The first rule that refused, and in words why.
+    Refused {
+        /// The rule's name.
+        rule: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What is said of one webhook.
+#[derive(Clone, Debug)]
+pub struct WebhookVerdict {
+    /// The webhook.
+    pub webhook_id: Uuid,
+    /// The extension that owns it.
+    pub extension_key: Option<String>,
+    /// Whether the event went there.
+    pub verdict: Verdict,
+    /// The delivery that it made.
+    pub delivery: Option<DeliveryView>,
+}
+
+/// An event and what became of it.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The event as it came.
+    pub(crate) event: event::Model,
+    /// Every webhook of the org that the caller may see.
+    pub webhooks: Vec<WebhookVerdict>,
+}
+
+/// Explains an event that came, by the caller's id or ours. `org` limits to that org's events, and
+/// is needed to find one by the caller's id.
+pub async fn explain(
+    store: &Store,
+    routing: &Routing,
+    scope: &EndpointScope,
+    org: Option<&str>,
+    id: &str,
+) -> Result<Option<Explanation>, StoreError> {
+    let Some(event) = find(store, org, id).await? else { return Ok(None) };
+    let deliveries: HashMap<Uuid, DeliveryView> = delivery::of_event(store, scope, &event)
+        .await?
+        .into_iter()
+        .map(|view| (view.webhook_id, view))
+        .collect();
+    let created: HashMap<Uuid, i64> = webhook::Entity::find()
+        .filter(webhook::Column::OrgId.eq(&event.org_id))
+        .all(store.reader())
+        .await?
+        .into_iter()
+        .map(|row| (row.id, row.created_at))
+        .collect();
+    let facts = Facts {
+        department_id: event.department_id.as_deref(),
+        source_id: event.source_id.as_deref(),
+        automation: event.origin != 0,
+        ..Facts::new(&event.payload, event.previous.as_deref())
+    };
+    let mut webhooks = Vec::new();
+    if let Some(routes) = routing.org(&event.org_id) {
+        let visible = routes.endpoints().iter().filter(|endpoint| is_visible(scope, endpoint));
+        for endpoint in visible.filter(|endpoint| !deliveries.contains_key(&endpoint.id)) {
+            let is_younger =
+                created.get(&endpoint.id).is_some_and(|created| *created > event.accepted_at);
+            let verdict = if is_younger {
+                Verdict::Refused {
+                    rule: "createdTime",
+                    reason: "the webhook came into being after the event".to_owned(),
+                }
+            } else {
+                judge(routing, endpoint, &event.event_type, &facts)
+            };
+            webhooks.push(WebhookVerdict {
+                webhook_id: endpoint.id,
+                extension_key: owner_key(endpoint),
+                verdict,
+                delivery: None,
+            });
+        }
+    }
+    // What matched, also where the webhook is no more.
+    webhooks.extend(deliveries.into_values().map(|view| WebhookVerdict {
+        webhook_id: view.webhook_id,
+        extension_key: view.extension_key.clone(),
+        verdict: Verdict::Matched,
+        delivery: Some(view),
+    }));
+    webhooks.sort_unstable_by_key(|verdict| verdict.webhook_id);
+    Ok(Some(Explanation { event, webhooks }))
+}
+
+/// Says for an event that is only made up whether one webhook would get it.
+pub fn explain_made_up(routing: &Routing, endpoint: &Endpoint, input: &EventInput) -> Verdict {
+    if *endpoint.org_id != *input.org_id.as_str() {
+        return Verdict::Refused {
+            rule: "orgId",
+            reason: "the webhook belongs to another org".to_owned(),
+        };
+    }
+    let department = input
+        .department_id
+        .as_ref()
+        .map(|id| id.as_str().to_owned())
+        .or_else(|| payload_department(&input.payload));
+    let facts = Facts {
+        department_id: department.as_deref(),
+        source_id: input.source_id.as_deref(),
+        automation: input.automation,
+        ..Facts::new(&input.payload, input.previous.as_deref())
+    };
+    judge(routing, endpoint, input.event_type, &facts)
+}
+
+fn judge(routing: &Routing, endpoint: &Endpoint, event_type: &str, facts: &Facts<'_>) -> Verdict {
+    if endpoint.passage == Passage::Suspended {
+        return Verdict::Refused {
+            rule: "installationState",
+            reason: "the installation is suspended".to_owned(),
+        };
+    }
+    let routes = routing.org(&endpoint.org_id);
+    let subscription = routes.as_ref().and_then(|routes| {
+        routes.subscriptions(event_type).iter().find(|one| one.endpoint.id == endpoint.id)
+    });
+    match subscription {
+        None => Verdict::Refused {
+            rule: "subscriptions",
+            reason: format!("the webhook does not subscribe to {event_type}"),
+        },
+        Some(subscription) => match passes(&subscription.filter, facts) {
+            Ok(()) => Verdict::Matched,
+            Err(refusal) => {
+                Verdict::Refused { rule: refusal.rule(), reason: refusal.to_string() }
+            }
+        },
+    }
+}
+
+fn owner_key(endpoint: &Endpoint) -> Option<String> {
+    endpoint.owner.as_ref().map(|owner| owner.extension_key.to_string())
+}
+
+fn is_visible(scope: &EndpointScope, endpoint: &Endpoint) -> bool {
+    match scope {
+        EndpointScope::All => true,
+        EndpointScope::Org(org) => *endpoint.org_id == **org,
+        EndpointScope::Extensions(keys) => {
+            owner_key(endpoint).is_some_and(|key| keys.contains(&key))
+        }
+    }
+}
+
+async fn find(
+    store: &Store,
+    org: Option<&str>,
+    id: &str,
+) -> Result<Option<event::Model>, StoreError> {
+    if let Some(org) = org {
+        let named = event_key::Entity::find_by_id((org.to_owned(), id.to_owned()))
+            .one(store.reader())
+            .await?;
+        if let Some(named) = named {
+            return Ok(event::Entity::find_by_id(named.event_id).one(store.reader()).await?);
+        }
+    }
+    let Ok(id) = id.parse::<Uuid>() else { return Ok(None) };
+    let mut query = event::Entity::find_by_id(id);
+    if let Some(org) = org {
+        query = query.filter(event::Column::OrgId.eq(org));
+    }
+    Ok(query.one(store.reader()).await?)
+}
+
+impl Explanation {
+    /// The payload as a document.
+    pub fn payload(&self) -> Value {
+        serde_json::from_slice(&self.event.payload).unwrap_or_default()
+    }
+
+    /// When it was accepted.
+    pub fn accepted_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.event.accepted_at)
+    }
+}
