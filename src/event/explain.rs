@@ -74,12 +74,10 @@ pub async fn explain(
         .into_iter()
         .map(|row| (row.id, row.created_at))
         .collect();
-    let facts = Facts {
-        department_id: event.department_id.as_deref(),
-        source_id: event.source_id.as_deref(),
-        automation: event.origin != 0,
-        ..Facts::new(&event.payload, event.previous.as_deref())
-    };
+    let mut facts = Facts::new(&event.payload, event.previous.as_deref());
+    facts.department_id = event.department_id.as_deref();
+    facts.source_id = event.source_id.as_deref();
+    facts.automation = event.origin != 0;
     let mut webhooks = Vec::new();
     if let Some(routes) = routing.org(&event.org_id) {
         let visible = routes.endpoints().iter().filter(|endpoint| is_visible(scope, endpoint));
@@ -126,12 +124,10 @@ pub fn explain_made_up(routing: &Routing, endpoint: &Endpoint, input: &EventInpu
         .as_ref()
         .map(|id| id.as_str().to_owned())
         .or_else(|| payload_department(&input.payload));
-    let facts = Facts {
-        department_id: department.as_deref(),
-        source_id: input.source_id.as_deref(),
-        automation: input.automation,
-        ..Facts::new(&input.payload, input.previous.as_deref())
-    };
+    let mut facts = Facts::new(&input.payload, input.previous.as_deref());
+    facts.department_id = department.as_deref();
+    facts.source_id = input.source_id.as_deref();
+    facts.automation = input.automation;
     judge(routing, endpoint, input.event_type, &facts)
 }
 
@@ -153,9 +149,7 @@ fn judge(routing: &Routing, endpoint: &Endpoint, event_type: &str, facts: &Facts
         },
         Some(subscription) => match passes(&subscription.filter, facts) {
             Ok(()) => Verdict::Matched,
-            Err(refusal) => {
-                Verdict::Refused { rule: refusal.rule(), reason: refusal.to_string() }
-            }
+            Err(refusal) => Verdict::Refused { rule: refusal.rule(), reason: refusal.to_string() },
         },
     }
 }

@@ -228,8 +228,10 @@ fn read_one(
             given: wire.event_type.chars().take(64).collect(),
         });
     };
-    let org_id = OrgId::new(&wire.org_id)
-        .map_err(|error| Fault::Field { field: "orgId", rule: format!("must be {}", error.rule) })?;
+    let org_id = OrgId::new(&wire.org_id).map_err(|error| Fault::Field {
+        field: "orgId",
+        rule: format!("must be {}", error.rule),
+    })?;
     let department_id =
         wire.department_id.map(|id| DepartmentId::new(&id)).transpose().map_err(|error| {
             Fault::Field { field: "departmentId", rule: format!("must be {}", error.rule) }
@@ -252,7 +254,8 @@ fn read_one(
         return Err(field("prevState", "must be an object or null"));
     }
     if let Some(actor) = &wire.actor {
-        let texts = [Some(&actor.id), actor.email.as_ref(), actor.name.as_ref(), actor.kind.as_ref()];
+        let texts =
+            [Some(&actor.id), actor.email.as_ref(), actor.name.as_ref(), actor.kind.as_ref()];
         if texts.into_iter().flatten().any(|text| !is_plain(text, LONGEST_ACTOR_TEXT)) {
             return Err(field(
                 "actor",
@@ -342,9 +345,18 @@ mod tests {
             (r#"{"eventType":"Ticket_Add","orgId":"1"}"#, "cannot be accepted"),
             (r#"{"eventType":"Ticket_Add","orgId":"1","payload":[]}"#, "cannot be accepted"),
             (r#"{"eventType":"Ticket_Add","orgId":1,"payload":{}}"#, "cannot be accepted"),
-            (r#"{"eventType":"Ticket_Add","orgId":"1","payload":{},"extra":1}"#, "cannot be accepted"),
-            (r#"{"eventType":"Ticket_Add","orgId":"1","payload":{},"eventTime":-1}"#, "cannot be accepted"),
-            (r#"{"eventType":"Ticket_Add","orgId":"1","payload":{},"eventId":"a\u0000"}"#, "cannot be accepted"),
+            (
+                r#"{"eventType":"Ticket_Add","orgId":"1","payload":{},"extra":1}"#,
+                "cannot be accepted",
+            ),
+            (
+                r#"{"eventType":"Ticket_Add","orgId":"1","payload":{},"eventTime":-1}"#,
+                "cannot be accepted",
+            ),
+            (
+                r#"{"eventType":"Ticket_Add","orgId":"1","payload":{},"eventId":"a\u0000"}"#,
+                "cannot be accepted",
+            ),
             ("[{},{},{},{}]", "more than the 3"),
         ] {
             let error = read(body).expect_err(body).to_string();

@@ -108,9 +108,8 @@ impl Intake {
         let mut events = Vec::with_capacity(inputs.len());
         for (index, input) in inputs.into_iter().enumerate() {
             let caller_id = input.event_id.clone();
-            let key = caller_id
-                .clone()
-                .or_else(|| derived_key.map(|key| format!("\u{1}{key}:{index}")));
+            let key =
+                caller_id.clone().or_else(|| derived_key.map(|key| format!("\u{1}{key}:{index}")));
             let event = self.prepare(input, key);
             names.push((caller_id, event.id, event.deliveries.len()));
             events.push(event);
@@ -123,22 +122,23 @@ impl Intake {
             written = written => written.map_err(|_| IntakeError::TooSlow)??,
             () = self.seam.clock.sleep(self.options.patience) => return Err(IntakeError::TooSlow),
         };
-        let events = names.into_iter().zip(written).map(|((caller_id, id, deliveries), written)| {
-            // A repeat of a request is answered as the request was.
-            let is_repeat = caller_id.is_none();
-            match written {
-                Written::New => AcceptedEvent {
-                    event_id: caller_id.unwrap_or_else(|| id.to_string()),
-                    deliveries,
-                    is_duplicate: false,
-                },
-                Written::Duplicate { event_id, deliveries } => AcceptedEvent {
-                    event_id: caller_id.unwrap_or_else(|| event_id.to_string()),
-                    deliveries: usize::try_from(deliveries).unwrap_or(0),
-                    is_duplicate: !is_repeat,
-                },
-            }
-        });
+        let events =
+            names.into_iter().zip(written).map(|((caller_id, id, deliveries), written)| {
+                // A repeat of a request is answered as the request was.
+                let is_repeat = caller_id.is_none();
+                match written {
+                    Written::New => AcceptedEvent {
+                        event_id: caller_id.unwrap_or_else(|| id.to_string()),
+                        deliveries,
+                        is_duplicate: false,
+                    },
+                    Written::Duplicate { event_id, deliveries } => AcceptedEvent {
+                        event_id: caller_id.unwrap_or_else(|| event_id.to_string()),
+                        deliveries: usize::try_from(deliveries).unwrap_or(0),
+                        is_duplicate: !is_repeat,
+                    },
+                }
+            });
         Ok(Accepted { events: events.collect() })
     }
 
@@ -146,18 +146,14 @@ impl Intake {
     fn prepare(&self, input: EventInput, event_key: Option<String>) -> NewEvent {
         let now = self.seam.clock.now();
         let id = self.seam.randomness.id();
-        let department = input
-            .department_id
-            .map(String::from)
-            .or_else(|| payload_department(&input.payload));
+        let department =
+            input.department_id.map(String::from).or_else(|| payload_department(&input.payload));
         let deliveries = match self.routing.org(input.org_id.as_str()) {
             Some(routes) => {
-                let facts = Facts {
-                    department_id: department.as_deref(),
-                    source_id: input.source_id.as_deref(),
-                    automation: input.automation,
-                    ..Facts::new(&input.payload, input.previous.as_deref())
-                };
+                let mut facts = Facts::new(&input.payload, input.previous.as_deref());
+                facts.department_id = department.as_deref();
+                facts.source_id = input.source_id.as_deref();
+                facts.automation = input.automation;
                 let bytes = EVENT_OVERHEAD
                     + input.payload.len()
                     + input.previous.as_ref().map_or(0, bytes::Bytes::len);
