@@ -260,3 +260,30 @@ async fn the_vendor_forgets_the_oldest() {
     assert_eq!(numbers, [4, 5]);
     assert_eq!(vendor.count(), 5);
 }
+
+#[tokio::test]
+async fn the_browser_walks_with_its_cookies_to_the_end() {
+    let server = server().await;
+    let application = SampleVendor::start(SampleVendorOptions::default()).await.expect("it starts");
+    let callback = application.url("/oauth/callback");
+    server.register_redirect_uri(&callback);
+    let authorization = authorization_url(&server, &[("redirect_uri", &callback)]);
+    let start = Behaviour::status(302)
+        .with_header("Location", &authorization)
+        .with_header("Set-Cookie", "__Host-start=abc; Path=/; Secure; HttpOnly")
+        .with_header("Set-Cookie", "other=1");
+    application.behave("/start", start);
+    let end = Behaviour::status(200)
+        .with_header("Set-Cookie", "__Host-start=; Max-Age=0")
+        .with_body("connected");
+    application.behave("/oauth/callback", end);
+    let mut browser = Browser::new().expect("a browser");
+    let page = browser.walk(&application.url("/start"), Decision::Approve).await.expect("an end");
+    assert_eq!((page.status, page.body.as_str()), (200, "connected"));
+    let arrived = &application.received_at("/oauth/callback")[0];
+    assert_eq!(arrived.header("cookie"), Some("__Host-start=abc; other=1"));
+    assert_eq!(arrived.parameter("state").as_deref(), Some("s t&a=te"));
+    assert!(arrived.parameter("code").is_some_and(|code| code.len() >= 32));
+    assert!(browser.has_cookie("127.0.0.1", "other"));
+    assert!(!browser.has_cookie("127.0.0.1", "__Host-start"), "it was taken back");
+}
