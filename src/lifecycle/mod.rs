@@ -23,5 +23,5 @@ pub use service::Lifecycle;
 pub use uninstall::{UninstallRequest, Uninstalled};
 pub use views::{
     InstallationFilter, InstallationScope, InstallationView, JournalEntry, TransitionView, WebhookView, history,
-    installation, installations, journal, webhook, webhooks,
+    installation, installation_within, installations, journal, webhook, webhooks,
 };

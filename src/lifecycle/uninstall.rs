@@ -49,6 +49,8 @@ pub struct Uninstalled {
     pub installation_id: Uuid,
     /// Its generation.
     pub generation: i32,
+    /// Its state.
+    pub state: &'static str,
     /// How many webhooks it had.
     pub removed_webhooks: u64,
 }
@@ -71,8 +73,13 @@ impl Lifecycle {
         }
         let row = self.target(work, request).await?;
         let mut locked = self.with_version(work, row).await?;
-        // A late call for an earlier generation finds that one, which ended long ago.
-        self.take(work, &mut locked, Command::Uninstall, actor, request.reason.as_deref()).await?;
+        // A late call for an earlier generation changes nothing.
+        let is_late =
+            request.generation.is_some_and(|generation| generation < locked.row.generation);
+        if !is_late {
+            self.take(work, &mut locked, Command::Uninstall, actor, request.reason.as_deref())
+                .await?;
+        }
         let removed_webhooks = endpoint::Entity::find()
             .filter(endpoint::Column::InstallationId.eq(locked.row.id))
             .filter(endpoint::Column::Lane.eq("webhook"))
@@ -81,6 +88,7 @@ impl Lifecycle {
         Ok(Uninstalled {
             installation_id: locked.row.id,
             generation: locked.row.generation,
+            state: locked.state().name(),
             removed_webhooks,
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use super::error::LifecycleError;
 use super::service::state_of;
 use super::state::Holders;
 use crate::seam::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, UnitOfWork};
 use crate::store::claims::DeliveryState;
 use crate::store::entity::{
     delivery, endpoint, endpoint_state, event, extension, extension_version, installation,
@@ -88,6 +88,11 @@ impl InstallationView {
         state_of(&self.row).name()
     }
 
+    /// Its generation.
+    pub fn generation(&self) -> i32 {
+        self.row.generation
+    }
+
     /// Who holds it suspended.
     pub fn suspended_by(&self) -> Vec<&'static str> {
         Holders::from_number(self.row.suspended_by).names()
@@ -143,7 +148,7 @@ pub async fn installations(
     if let Some(after) = filter.after {
         query = query.filter(installation::Column::Id.gt(after));
     }
-    complete(store, query.all(store.reader()).await?).await
+    complete(store.reader(), query.all(store.reader()).await?).await
 }
 
 /// Reads one installation; nothing where the caller may not see it.
@@ -156,12 +161,21 @@ pub async fn installation(
         .filter(scope.condition())
         .one(store.reader())
         .await?;
-    Ok(complete(store, row.into_iter().collect()).await?.pop())
+    Ok(complete(store.reader(), row.into_iter().collect()).await?.pop())
+}
+
+/// Reads an installation as a transaction leaves it.
+pub async fn installation_within(
+    work: &UnitOfWork,
+    id: Uuid,
+) -> Result<Option<InstallationView>, LifecycleError> {
+    let row = installation::Entity::find_by_id(id).one(work.connection()).await?;
+    Ok(complete(work.connection(), row.into_iter().collect()).await?.pop())
 }
 
 /// Adds what belongs to installations, a statement a table.
-async fn complete(
-    store: &Store,
+async fn complete<C: ConnectionTrait>(
+    connection: &C,
     rows: Vec<installation::Model>,
 ) -> Result<Vec<InstallationView>, LifecycleError> {
     if rows.is_empty() {
@@ -170,14 +184,14 @@ async fn complete(
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     let versions: HashMap<Uuid, extension_version::Model> = extension_version::Entity::find()
         .filter(extension_version::Column::Id.is_in(rows.iter().map(|row| row.version_id)))
-        .all(store.reader())
+        .all(connection)
         .await?
         .into_iter()
         .map(|row| (row.id, row))
         .collect();
     let callbacks: HashMap<Uuid, String> = endpoint_state::Entity::find()
         .filter(endpoint_state::Column::EndpointId.is_in(ids.iter().copied()))
-        .all(store.reader())
+        .all(connection)
         .await?
         .into_iter()
         .map(|row| (row.endpoint_id, row.health))
@@ -185,10 +199,10 @@ async fn complete(
     let hooks = webhook::Entity::find()
         .filter(webhook::Column::InstallationId.is_in(ids))
         .order_by_asc(webhook::Column::Id)
-        .all(store.reader())
+        .all(connection)
         .await?;
     let mut by_installation: HashMap<Uuid, Vec<WebhookView>> = HashMap::new();
-    for view in webhook_views(store, hooks).await? {
+    for view in webhook_views(connection, hooks).await? {
         if let Some(id) = view.row.installation_id {
             by_installation.entry(id).or_default().push(view);
         }
@@ -250,7 +264,7 @@ pub async fn webhooks(
     if let Some(after) = after {
         query = query.filter(webhook::Column::Id.gt(after));
     }
-    webhook_views(store, query.all(store.reader()).await?).await
+    webhook_views(store.reader(), query.all(store.reader()).await?).await
 }
 
 /// Reads one webhook; nothing where the caller may not see it.
@@ -263,11 +277,11 @@ pub async fn webhook(
         .filter(scope.webhook_condition())
         .one(store.reader())
         .await?;
-    Ok(webhook_views(store, row.into_iter().collect()).await?.pop())
+    Ok(webhook_views(store.reader(), row.into_iter().collect()).await?.pop())
 }
 
-async fn webhook_views(
-    store: &Store,
+async fn webhook_views<C: ConnectionTrait>(
+    connection: &C,
     rows: Vec<webhook::Model>,
 ) -> Result<Vec<WebhookView>, LifecycleError> {
     if rows.is_empty() {
@@ -275,7 +289,7 @@ async fn webhook_views(
     }
     let states: HashMap<Uuid, endpoint_state::Model> = endpoint_state::Entity::find()
         .filter(endpoint_state::Column::EndpointId.is_in(rows.iter().map(|row| row.id)))
-        .all(store.reader())
+        .all(connection)
         .await?
         .into_iter()
         .map(|row| (row.endpoint_id, row))
@@ -285,13 +299,13 @@ async fn webhook_views(
             extension::Column::ExtensionKey
                 .is_in(rows.iter().filter_map(|row| row.extension_key.clone())),
         )
-        .all(store.reader())
+        .all(connection)
         .await?
         .into_iter()
         .map(|row| (row.extension_key, row.name))
         .collect();
     let owners = rows.iter().filter_map(|row| row.installation_id).collect();
-    let versions = serving_versions(store, owners).await?;
+    let versions = serving_versions(connection, owners).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -313,17 +327,17 @@ async fn webhook_views(
 }
 
 /// The versions that serve some installations.
-async fn serving_versions(
-    store: &Store,
+async fn serving_versions<C: ConnectionTrait>(
+    connection: &C,
     ids: Vec<Uuid>,
 ) -> Result<HashMap<Uuid, String>, LifecycleError> {
     let rows = installation::Entity::find()
         .filter(installation::Column::Id.is_in(ids))
-        .all(store.reader())
+        .all(connection)
         .await?;
     let versions: HashMap<Uuid, String> = extension_version::Entity::find()
         .filter(extension_version::Column::Id.is_in(rows.iter().map(|row| row.version_id)))
-        .all(store.reader())
+        .all(connection)
         .await?
         .into_iter()
         .map(|row| (row.id, row.version))

@@ -1,0 +1,294 @@
+//! `/callbacks/…`: what the marketplace calls. Idempotent by nature, by `Idempotency-Key` and,
+//! where the marketplace signs, by `webhook-id`.
+
+use axum::extract::{FromRequest, Request, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::access::Caller;
+use super::answers::{AnswerKey, AnswerScope};
+use super::effect::{Effect, Start};
+use super::extract::{RawBody, fingerprint, idempotency_key, parse_json, require_json};
+use super::problem::{Code, FieldError, FieldErrorKind, Problem};
+use super::shapes::InstallationBody;
+use super::state::ApiState;
+use crate::audit::{self, Entry, PLATFORM_CHAIN};
+use crate::crypto::{DEFAULT_TOLERANCE, SignatureHeaders};
+use crate::identifier::InstallationId;
+use crate::lifecycle::{
+    self, ConfigureRequest, InstallRequest, InstallationScope, UninstallRequest,
+};
+
+/// The longest code and state that are looked at.
+const LONGEST_CODE: usize = 4_096;
+
+/// The routes of the callbacks.
+pub(super) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(install))
+        .routes(routes!(authorize))
+        .routes(routes!(configure))
+        .routes(routes!(uninstall))
+}
+
+/// A callback whose signature was checked, with the keys under which its answer is kept.
+#[derive(Debug)]
+pub(super) struct Callback<T> {
+    value: T,
+    keys: Vec<AnswerKey>,
+}
+
+impl<T: DeserializeOwned> FromRequest<ApiState> for Callback<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        require_json(request.headers())?;
+        let (parts, body) = request.into_parts();
+        let body = RawBody::from(Request::from_parts(parts.clone(), body))
+            .read(state.config().limits.request_body_bytes)
+            .await?;
+        let mut keys = Vec::new();
+        if let Some(verifier) = &state.services()?.marketplace {
+            let sent = SignatureHeaders {
+                id: header(&parts.headers, "webhook-id"),
+                timestamp: header(&parts.headers, "webhook-timestamp"),
+                signature: header(&parts.headers, "webhook-signature"),
+            };
+            let id = sent.id.to_owned();
+            let now = state.seam().clock.now();
+            if let Err(refused) = verifier.verify(sent, &body, now, DEFAULT_TOLERANCE) {
+                let caller = Caller::of(&parts)?;
+                refuse_forgery(state, &caller, parts.uri.path(), &refused.to_string()).await?;
+                return Err(Problem::new(Code::SignatureInvalid).detail(format!(
+                    "{refused}: sign the raw body with marketplace.signing_secret (Standard Webhooks)."
+                )));
+            }
+            let key =
+                AnswerKey::new(&AnswerScope::WebhookId { id }, fingerprint(&parts.uri, &body));
+            keys.push(key);
+        }
+        keys.extend(idempotency_key(&parts, &body)?);
+        Ok(Self { value: parse_json(&body)?, keys })
+    }
+}
+
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// A forged or replayed callback changes nothing and leaves an audit row.
+async fn refuse_forgery(
+    state: &ApiState,
+    caller: &Caller,
+    path: &str,
+    reason: &str,
+) -> Result<(), Problem> {
+    let now = state.seam().clock.now();
+    let work = state.store().begin().await?;
+    let entry = Entry {
+        chain: PLATFORM_CHAIN,
+        action: "callback.refused",
+        subject: format!("path:{path}"),
+        detail: Some(serde_json::json!({ "reason": reason })),
+    };
+    audit::append(&work, entry, &caller.actor(), now, &state.seam().randomness).await?;
+    let _settled = work.commit(now).await?;
+    Ok(())
+}
+
+/// An installation after `install`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct InstallBody {
+    /// The installation.
+    installation_id: Uuid,
+    /// Its generation.
+    generation: i32,
+    /// `pendingAuthorization`, `active` or `suspended`.
+    state: String,
+    /// The provider's address, while the installation waits.
+    authorization_url: Option<String>,
+    /// Our one-time address for the browser, while it waits.
+    start_url: Option<String>,
+}
+
+/// Installs an extension in an org.
+#[utoipa::path(
+    post, path = "/api/v1/callbacks/install", tag = "lifecycle", request_body = InstallRequest,
+    responses(
+        (status = 201, description = "Installed", body = InstallBody),
+        (status = 200, description = "The same request made a live installation before", body = InstallBody),
+        (status = 409, description = "Installed with another version, departments or config"),
+    )
+)]
+async fn install(
+    State(state): State<ApiState>,
+    caller: Caller,
+    callback: Callback<InstallRequest>,
+) -> Result<Response, Problem> {
+    let effect = match Effect::start(&state, callback.keys).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let lifecycle = &state.services()?.lifecycle;
+    let mut work = lifecycle.begin().await?;
+    let installed = lifecycle.install(&mut work, &callback.value, &caller.actor()).await?;
+    let status = if installed.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let body = InstallBody {
+        installation_id: installed.installation_id,
+        generation: installed.generation,
+        state: installed.state.to_owned(),
+        authorization_url: installed.authorization_url.map(String::from),
+        start_url: installed.start_url.map(String::from),
+    };
+    effect.finish(&state, work, status, &body).await
+}
+
+/// What the marketplace got from the browser.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AuthorizeRequest {
+    /// The installation.
+    installation_id: InstallationId,
+    /// The code.
+    code: String,
+    /// The state.
+    state: String,
+    /// The issuer, where the provider said it (RFC 9207).
+    #[serde(default)]
+    iss: Option<String>,
+    /// A lower one than the live one changes nothing.
+    #[serde(default)]
+    generation: Option<i32>,
+}
+
+/// Authorises an installation: exchanges the code, and provisions its webhook.
+#[utoipa::path(
+    post, path = "/api/v1/callbacks/authorize", tag = "lifecycle", request_body = AuthorizeRequest,
+    responses(
+        (status = 200, description = "Active", body = InstallationBody),
+        (status = 422, description = "The state is not valid, or not all scopes were granted"),
+        (status = 502, description = "The authorisation server does not answer as it should"),
+    )
+)]
+async fn authorize(
+    State(state): State<ApiState>,
+    caller: Caller,
+    callback: Callback<AuthorizeRequest>,
+) -> Result<Response, Problem> {
+    let request = callback.value;
+    let faults: Vec<FieldError> = [("/code", &request.code), ("/state", &request.state)]
+        .into_iter()
+        .filter(|(_, text)| text.is_empty() || text.len() > LONGEST_CODE)
+        .map(|(pointer, _)| {
+            FieldError::new(pointer, FieldErrorKind::Invalid, "must have 1 to 4096 bytes")
+        })
+        .collect();
+    if !faults.is_empty() {
+        return Err(Problem::invalid(faults));
+    }
+    let effect = match Effect::start(&state, callback.keys).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let id = request.installation_id.0;
+    let scope = InstallationScope::All;
+    let current = lifecycle::installation(state.store(), &scope, id)
+        .await?
+        .ok_or_else(|| Problem::not_found("installation"))?;
+    if request.generation.is_some_and(|generation| generation < current.generation()) {
+        let body = InstallationBody::from(current);
+        let work = state.services()?.lifecycle.begin().await?;
+        return effect.finish(&state, work, StatusCode::OK, &body).await;
+    }
+    let lifecycle = &state.services()?.lifecycle;
+    let exchanged = lifecycle
+        .exchange(Some(id), &request.code, &request.state, request.iss.as_deref())
+        .await?;
+    let mut work = lifecycle.begin().await?;
+    if let Err(error) = lifecycle.activate(&mut work, &exchanged, &caller.actor()).await {
+        // The installation went away meanwhile: nothing may keep the tokens.
+        work.rollback().await?;
+        lifecycle.discard(&exchanged).await?;
+        return Err(error.into());
+    }
+    let body = shown(&work, id).await?;
+    effect.finish(&state, work, StatusCode::OK, &body).await
+}
+
+/// The installation as the transaction leaves it.
+async fn shown(
+    work: &crate::store::UnitOfWork,
+    id: Uuid,
+) -> Result<InstallationBody, Problem> {
+    let view = lifecycle::installation_within(work, id)
+        .await?
+        .ok_or_else(|| Problem::not_found("installation"))?;
+    Ok(InstallationBody::from(view))
+}
+
+/// Changes departments and parameters.
+#[utoipa::path(
+    post, path = "/api/v1/callbacks/configure", tag = "lifecycle", request_body = ConfigureRequest,
+    responses((status = 200, description = "Configured", body = InstallationBody))
+)]
+async fn configure(
+    State(state): State<ApiState>,
+    caller: Caller,
+    callback: Callback<ConfigureRequest>,
+) -> Result<Response, Problem> {
+    let effect = match Effect::start(&state, callback.keys).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let lifecycle = &state.services()?.lifecycle;
+    let mut work = lifecycle.begin().await?;
+    let id = lifecycle.configure(&mut work, &callback.value, &caller.actor()).await?;
+    let body = shown(&work, id).await?;
+    effect.finish(&state, work, StatusCode::OK, &body).await
+}
+
+/// An installation after `uninstall`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct UninstallBody {
+    /// The installation.
+    installation_id: Uuid,
+    /// Its generation.
+    generation: i32,
+    /// `uninstalled`.
+    state: String,
+    /// How many webhooks it had.
+    removed_webhooks: u64,
+}
+
+/// Uninstalls. After the answer no request of the installation begins on any node.
+#[utoipa::path(
+    post, path = "/api/v1/callbacks/uninstall", tag = "lifecycle", request_body = UninstallRequest,
+    responses((status = 200, description = "Uninstalled", body = UninstallBody))
+)]
+async fn uninstall(
+    State(state): State<ApiState>,
+    caller: Caller,
+    callback: Callback<UninstallRequest>,
+) -> Result<Response, Problem> {
+    let effect = match Effect::start(&state, callback.keys).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let lifecycle = &state.services()?.lifecycle;
+    let mut work = lifecycle.begin().await?;
+    let ended = lifecycle.uninstall(&mut work, &callback.value, &caller.actor()).await?;
+    let body = UninstallBody {
+        installation_id: ended.installation_id,
+        generation: ended.generation,
+        state: ended.state.to_owned(),
+        removed_webhooks: ended.removed_webhooks,
+    };
+    effect.finish(&state, work, StatusCode::OK, &body).await
+}

@@ -1,0 +1,62 @@
+//! Effects that may be asked for twice: the kept answer and the effect are one transaction.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::Serialize;
+
+use super::answers::{AnswerGuard, AnswerKey, Begun};
+use super::extract::json_bytes;
+use super::problem::Problem;
+use super::state::ApiState;
+use crate::store::UnitOfWork;
+
+/// A request that is being answered for the first time.
+#[derive(Debug, Default)]
+pub(super) struct Effect {
+    guards: Vec<AnswerGuard>,
+}
+
+/// What a request came to before its effect.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// It was answered before.
+    Answered(Box<Response>),
+    /// It is to be answered.
+    Fresh(Effect),
+}
+
+impl Effect {
+    /// Looks whether the request was answered before, under any of its keys.
+    pub(super) async fn start(
+        state: &ApiState,
+        keys: impl IntoIterator<Item = AnswerKey>,
+    ) -> Result<Start, Problem> {
+        let mut guards = Vec::new();
+        for key in keys {
+            match state.answers().begin(&key).await? {
+                Begun::Replay(answer) => {
+                    return Ok(Start::Answered(Box::new(answer.into_response())));
+                }
+                Begun::Fresh(guard) => guards.push(guard),
+            }
+        }
+        Ok(Start::Fresh(Self { guards }))
+    }
+
+    /// Keeps the answer in the effect's transaction, commits, and answers when routing has settled.
+    pub(super) async fn finish(
+        self,
+        state: &ApiState,
+        work: UnitOfWork,
+        status: StatusCode,
+        body: &impl Serialize,
+    ) -> Result<Response, Problem> {
+        let bytes = serde_json::to_vec(body).map_err(|error| Problem::internal(&error))?;
+        let now = state.seam().clock.now();
+        for guard in &self.guards {
+            guard.keep(&work, status, &bytes, now).await?;
+        }
+        state.services()?.lifecycle.commit(work).await?;
+        Ok(json_bytes(status, bytes))
+    }
+}

@@ -1,0 +1,151 @@
+//! How the rooms' errors become problems. The caller's fault is never a 500; a 5xx never shows what
+//! is inside.
+
+use std::time::Duration;
+
+use super::problem::{Code, FieldError, FieldErrorKind, Problem};
+use crate::catalogue::CatalogueError;
+use crate::event::{Fault, IntakeError, ParseError};
+use crate::lifecycle::LifecycleError;
+use crate::oauth::OAuthError;
+use crate::webhook::RoutingError;
+
+/// When a caller may try again after the database was away.
+const SOON: Duration = Duration::from_secs(1);
+
+impl From<CatalogueError> for Problem {
+    fn from(error: CatalogueError) -> Self {
+        let text = error.to_string();
+        match error {
+            CatalogueError::KeyTaken { .. } => Self::new(Code::Conflict).detail(text),
+            CatalogueError::VersionExists { digest, .. } => {
+                Self::new(Code::VersionConflict).detail(text).with("digest", digest)
+            }
+            CatalogueError::UnknownExtension { .. } | CatalogueError::UnknownVersion { .. } => {
+                Self::new(Code::ResourceNotFound).detail(text)
+            }
+            CatalogueError::Withdrawn { .. } | CatalogueError::NothingToInstall { .. } => {
+                Self::new(Code::StateConflict).detail(text)
+            }
+            CatalogueError::Store(error) => error.into(),
+            CatalogueError::Secrets(error) => error.into(),
+            error @ (CatalogueError::Crypto(_) | CatalogueError::Unreadable { .. }) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<LifecycleError> for Problem {
+    fn from(error: LifecycleError) -> Self {
+        let text = error.to_string();
+        match error {
+            LifecycleError::Unknown(_) => Self::new(Code::ResourceNotFound).detail(text),
+            LifecycleError::Installed { installation, .. } => {
+                Self::new(Code::StateConflict).detail(text).with("installationId", installation)
+            }
+            LifecycleError::NotNow { .. } => Self::new(Code::StateConflict).detail(text),
+            LifecycleError::ExtensionSuspended { .. } => {
+                Self::new(Code::ExtensionSuspended).detail(text)
+            }
+            LifecycleError::Invalid { faults } => Self::invalid(
+                faults
+                    .into_iter()
+                    .map(|fault| {
+                        FieldError::new(fault.pointer, FieldErrorKind::Invalid, fault.message)
+                    })
+                    .collect(),
+            ),
+            LifecycleError::Catalogue(error) => error.into(),
+            LifecycleError::OAuth(error) => error.into(),
+            LifecycleError::Store(error) => error.into(),
+            LifecycleError::Routing(error) => error.into(),
+            error @ (LifecycleError::Crypto(_) | LifecycleError::Unreadable { .. }) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<OAuthError> for Problem {
+    fn from(error: OAuthError) -> Self {
+        let text = error.to_string();
+        match error {
+            OAuthError::UnknownService { .. } | OAuthError::CodeRefused { .. } => {
+                Self::new(Code::UnprocessableEntity).detail(text)
+            }
+            OAuthError::InvalidState | OAuthError::TargetChanged | OAuthError::WrongIssuer => {
+                Self::new(Code::InvalidState).detail(text)
+            }
+            OAuthError::ScopesMissing { missing } => Self::new(Code::UnprocessableEntity)
+                .kind("scopes-missing", "Not all scopes were granted")
+                .detail(text)
+                .with("missingScopes", missing),
+            OAuthError::Unreachable { .. } => {
+                Self::new(Code::ProviderError).detail(text).retry_after(SOON)
+            }
+            OAuthError::Store(error) => error.into(),
+            error @ (OAuthError::Crypto(_) | OAuthError::Unreadable { .. }) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<RoutingError> for Problem {
+    fn from(error: RoutingError) -> Self {
+        match error {
+            RoutingError::Store(error) => error.into(),
+            error @ (RoutingError::Crypto(_) | RoutingError::Unreadable { .. }) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        let text = error.to_string();
+        match error {
+            IntakeError::NoRoom | IntakeError::TooSlow => {
+                Self::new(Code::ServiceUnavailable).detail(text).retry_after(SOON)
+            }
+            IntakeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ParseError> for Problem {
+    fn from(error: ParseError) -> Self {
+        let text = error.to_string();
+        match error {
+            ParseError::Empty => Self::new(Code::EmptyPayload).detail(text),
+            ParseError::Malformed { line, column, .. } => {
+                Self::new(Code::BadRequest).detail(text).with("line", line).with("column", column)
+            }
+            ParseError::TooMany { .. } => Self::new(Code::InvalidData).detail(text),
+            ParseError::Faulty(faults) => Self::invalid(
+                faults
+                    .into_iter()
+                    .map(|fault| {
+                        let (field, message) = match fault.fault {
+                            Fault::Field { field, rule } => {
+                                (field, format!("event {}: {field} {rule}", fault.index))
+                            }
+                            other @ Fault::UnknownType { .. } => {
+                                ("eventType", format!("event {}: {other}", fault.index))
+                            }
+                            Fault::Shape(text) => ("", format!("event {}: {text}", fault.index)),
+                        };
+                        let pointer = if field.is_empty() {
+                            format!("/{}", fault.index)
+                        } else {
+                            format!("/{}/{field}", fault.index)
+                        };
+                        FieldError::new(pointer, FieldErrorKind::Invalid, message)
+                    })
+                    .collect(),
+            ),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The rooms below, as handlers reach them.
+
+use std::sync::Arc;
+
+use crate::crypto::Verifier;
+use crate::delivery::{Dispatcher, EndpointScope};
+use crate::event::Intake;
+use crate::lifecycle::{InstallationScope, Lifecycle};
+use crate::manifest;
+use crate::store::Store;
+use crate::webhook::Routing;
+
+use super::access::Caller;
+use super::problem::{Code, Problem};
+use super::role::Role;
+use crate::catalogue;
+
+/// How many extensions of one vendor a query names.
+const MOST_EXTENSIONS: u64 = 10_000;
+
+/// The rooms that do the work.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Installations.
+    pub lifecycle: Lifecycle,
+    /// Events.
+    pub intake: Intake,
+    /// Who gets what.
+    pub routing: Routing,
+    /// Deliveries.
+    pub dispatcher: Dispatcher,
+    /// The rules for packages.
+    pub policy: Arc<manifest::Policy>,
+    /// Checks callbacks of the marketplace, where it signs them.
+    pub marketplace: Option<Arc<Verifier>>,
+}
+
+/// The extensions of a vendor.
+async fn own_extensions(store: &Store, caller: &Caller) -> Result<Vec<String>, Problem> {
+    let Some(vendor) = &caller.vendor else { return Err(Problem::new(Code::Forbidden)) };
+    let rows =
+        catalogue::extensions(store, Some(vendor.as_str()), None, MOST_EXTENSIONS).await?;
+    Ok(rows.into_iter().map(|row| row.extension_key).collect())
+}
+
+fn own_org(caller: &Caller) -> Result<String, Problem> {
+    caller.org.as_ref().map(ToString::to_string).ok_or_else(|| Problem::new(Code::Forbidden))
+}
+
+/// Which installations a caller may see.
+pub(super) async fn installation_scope(
+    store: &Store,
+    caller: &Caller,
+) -> Result<InstallationScope, Problem> {
+    Ok(match caller.role {
+        Role::Operator | Role::Marketplace | Role::Host => InstallationScope::All,
+        Role::Vendor => InstallationScope::Extensions(own_extensions(store, caller).await?),
+        Role::Admin | Role::Viewer => InstallationScope::Org(own_org(caller)?),
+    })
+}
+
+/// Which deliveries a caller may see.
+pub(super) async fn endpoint_scope(
+    store: &Store,
+    caller: &Caller,
+) -> Result<EndpointScope, Problem> {
+    Ok(match caller.role {
+        Role::Operator | Role::Marketplace | Role::Host => EndpointScope::All,
+        Role::Vendor => EndpointScope::Extensions(own_extensions(store, caller).await?),
+        Role::Admin | Role::Viewer => EndpointScope::Org(own_org(caller)?),
+    })
+}

@@ -1,0 +1,430 @@
+//! What the API answers: the shapes of the contract, null where nothing is known.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::delivery::{AttemptView, DeliveryView};
+use crate::event::{Verdict, WebhookVerdict};
+use crate::lifecycle::{InstallationView, JournalEntry, TransitionView, WebhookView};
+use crate::seam::Timestamp;
+use crate::webhook::mask_context;
+
+/// RFC 3339 of microseconds in the database.
+pub(super) fn moment(micros: Option<i64>) -> Option<String> {
+    micros.map(|micros| Timestamp::from_micros(micros).rfc3339())
+}
+
+fn document(text: Option<&str>) -> Value {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
+}
+
+/// An installation.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstallationBody {
+    /// Its id.
+    pub installation_id: Uuid,
+    /// The extension.
+    pub extension_key: String,
+    /// The extension's name.
+    pub extension_name: String,
+    /// The version that serves.
+    pub version: String,
+    /// The digest of that version.
+    pub digest: String,
+    /// The org.
+    pub org_id: String,
+    /// How many installations of this extension the org has had, this one included.
+    pub generation: i32,
+    /// `pendingAuthorization`, `active`, `suspended`, `uninstalled` or `erased`.
+    pub state: String,
+    /// Who holds it suspended: each lifts its own only.
+    pub suspended_by: Vec<String>,
+    /// The departments whose events it gets; null means all.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub department_ids: Value,
+    /// Its parameters, without the secure ones.
+    #[schema(value_type = Object)]
+    pub config: Value,
+    /// Who installed it.
+    pub installed_by: Option<String>,
+    /// The scopes that the version declares.
+    #[schema(value_type = Vec<String>)]
+    pub required_scopes: Value,
+    /// The scopes that were granted.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub granted_scopes: Value,
+    /// The connection to the host.
+    pub connection: ConnectionBody,
+    /// How telling the vendor went: `pending`, `ok` or `failed`.
+    pub vendor_setup: String,
+    /// Whether everything that was left to be taken back is: `pending` or `done`.
+    pub cleanup: String,
+    /// Its webhooks.
+    pub webhooks: Vec<WebhookBody>,
+    /// When it was installed.
+    pub created_time: Option<String>,
+    /// When it was authorised.
+    pub authorized_time: Option<String>,
+    /// When it was uninstalled.
+    pub uninstalled_time: Option<String>,
+    /// When it changed last.
+    pub modified_time: Option<String>,
+}
+
+/// How a connection does.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConnectionBody {
+    /// `none`, `ok` or `broken`.
+    pub health: String,
+    /// Why it is broken.
+    pub reason: Option<String>,
+}
+
+impl From<InstallationView> for InstallationBody {
+    fn from(view: InstallationView) -> Self {
+        let state = view.state().to_owned();
+        let suspended_by = view.suspended_by().into_iter().map(str::to_owned).collect();
+        let row = view.row;
+        Self {
+            installation_id: row.id,
+            extension_key: row.extension_key,
+            extension_name: view.version.name,
+            version: view.version.version,
+            digest: view.version.digest,
+            org_id: row.org_id,
+            generation: row.generation,
+            state,
+            suspended_by,
+            department_ids: document(row.department_ids.as_deref()),
+            config: document(Some(&row.config)),
+            installed_by: row.installed_by,
+            required_scopes: document(Some(&view.version.required_scopes)),
+            granted_scopes: document(row.granted_scopes.as_deref()),
+            connection: ConnectionBody {
+                health: row.connection_health,
+                reason: row.connection_reason,
+            },
+            vendor_setup: view.vendor_setup.to_owned(),
+            cleanup: row.cleanup,
+            webhooks: view.webhooks.into_iter().map(WebhookBody::from).collect(),
+            created_time: moment(Some(row.created_at)),
+            authorized_time: moment(row.authorized_at),
+            uninstalled_time: moment(row.uninstalled_at),
+            modified_time: moment(Some(row.updated_at)),
+        }
+    }
+}
+
+/// A webhook.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookBody {
+    /// Its id.
+    pub id: Uuid,
+    /// Its org.
+    pub org_id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The declared address; what would be secret in it is masked.
+    pub url: String,
+    /// Event types with their options.
+    #[schema(value_type = Object)]
+    pub subscriptions: Value,
+    /// The source whose events it does not get.
+    pub ignore_source_id: Option<String>,
+    /// `["AUTOMATION"]` where it gets events that automation caused.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub include_events_from: Value,
+    /// Whether it is enabled.
+    pub is_enabled: bool,
+    /// `CUSTOMER_WEBHOOK` or `EXTENSION_WEBHOOK`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether deliveries go in order of acceptance.
+    pub ordered: bool,
+    /// Whether only its extension can change it.
+    pub locked: bool,
+    /// `ok`, `failing`, `gone` or `disabled`.
+    pub health: String,
+    /// Until when deliveries pause after failures in a row.
+    pub paused_until: Option<String>,
+    /// When a delivery last arrived after a failure.
+    pub last_recovered_time: Option<String>,
+    /// When all attempts of a delivery were last used up.
+    pub last_failed_time: Option<String>,
+    /// Who made it.
+    pub created_by: Option<String>,
+    /// When it came into being.
+    pub created_time: Option<String>,
+    /// When it changed last.
+    pub modified_time: Option<String>,
+    /// The extension that owns it.
+    pub extension: Option<OwnerBody>,
+}
+
+/// The extension that owns a webhook.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerBody {
+    /// Its key.
+    pub extension_key: String,
+    /// Its name.
+    pub extension_name: Option<String>,
+    /// The version that serves.
+    pub version: Option<String>,
+    /// The installation.
+    pub installation_id: Option<Uuid>,
+    /// The same, under the reference's name.
+    pub uu_id: Option<Uuid>,
+}
+
+impl From<WebhookView> for WebhookBody {
+    fn from(view: WebhookView) -> Self {
+        let row = view.row;
+        let is_extension = row.kind == "extension";
+        let url = url::Url::parse(&row.url).map_or(row.url, |url| mask_context(&url));
+        let state = view.state.as_ref();
+        Self {
+            id: row.id,
+            org_id: row.org_id,
+            name: row.name,
+            description: row.description,
+            url,
+            subscriptions: document(Some(&row.subscriptions)),
+            ignore_source_id: row.ignore_source_id,
+            include_events_from: document(row.include_events_from.as_deref()),
+            is_enabled: row.is_enabled != 0,
+            kind: if is_extension { "EXTENSION_WEBHOOK" } else { "CUSTOMER_WEBHOOK" }.to_owned(),
+            ordered: row.ordered != 0,
+            locked: is_extension,
+            paused_until: moment(state.and_then(|state| state.breaker_until)),
+            last_recovered_time: moment(state.and_then(|state| state.last_success_at)),
+            last_failed_time: moment(state.and_then(|state| state.last_failure_at)),
+            health: view.health,
+            created_by: row.created_by,
+            created_time: moment(Some(row.created_at)),
+            modified_time: moment(Some(row.modified_at)),
+            extension: row.extension_key.map(|extension_key| OwnerBody {
+                extension_key,
+                extension_name: view.extension_name,
+                version: view.version,
+                installation_id: row.installation_id,
+                uu_id: row.installation_id,
+            }),
+        }
+    }
+}
+
+/// A step in the life of an installation.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TransitionBody {
+    /// When.
+    pub at: Option<String>,
+    /// Who.
+    pub actor: String,
+    /// Where the request came from.
+    pub address: Option<String>,
+    /// What was asked.
+    pub command: String,
+    /// The state before; null at the beginning.
+    pub from: Option<String>,
+    /// The state after.
+    pub to: String,
+    /// The generation.
+    pub generation: i32,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl From<TransitionView> for TransitionBody {
+    fn from(view: TransitionView) -> Self {
+        let row = view.row;
+        Self {
+            at: moment(Some(row.at)),
+            actor: row.actor,
+            address: row.address,
+            command: row.command,
+            from: row.from_state,
+            to: row.to_state,
+            generation: row.generation,
+            reason: row.reason,
+        }
+    }
+}
+
+/// A delivery.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryBody {
+    /// Its id: the `webhook-id` that it is sent with.
+    pub id: Uuid,
+    /// The event: the caller's id, or ours.
+    pub event_id: String,
+    /// The event's type.
+    pub event_type: String,
+    /// The webhook.
+    pub webhook_id: Uuid,
+    /// The org.
+    pub org_id: String,
+    /// The installation that owns the webhook.
+    pub installation_id: Option<Uuid>,
+    /// The extension that owns the webhook.
+    pub extension_key: Option<String>,
+    /// `pending`, `held`, `delivered`, `failed` or `cancelled`.
+    pub state: String,
+    /// When it is tried next.
+    pub next_attempt_time: Option<String>,
+    /// When it was made.
+    pub created_time: String,
+    /// How many attempts were made.
+    pub attempts_made: i32,
+    /// The attempts, oldest first.
+    pub attempts: Vec<AttemptBody>,
+}
+
+/// One attempt.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptBody {
+    /// Its number, from 1.
+    pub number: i32,
+    /// When it began.
+    pub time: String,
+    /// The status of the answer.
+    pub status: Option<i32>,
+    /// The class of the error; null on success.
+    pub error: Option<String>,
+    /// What was seen, in words.
+    pub message: Option<String>,
+    /// What usually lies behind it.
+    pub hint: Option<String>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: f64,
+    /// How long each phase took, in microseconds.
+    #[schema(value_type = Object)]
+    pub phases: Value,
+    /// What was connected to.
+    pub address: Option<String>,
+    /// The answer.
+    #[schema(value_type = Object)]
+    pub response: Value,
+}
+
+impl From<AttemptView> for AttemptBody {
+    fn from(view: AttemptView) -> Self {
+        let text = |name: &str| view.detail.get(name).and_then(Value::as_str).map(str::to_owned);
+        let part = |name: &str| view.detail.get(name).cloned();
+        // Milliseconds with three places: far below what a double can hold.
+        #[expect(clippy::cast_precision_loss, reason = "a duration of hours still fits exactly")]
+        let duration_ms = view.micros as f64 / 1_000.0;
+        Self {
+            number: view.number,
+            time: view.at.rfc3339(),
+            status: view.status,
+            error: view.error,
+            message: text("message"),
+            hint: text("hint"),
+            duration_ms,
+            phases: part("phases").unwrap_or_else(|| json!({})),
+            address: text("address"),
+            response: json!({
+                "headers": part("headers").unwrap_or_else(|| json!([])),
+                "body": text("body"),
+                "truncated": view.detail.get("truncated").and_then(Value::as_bool).unwrap_or(false),
+            }),
+        }
+    }
+}
+
+/// The id of an event as callers know it: keys that we derived are ours alone.
+pub(super) fn public_event_id(key: Option<&str>, id: Uuid) -> String {
+    key.filter(|key| !key.starts_with('\u{1}')).map_or_else(|| id.to_string(), str::to_owned)
+}
+
+impl From<DeliveryView> for DeliveryBody {
+    fn from(view: DeliveryView) -> Self {
+        Self {
+            id: view.id,
+            event_id: public_event_id(view.event_key.as_deref(), view.event_id),
+            event_type: view.event_type,
+            webhook_id: view.webhook_id,
+            org_id: view.org_id,
+            installation_id: view.installation_id,
+            extension_key: view.extension_key,
+            state: view.state.name().to_owned(),
+            next_attempt_time: view.next_attempt_at.map(Timestamp::rfc3339),
+            created_time: view.created_at.rfc3339(),
+            attempts_made: view.attempts_made,
+            attempts: view.attempts.into_iter().map(AttemptBody::from).collect(),
+        }
+    }
+}
+
+/// Whether an event goes to a webhook, and if not why.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerdictBody {
+    /// The webhook.
+    pub webhook_id: Uuid,
+    /// The extension that owns it.
+    pub extension_key: Option<String>,
+    /// Whether it matched.
+    pub matched: bool,
+    /// The first rule that refused.
+    pub rule: Option<String>,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// The delivery that it made.
+    pub delivery: Option<DeliveryBody>,
+}
+
+impl From<WebhookVerdict> for VerdictBody {
+    fn from(verdict: WebhookVerdict) -> Self {
+        let (matched, rule, reason) = match verdict.verdict {
+            Verdict::Matched => (true, None, None),
+            Verdict::Refused { rule, reason } => (false, Some(rule.to_owned()), Some(reason)),
+        };
+        Self {
+            webhook_id: verdict.webhook_id,
+            extension_key: verdict.extension_key,
+            matched,
+            rule,
+            reason,
+            delivery: verdict.delivery.map(DeliveryBody::from),
+        }
+    }
+}
+
+/// A lifecycle event, as the journal shows it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JournalBody {
+    /// The `webhook-id` that it was sent with.
+    pub id: Uuid,
+    /// The body as it was sent, but for the securityContext.
+    #[schema(value_type = Object)]
+    pub callback: Value,
+    /// Whether it arrived: `pending`, `delivered`, `failed` or `cancelled`.
+    pub state: String,
+    /// How many attempts were made.
+    pub attempts_made: i32,
+    /// When it happened.
+    pub time: String,
+}
+
+impl From<JournalEntry> for JournalBody {
+    fn from(entry: JournalEntry) -> Self {
+        Self {
+            id: entry.id,
+            callback: entry.body,
+            state: entry.state.name().to_owned(),
+            attempts_made: entry.attempts,
+            time: entry.at.rfc3339(),
+        }
+    }
+}
