@@ -5,6 +5,7 @@
 //! | room | what is in it |
 //! | --- | --- |
 //! | [`identifier`] | newtypes for every id |
+//! | [`manifest`] | pure: packages are read, checked, typed and digested |
 //! | [`seam`] | clock, randomness, crash points: what a test must be able to drive |
 //! | [`store`] | the database: entities, pools, the few hot statements in both dialects |
 //! | [`config`] | file, environment and flags become one checked type |
@@ -27,6 +28,7 @@ pub mod dialect;
 pub mod egress;
 pub mod event;
 pub mod identifier;
+pub mod manifest;
 pub mod oauth;
 pub mod seam;
 pub mod store;

@@ -1,0 +1,2 @@
+//! The room as a whole: sample packages, broken packages, arbitrary bytes.
+
