@@ -14,8 +14,10 @@
 //! | [`dialect`] | one file a wire format |
 //! | [`webhook`] | who gets which event where; provisioning; the routing index of every node |
 //! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
+//! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
 
+pub mod api;
 pub mod audit;
 pub mod config;
 pub mod crypto;

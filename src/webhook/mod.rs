@@ -13,6 +13,6 @@ mod routing;
 
 pub use callback_url::{append_context, mask_context};
 pub use endpoint::{CallbackLane, Endpoint, Owner, Passage, Subscription};
-pub use provisioning::ExtensionAuthority;
 pub(crate) use loading::{unseal_manifest_secrets, unseal_signing_secret};
+pub use provisioning::ExtensionAuthority;
 pub use routing::{Gate, HookFuture, OrgRoutes, RouteHook, Routing, RoutingError};
