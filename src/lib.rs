@@ -17,9 +17,14 @@
 //! | [`oauth`] | authorisation servers, the code flow, the token vault, revocation |
 //! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
 //! | [`event`] | the catalogue of event types, intake, why an event went where it went |
+//! | [`catalogue`] | extensions, versions, signing secrets |
+//! | [`lifecycle`] | the state table and its steps: install, authorise, configure, suspend, uninstall |
+//! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
 
+pub mod api;
 pub mod audit;
+pub mod catalogue;
 pub mod config;
 pub mod crypto;
 pub mod delivery;
@@ -28,6 +33,7 @@ pub mod dialect;
 pub mod egress;
 pub mod event;
 pub mod identifier;
+pub mod lifecycle;
 pub mod manifest;
 pub mod oauth;
 pub mod seam;

@@ -1,7 +1,10 @@
 //! `/oauth/…`: a browser on its way to the authorisation server and back. What a person sees here
 //! is a plain page in words.
 
-use axum::extract::State;
+use std::net::SocketAddr;
+
+use axum::Extension;
+use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -9,8 +12,8 @@ use serde::Deserialize;
 use url::Url;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::access::PeerAddress;
 use super::extract::{Path, Query};
+use super::openapi::ApiRouter;
 use super::problem::Problem;
 use super::state::ApiState;
 use crate::audit::Actor;
@@ -28,7 +31,7 @@ const COOKIE_LIFE: u32 = 600;
 const LONGEST_PARAMETER: usize = 4_096;
 
 /// The routes of the browser.
-pub(super) fn routes() -> OpenApiRouter<ApiState> {
+pub(super) fn router() -> ApiRouter {
     OpenApiRouter::new().routes(routes!(start)).routes(routes!(back))
 }
 
@@ -91,7 +94,7 @@ struct BackQuery {
 )]
 async fn back(
     State(state): State<ApiState>,
-    peer: PeerAddress,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     headers: HeaderMap,
     Query(query): Query<BackQuery>,
 ) -> Result<Response, Problem> {
@@ -121,7 +124,7 @@ async fn back(
     };
     let back =
         BrowserReturn { code, state: state_text, issuer: query.iss, cookies: cookies(&headers) };
-    let actor = Actor { name: "browser".to_owned(), address: peer.0 };
+    let actor = Actor { name: "browser".to_owned(), address: peer.map(|Extension(ConnectInfo(address))| address.ip()) };
     match lifecycle.browser_returned(back, &actor).await {
         Ok(Returned::Authorized { installation_id, return_url: Some(mut url) }) => {
             url.query_pairs_mut()

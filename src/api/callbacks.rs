@@ -14,6 +14,7 @@ use super::access::Caller;
 use super::answers::{AnswerKey, AnswerScope};
 use super::effect::{Effect, Start};
 use super::extract::{RawBody, fingerprint, idempotency_key, parse_json, require_json};
+use super::openapi::ApiRouter;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::shapes::InstallationBody;
 use super::state::ApiState;
@@ -28,7 +29,7 @@ use crate::lifecycle::{
 const LONGEST_CODE: usize = 4_096;
 
 /// The routes of the callbacks.
-pub(super) fn routes() -> OpenApiRouter<ApiState> {
+pub(super) fn router() -> ApiRouter {
     OpenApiRouter::new()
         .routes(routes!(install))
         .routes(routes!(authorize))
@@ -41,6 +42,21 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
 pub(super) struct Callback<T> {
     value: T,
     keys: Vec<AnswerKey>,
+    path: String,
+}
+
+impl<T> Callback<T> {
+    /// Looks whether the call was answered before. An id that came with another call is a replay:
+    /// it changes nothing and leaves an audit row.
+    async fn start(&mut self, state: &ApiState, caller: &Caller) -> Result<Start, Problem> {
+        let started = Effect::start(state, std::mem::take(&mut self.keys)).await;
+        if let Err(problem) = &started
+            && problem.code() == Code::SignatureInvalid
+        {
+            refuse_forgery(state, caller, &self.path, "webhook-id reused").await?;
+        }
+        started
+    }
 }
 
 impl<T: DeserializeOwned> FromRequest<ApiState> for Callback<T> {
@@ -73,7 +89,7 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for Callback<T> {
             keys.push(key);
         }
         keys.extend(idempotency_key(&parts, &body)?);
-        Ok(Self { value: parse_json(&body)?, keys })
+        Ok(Self { value: parse_json(&body)?, keys, path: parts.uri.path().to_owned() })
     }
 }
 
@@ -129,9 +145,9 @@ struct InstallBody {
 async fn install(
     State(state): State<ApiState>,
     caller: Caller,
-    callback: Callback<InstallRequest>,
+    mut callback: Callback<InstallRequest>,
 ) -> Result<Response, Problem> {
-    let effect = match Effect::start(&state, callback.keys).await? {
+    let effect = match callback.start(&state, &caller).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
@@ -179,9 +195,9 @@ struct AuthorizeRequest {
 async fn authorize(
     State(state): State<ApiState>,
     caller: Caller,
-    callback: Callback<AuthorizeRequest>,
+    mut callback: Callback<AuthorizeRequest>,
 ) -> Result<Response, Problem> {
-    let request = callback.value;
+    let request = &callback.value;
     let faults: Vec<FieldError> = [("/code", &request.code), ("/state", &request.state)]
         .into_iter()
         .filter(|(_, text)| text.is_empty() || text.len() > LONGEST_CODE)
@@ -192,10 +208,11 @@ async fn authorize(
     if !faults.is_empty() {
         return Err(Problem::invalid(faults));
     }
-    let effect = match Effect::start(&state, callback.keys).await? {
+    let effect = match callback.start(&state, &caller).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
+    let request = callback.value;
     let id = request.installation_id.0;
     let scope = InstallationScope::All;
     let current = lifecycle::installation(state.store(), &scope, id)
@@ -240,9 +257,9 @@ async fn shown(
 async fn configure(
     State(state): State<ApiState>,
     caller: Caller,
-    callback: Callback<ConfigureRequest>,
+    mut callback: Callback<ConfigureRequest>,
 ) -> Result<Response, Problem> {
-    let effect = match Effect::start(&state, callback.keys).await? {
+    let effect = match callback.start(&state, &caller).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
@@ -275,9 +292,9 @@ struct UninstallBody {
 async fn uninstall(
     State(state): State<ApiState>,
     caller: Caller,
-    callback: Callback<UninstallRequest>,
+    mut callback: Callback<UninstallRequest>,
 ) -> Result<Response, Problem> {
-    let effect = match Effect::start(&state, callback.keys).await? {
+    let effect = match callback.start(&state, &caller).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };

@@ -33,7 +33,7 @@ impl Effect {
     ) -> Result<Start, Problem> {
         let mut guards = Vec::new();
         for key in keys {
-            match state.answers().begin(&key).await? {
+            match state.answers().begin(Some(key)).await? {
                 Begun::Replay(answer) => {
                     return Ok(Start::Answered(Box::new(answer.into_response())));
                 }

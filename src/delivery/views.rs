@@ -14,6 +14,7 @@ use crate::seam::Timestamp;
 use crate::store::claims::{DeliveryState, HELD};
 use crate::store::entity::{attempt, delivery, endpoint, event};
 use crate::store::{Store, StoreError};
+use crate::webhook::Endpoint;
 
 /// How many endpoints one statement asks for.
 const PAGE: u64 = 500;
@@ -33,6 +34,18 @@ pub enum EndpointScope {
 }
 
 impl EndpointScope {
+    /// Whether an endpoint that exists is among them.
+    pub fn covers(&self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::All => true,
+            Self::Org(org) => *endpoint.org_id == **org,
+            Self::Extensions(keys) => endpoint
+                .owner
+                .as_ref()
+                .is_some_and(|owner| keys.iter().any(|key| **key == *owner.extension_key)),
+        }
+    }
+
     fn condition(&self) -> Condition {
         match self {
             Self::All => Condition::all(),

@@ -80,7 +80,7 @@ pub async fn explain(
     facts.automation = event.origin != 0;
     let mut webhooks = Vec::new();
     if let Some(routes) = routing.org(&event.org_id) {
-        let visible = routes.endpoints().iter().filter(|endpoint| is_visible(scope, endpoint));
+        let visible = routes.endpoints().iter().filter(|endpoint| scope.covers(endpoint));
         for endpoint in visible.filter(|endpoint| !deliveries.contains_key(&endpoint.id)) {
             let is_younger =
                 created.get(&endpoint.id).is_some_and(|created| *created > event.accepted_at);
@@ -156,16 +156,6 @@ fn judge(routing: &Routing, endpoint: &Endpoint, event_type: &str, facts: &Facts
 
 fn owner_key(endpoint: &Endpoint) -> Option<String> {
     endpoint.owner.as_ref().map(|owner| owner.extension_key.to_string())
-}
-
-fn is_visible(scope: &EndpointScope, endpoint: &Endpoint) -> bool {
-    match scope {
-        EndpointScope::All => true,
-        EndpointScope::Org(org) => *endpoint.org_id == **org,
-        EndpointScope::Extensions(keys) => {
-            owner_key(endpoint).is_some_and(|key| keys.contains(&key))
-        }
-    }
 }
 
 async fn find(

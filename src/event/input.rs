@@ -201,6 +201,18 @@ pub fn parse(
     if faults.is_empty() { Ok(events) } else { Err(ParseError::Faulty(faults)) }
 }
 
+/// Reads the event in `{"event": …}`.
+pub fn parse_enveloped(body: &Bytes) -> Result<EventInput, ParseError> {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        event: &'a RawValue,
+    }
+    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    read_one(body, envelope.event, None)
+        .map_err(|fault| ParseError::Faulty(vec![EventFault { index: 0, fault }]))
+}
+
 fn malformed(error: &serde_json::Error) -> ParseError {
     ParseError::Malformed {
         message: without_place(&error.to_string()),

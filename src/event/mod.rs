@@ -7,5 +7,5 @@ mod input;
 mod intake;
 
 pub use explain::{Explanation, Verdict, WebhookVerdict, explain, explain_made_up};
-pub use input::{EventActor, EventFault, EventInput, Fault, ParseError, parse};
+pub use input::{EventActor, EventFault, EventInput, Fault, ParseError, parse, parse_enveloped};
 pub use intake::{Accepted, AcceptedEvent, Intake, IntakeError, IntakeOptions};

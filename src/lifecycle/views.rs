@@ -88,6 +88,11 @@ impl InstallationView {
         state_of(&self.row).name()
     }
 
+    /// Its id.
+    pub fn id(&self) -> Uuid {
+        self.row.id
+    }
+
     /// Its generation.
     pub fn generation(&self) -> i32 {
         self.row.generation
@@ -114,6 +119,20 @@ pub struct WebhookView {
 #[derive(Clone, Debug)]
 pub struct TransitionView {
     pub(crate) row: transition::Model,
+}
+
+impl WebhookView {
+    /// Its id.
+    pub fn id(&self) -> Uuid {
+        self.row.id
+    }
+}
+
+impl TransitionView {
+    /// Its id.
+    pub fn id(&self) -> Uuid {
+        self.row.id
+    }
 }
 
 /// Lists installations, oldest first.

@@ -1,0 +1,168 @@
+//! The outermost layer: every request has an id, which its answer, its problem and its log lines
+//! carry; and whatever goes wrong is answered as a problem.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue};
+use tracing::Instrument;
+
+use super::problem::{Code, Problem};
+use super::state::ApiState;
+
+/// The header that carries the id, both ways.
+pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// The longest id that is taken from a caller, in characters.
+const LENGTH_LIMIT: usize = 64;
+
+/// The id of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorrelationId(Arc<str>);
+
+impl CorrelationId {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes the caller's where it is fit for a log line.
+    fn accept(value: &HeaderValue) -> Option<Self> {
+        let text = value.to_str().ok()?;
+        let is_sane = (1..=LENGTH_LIMIT).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_sane.then(|| Self(text.into()))
+    }
+}
+
+/// Gives the request its id and the answer too, and completes problems.
+pub(crate) async fn correlate(
+    State(state): State<ApiState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = request
+        .headers()
+        .get(CORRELATION_ID)
+        .and_then(CorrelationId::accept)
+        .unwrap_or_else(|| CorrelationId(state.seam().randomness.id().to_string().into()));
+    request.extensions_mut().insert(id.clone());
+    // The pattern, not the path: a path may hold what must not be in a log.
+    let span = tracing::info_span!(
+        "request",
+        correlation_id = id.as_str(),
+        method = request.method().as_str(),
+        path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str),
+        caller = tracing::field::Empty,
+    );
+    let response = next.run(request).instrument(span.clone()).await;
+    let mut response = complete(response, state.origin(), &id);
+    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+    response
+}
+
+/// Writes a problem anew, with the id and the origin that only this layer knows.
+fn complete(mut response: Response, origin: &str, id: &CorrelationId) -> Response {
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    let mut complete = problem.render(origin, Some(id.as_str()));
+    // What inner layers said beside it, such as `Allow`, stays; what they said of the old body not.
+    for (name, value) in response.headers() {
+        if !complete.headers().contains_key(name) && name != http::header::CONTENT_LENGTH {
+            complete.headers_mut().append(name, value.clone());
+        }
+    }
+    complete
+}
+
+/// A handler panicked: the caller learns that something is wrong, the log what.
+pub(crate) fn caught(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(panic = text, "a handler panicked");
+    Problem::new(Code::InternalServerError).into_response()
+}
+
+/// Nothing is served at a path.
+pub(crate) async fn url_not_found() -> Problem {
+    Problem::new(Code::UrlNotFound)
+}
+
+/// A path is served, but not with this method; the router adds `Allow`.
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(Code::MethodNotAllowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::header::{ALLOW, CONTENT_TYPE};
+    use http::{Method, StatusCode};
+
+    use super::*;
+    use crate::api::testing::TestApi;
+
+    #[tokio::test]
+    async fn the_callers_id_comes_back_where_it_is_sane() {
+        let api = TestApi::start().await;
+        let long = "x".repeat(65);
+        for (sent, is_taken) in
+            [("abc-1", true), ("", false), ("a b", false), ("a\u{e4}", false), (&long, false)]
+        {
+            let request = http::Request::get("/nowhere")
+                .header(CORRELATION_ID, sent)
+                .body(Body::empty())
+                .unwrap();
+            let answer = api.send(request).await;
+            let id = answer.headers[CORRELATION_ID].to_str().unwrap();
+            assert_eq!(id == sent, is_taken, "{sent:?} {id}");
+            assert_eq!(answer.json["correlationId"], id);
+            assert!(!id.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn unknown_paths_and_methods_are_problems() {
+        let api = TestApi::start().await;
+        let answer = api.call(Method::GET, "/api/v1/nowhere", &api.operator, None).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        assert_eq!(answer.json["errorCode"], "URL_NOT_FOUND");
+        assert_eq!(answer.headers[CONTENT_TYPE], "application/problem+json");
+        assert!(
+            answer.json["type"].as_str().unwrap().starts_with("http://127.0.0.1:8080/problems/"),
+            "{}",
+            answer.json
+        );
+        let answer = api.call(Method::PATCH, "/api/v1/tokens", &api.operator, None).await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(answer.headers[ALLOW], "GET, POST, HEAD");
+        assert_eq!(answer.json["errorCode"], "METHOD_NOT_ALLOWED");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_and_a_path_without_a_row_is_refused() {
+        let api = TestApi::with_routes(|router| {
+            // A route of the table that nobody serves in this test, and one that is in no table.
+            let panics = axum::routing::get(async || -> StatusCode { panic!("on purpose") });
+            router
+                .route("/schemas/{*path}", panics)
+                .route("/api/v1/unlisted", axum::routing::get(async || "reached"))
+        })
+        .await;
+        let answer = api.call(Method::GET, "/schemas/x", "", None).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.json["errorCode"], "INTERNAL_SERVER_ERROR");
+        assert!(!answer.json.to_string().contains("on purpose"));
+        assert!(answer.headers.contains_key(CORRELATION_ID));
+        let answer = api.call(Method::GET, "/api/v1/unlisted", &api.operator, None).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+}

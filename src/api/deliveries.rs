@@ -1,0 +1,184 @@
+//! `/deliveries`: what was sent, what came back, and sending it again.
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::access::Caller;
+use super::effect::{Effect, Start};
+use super::extract::{Idempotent, Path, Query, json_response};
+use super::installations::parse_moment;
+use super::openapi::ApiRouter;
+use super::paging::{AfterId, Cursor, Limit, Page};
+use super::problem::{Code, FieldError, FieldErrorKind, Problem};
+use super::role::Role;
+use super::services::endpoint_scope;
+use super::shapes::DeliveryBody;
+use super::state::ApiState;
+use crate::delivery::{self, DeliveryFilter, RequeueRefusal};
+use crate::identifier::{DeliveryId, InstallationId, WebhookId};
+use crate::store::claims::DeliveryState;
+
+/// The routes of deliveries.
+pub(super) fn router() -> ApiRouter {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(read)).routes(routes!(retry))
+}
+
+/// Which deliveries.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ListQuery {
+    /// Of one webhook.
+    #[param(value_type = Option<String>)]
+    #[serde(default)]
+    webhook_id: Option<WebhookId>,
+    /// Of one installation.
+    #[param(value_type = Option<String>)]
+    #[serde(default)]
+    installation_id: Option<InstallationId>,
+    /// In one state.
+    #[serde(default)]
+    state: Option<String>,
+    /// Of one event type.
+    #[serde(default)]
+    event_type: Option<String>,
+    /// Whose first attempt had this status.
+    #[serde(default)]
+    status_code: Option<u16>,
+    /// Made at this moment or later.
+    #[serde(default)]
+    since: Option<String>,
+    /// Made before this moment.
+    #[serde(default)]
+    until: Option<String>,
+    /// The `nextCursor` of the page before.
+    #[param(value_type = Option<String>)]
+    #[serde(default)]
+    cursor: Option<AfterId>,
+    /// How many at the most, up to 200.
+    #[param(value_type = Option<u16>)]
+    #[serde(default)]
+    limit: Limit,
+}
+
+/// Lists deliveries, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/deliveries", tag = "deliveries", params(ListQuery),
+    responses((status = 200, description = "A page", body = Page<DeliveryBody>))
+)]
+async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    let wanted = match query.state.as_deref() {
+        None => None,
+        Some(name) => Some(DeliveryState::from_name(name).ok_or_else(|| {
+            let names = DeliveryState::ALL.map(DeliveryState::name).join(", ");
+            let message = format!("must be one of: {names}");
+            Problem::invalid(vec![FieldError::new("state", FieldErrorKind::Invalid, message)])
+        })?),
+    };
+    let filter = DeliveryFilter {
+        webhook_id: query.webhook_id.map(|id| id.0),
+        installation_id: query.installation_id.map(|id| id.0),
+        state: wanted,
+        event_type: query.event_type,
+        status_code: query.status_code,
+        since: parse_moment("since", query.since.as_deref())?,
+        until: parse_moment("until", query.until.as_deref())?,
+        before: query.cursor.map(|after| after.0),
+        limit: query.limit.rows(),
+    };
+    let scope = endpoint_scope(state.store(), &caller).await?;
+    let views = delivery::list(state.store(), &scope, &filter).await?;
+    let page = Page::new(views, query.limit, |view| Cursor::Id(view.id)).map(DeliveryBody::from);
+    Ok(json_response(StatusCode::OK, &page))
+}
+
+/// Reads a delivery with all its attempts.
+#[utoipa::path(
+    get, path = "/api/v1/deliveries/{id}", tag = "deliveries", params(("id" = String, Path)),
+    responses((status = 200, description = "The delivery", body = DeliveryBody), (status = 404, description = "No such delivery"))
+)]
+async fn read(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<DeliveryId>,
+) -> Result<Response, Problem> {
+    let scope = endpoint_scope(state.store(), &caller).await?;
+    let view = delivery::find(state.store(), &scope, id.0)
+        .await?
+        .ok_or_else(|| Problem::not_found("delivery"))?;
+    Ok(json_response(StatusCode::OK, &DeliveryBody::from(view)))
+}
+
+/// Nothing, or an empty object.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Empty {}
+
+/// A delivery that is on its way again.
+#[derive(Debug, Serialize, ToSchema)]
+struct RetriedBody {
+    /// The delivery.
+    id: Uuid,
+    /// `pending`.
+    state: String,
+}
+
+/// Sends a delivery again, with the same `webhook-id`, to the webhook's present address.
+#[utoipa::path(
+    post, path = "/api/v1/deliveries/{id}/retry", tag = "deliveries", params(("id" = String, Path)),
+    request_body = Empty,
+    responses(
+        (status = 200, description = "On its way", body = RetriedBody),
+        (status = 403, description = "On an extension's webhook this is the vendor's and the operator's"),
+        (status = 409, description = "It is on its way already, or its webhook is no more"),
+    )
+)]
+async fn retry(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<DeliveryId>,
+    request: Idempotent<Empty>,
+) -> Result<Response, Problem> {
+    let Empty {} = request.value;
+    let scope = endpoint_scope(state.store(), &caller).await?;
+    let view = delivery::find(state.store(), &scope, id.0)
+        .await?
+        .ok_or_else(|| Problem::not_found("delivery"))?;
+    if let (Role::Admin, Some(key)) = (caller.role, &view.extension_key) {
+        return Err(Problem::new(Code::Forbidden)
+            .kind("webhook-locked", "The webhook belongs to an extension")
+            .detail(format!("Only the vendor of {key} and the operator can send this again."))
+            .with(
+                "lockedBy",
+                serde_json::json!({ "extensionKey": key, "installationId": view.installation_id }),
+            ));
+    }
+    let effect = match Effect::start(&state, request.key).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let services = state.services()?;
+    let work = services.lifecycle.begin().await?;
+    let now = state.seam().clock.now();
+    match delivery::requeue(&services.dispatcher, &work, id.0, now).await? {
+        Ok(()) => {}
+        Err(refusal) => {
+            let why = match refusal {
+                RequeueRefusal::UnderWay => "The delivery is on its way already.",
+                RequeueRefusal::Closed => "The webhook of this delivery is no more.",
+            };
+            return Err(Problem::new(Code::StateConflict).detail(why));
+        }
+    }
+    let body =
+        RetriedBody { id: id.0, state: DeliveryState::Pending.name().to_owned() };
+    effect.finish(&state, work, StatusCode::OK, &body).await
+}

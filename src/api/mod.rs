@@ -1,0 +1,59 @@
+//! The HTTP API: one file a resource, and the ground that all of them stand on.
+//!
+//! A request passes, from the outside: [`correlation`] (an id for it, and for its problems),
+//! the catching of panics, [`access`] (who calls, and whether the table in [`routes`] lets them),
+//! then its handler. Handlers take [`extract`]ors, answer [`problem`]s, list with [`paging`] and
+//! keep answers for repeated requests with [`answers`].
+
+pub mod access;
+pub mod answers;
+mod browser;
+mod callbacks;
+mod catalogue;
+pub mod correlation;
+mod deliveries;
+mod descriptions;
+mod document;
+mod effect;
+mod events;
+pub mod extract;
+mod faults;
+pub mod health;
+mod installations;
+pub mod openapi;
+pub mod paging;
+pub mod problem;
+pub mod role;
+pub mod routes;
+mod services;
+mod shapes;
+pub mod state;
+pub mod token_store;
+pub mod tokens;
+mod webhooks;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use access::Caller;
+pub use answers::{AnswerGuard, AnswerKey, AnswerScope, Answers, Begun, StoredAnswer};
+pub use extract::{Idempotent, Json, Path, Query, RawBody};
+pub use openapi::{ApiRouter, application};
+pub use paging::{Cursor, Limit, Page};
+pub use problem::{Code, FieldError, FieldErrorKind, Problem};
+pub use services::Services;
+pub use role::{Role, Scope, Scopes};
+pub use state::{ApiParts, ApiState};
+
+/// The routes of all rooms, beside the ground.
+pub fn rooms() -> ApiRouter {
+    ApiRouter::new()
+        .merge(catalogue::router())
+        .merge(callbacks::router())
+        .merge(browser::router())
+        .merge(installations::router())
+        .merge(webhooks::router())
+        .merge(events::router())
+        .merge(deliveries::router())
+        .merge(descriptions::router())
+}

@@ -1,0 +1,232 @@
+//! The router of the whole API and the document that describes it, made from the same handlers.
+
+use axum::Router;
+use axum::extract::State;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, ResponseBuilder};
+use utoipa::{OpenApi as _, PartialSchema, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::extract::json_bytes;
+use super::problem::{Code, Problem};
+use super::routes::{Access, Lookup, find};
+use super::state::ApiState;
+use super::{access, correlation, health, tokens};
+
+/// A router that keeps the document beside the routes. Paths are whole, `/api/v1/…` included.
+pub type ApiRouter = OpenApiRouter<ApiState>;
+
+/// The name of the security scheme.
+const BEARER: &str = "bearer";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Mortise",
+        description = "Manages the whole life of help desk extensions: packages, installations, \
+                       locked webhooks, signed durable delivery."
+    ),
+    tags(
+        (name = "catalogue", description = "Extensions and their versions"),
+        (name = "lifecycle", description = "Callbacks from the marketplace, installations"),
+        (name = "events", description = "Events from the host"),
+        (name = "webhooks", description = "Webhooks of an org"),
+        (name = "deliveries", description = "Deliveries to vendors"),
+        (name = "tokens", description = "API tokens"),
+        (name = "health", description = "Whether it runs"),
+        (name = "description", description = "What describes this API"),
+    )
+)]
+struct Frame;
+
+/// A refusal (RFC 9457). Some have more members, such as `lockedBy`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes the document that Problem writes")]
+struct ProblemSchema {
+    /// What kind of problem it is, as a URI.
+    r#type: String,
+    /// The kind in words.
+    title: String,
+    /// The status of the answer.
+    status: u16,
+    /// What is wrong with this request.
+    detail: String,
+    /// The code of the desk dialect's list, enlarged.
+    error_code: String,
+    /// As `detail`; for an extension that is not valid, the desk dialect's form.
+    message: String,
+    /// The id of the request, to be quoted to the operator.
+    #[schema(required)]
+    correlation_id: Option<String>,
+    /// The single faults.
+    errors: Option<Vec<FieldErrorSchema>>,
+}
+
+/// A fault of one field or parameter.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FieldError)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes the document that FieldError writes")]
+struct FieldErrorSchema {
+    /// A JSON pointer into the body, or the name of a parameter or header.
+    field_name: String,
+    /// `invalid`, `missing` or `duplicate`.
+    error_type: String,
+    /// What is wrong, with the rule.
+    error_message: String,
+    /// The nearest known name.
+    suggestion: Option<String>,
+}
+
+/// This API as an OpenAPI 3.1 document
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "description",
+    responses((status = 200, body = serde_json::Value))
+)]
+async fn document(State(state): State<ApiState>) -> Response {
+    match state.document() {
+        Some(document) => json_bytes(StatusCode::OK, document.clone()),
+        None => Problem::new(Code::ServiceUnavailable).into_response(),
+    }
+}
+
+/// What the API always has: tokens, health, its own description.
+pub fn ground() -> ApiRouter {
+    OpenApiRouter::with_openapi(Frame::openapi())
+        .merge(tokens::router())
+        .merge(health::router())
+        .routes(routes!(document))
+}
+
+/// The whole application: the ground and the routes of other rooms, behind all layers.
+pub fn application(state: ApiState, rooms: ApiRouter) -> Router {
+    let (router, mut document) = ground().merge(rooms).split_for_parts();
+    describe(&mut document, state.origin());
+    match document.to_json() {
+        Ok(text) => state.publish_document(text.into()),
+        Err(error) => tracing::error!(%error, "the OpenAPI document cannot be written"),
+    }
+    guarded(state, router)
+}
+
+/// Puts the layers around a router.
+pub(crate) fn guarded(state: ApiState, router: Router<ApiState>) -> Router {
+    router
+        .fallback(correlation::url_not_found)
+        .method_not_allowed_fallback(correlation::method_not_allowed)
+        .layer(from_fn_with_state(state.clone(), access::guard))
+        .layer(CatchPanicLayer::custom(correlation::caught))
+        .layer(from_fn_with_state(state.clone(), correlation::correlate))
+        .with_state(state)
+}
+
+/// Adds to the document what the table of routes knows: security, roles, scopes, and the problem
+/// that every operation may answer.
+fn describe(document: &mut OpenApi, origin: &str) {
+    document.servers = Some(vec![utoipa::openapi::Server::new(origin)]);
+    let components = document.components.get_or_insert_default();
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("An API token. `Zoho-oauthtoken` works on the desk dialect's paths."))
+        .build();
+    components.add_security_scheme(BEARER, SecurityScheme::Http(scheme));
+    let mut schemas = vec![(ProblemSchema::name().into_owned(), ProblemSchema::schema())];
+    ProblemSchema::schemas(&mut schemas);
+    components.schemas.extend(schemas);
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in [
+            (http::Method::GET, &mut item.get),
+            (http::Method::POST, &mut item.post),
+            (http::Method::PUT, &mut item.put),
+            (http::Method::PATCH, &mut item.patch),
+            (http::Method::DELETE, &mut item.delete),
+        ] {
+            if let (Some(operation), Lookup::Found(route)) = (operation, find(&method, path)) {
+                describe_operation(operation, route);
+            }
+        }
+    }
+}
+
+fn describe_operation(operation: &mut Operation, route: &super::routes::Route) {
+    let problem = ResponseBuilder::new()
+        .description("A refusal; `docs/errors.md` lists the codes")
+        .content(
+            "application/problem+json",
+            ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build(),
+        )
+        .build();
+    operation.responses.responses.insert("default".to_owned(), problem.into());
+    let Access::Roles(roles) = route.access else {
+        operation.security = Some(Vec::new());
+        return;
+    };
+    operation.security = Some(vec![SecurityRequirement::new(BEARER, [""; 0])]);
+    let known: &mut Extensions = operation.extensions.get_or_insert_default();
+    known.insert("x-roles".to_owned(), serde_json::json!(roles));
+    if let Some(scope) = route.scope {
+        known.insert("x-scope".to_owned(), scope.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::problem::{FieldError, FieldErrorKind};
+    use crate::api::routes::{missing_and_extra, mounted};
+    use crate::api::testing::TestApi;
+
+    #[test]
+    fn every_route_of_the_ground_has_its_row() {
+        let (missing, extra) = missing_and_extra(&mounted(&ground().into_openapi()));
+        assert_eq!(extra, Vec::<String>::new());
+        for own in ["/tokens", "/health/", "/openapi.json"] {
+            assert!(!missing.iter().any(|row| row.contains(own)), "{own}: {missing:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_document_is_openapi_3_1_and_knows_roles_and_problems() {
+        let api = TestApi::start().await;
+        let answer = api.call(http::Method::GET, "/openapi.json", "", None).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        let document = answer.json;
+        assert!(
+            document["openapi"].as_str().unwrap().starts_with("3.1"),
+            "{}",
+            document["openapi"]
+        );
+        let tokens = &document["paths"]["/api/v1/tokens"]["get"];
+        assert_eq!(tokens["x-roles"], serde_json::json!(["operator"]));
+        assert_eq!(tokens["security"], serde_json::json!([{"bearer": []}]));
+        let problem = &document["components"]["schemas"]["Problem"]["properties"];
+        for member in ["type", "title", "status", "detail", "errorCode", "message", "correlationId"]
+        {
+            assert!(problem[member].is_object(), "{member}: {problem}");
+        }
+        assert_eq!(document["paths"]["/health/live"]["get"]["security"], serde_json::json!([]));
+        assert_eq!(document["servers"][0]["url"], api.state.origin());
+    }
+
+    #[test]
+    fn the_schema_of_a_field_error_says_what_is_written() {
+        let error = FieldError {
+            suggestion: Some("a".to_owned()),
+            ..FieldError::new("/b", FieldErrorKind::Invalid, "c")
+        };
+        let written = serde_json::to_value(error).unwrap();
+        let schema = serde_json::to_value(FieldErrorSchema::schema()).unwrap();
+        for name in written.as_object().unwrap().keys() {
+            assert!(schema["properties"][name].is_object(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The one table of routes: which role may call what, and which scope a narrowed token needs.
+//!
+//! What is not in it is refused. `docs/routes-and-roles.md` is written from it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use http::Method;
+use utoipa::openapi::OpenApi;
+
+use super::role::Role;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody, without a token.
+    Open,
+    /// The holders of a token with one of these roles.
+    Roles(&'static [Role]),
+}
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, as the router writes it.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// The scope that a narrowed token needs, in the reference's names; such a token may not call
+    /// a route without one.
+    pub scope: Option<&'static str>,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+const fn row(
+    method: Method,
+    path: &'static str,
+    access: Access,
+    scope: Option<&'static str>,
+    doc: &'static str,
+) -> Route {
+    Route { method, path, access, scope, doc }
+}
+
+use Access::{Open, Roles};
+use Role::{Admin, Host, Marketplace, Operator, Vendor, Viewer};
+
+const EVERYBODY: Access = Roles(&[Operator, Marketplace, Host, Vendor, Admin, Viewer]);
+const OPERATOR: Access = Roles(&[Operator]);
+const CATALOGUE: Access = Roles(&[Operator, Marketplace, Vendor]);
+const LIFECYCLE: Access = Roles(&[Operator, Marketplace]);
+const OWNER: Access = Roles(&[Operator, Vendor]);
+const INSTALLATIONS: Access = Roles(&[Operator, Marketplace, Vendor, Admin, Viewer]);
+const DELIVERIES: Access = Roles(&[Operator, Vendor, Admin, Viewer]);
+const EVENTS: Access = Roles(&[Operator, Host, Admin, Viewer]);
+
+const EXTENSIONS_READ: Option<&str> = Some("Desk.extensions.READ");
+const EXTENSIONS_CREATE: Option<&str> = Some("Desk.extensions.CREATE");
+const EXTENSIONS_UPDATE: Option<&str> = Some("Desk.extensions.UPDATE");
+const WEBHOOKS_READ: Option<&str> = Some("Desk.webhooks.READ");
+const WEBHOOKS_UPDATE: Option<&str> = Some("Desk.webhooks.UPDATE");
+const WEBHOOKS_DELETE: Option<&str> = Some("Desk.webhooks.DELETE");
+const EVENTS_READ: Option<&str> = Some("Desk.events.READ");
+const EVENTS_CREATE: Option<&str> = Some("Desk.events.CREATE");
+
+/// Every route, in the order of the documentation.
+#[rustfmt::skip]
+pub static ROUTES: &[Route] = &[
+    row(Method::POST, "/api/v1/extensions", CATALOGUE, EXTENSIONS_CREATE,
+        "Publish a version of an extension"),
+    row(Method::GET, "/api/v1/extensions", CATALOGUE, EXTENSIONS_READ,
+        "List extensions; a vendor sees its own"),
+    row(Method::POST, "/api/v1/extensions/validate", CATALOGUE, EXTENSIONS_READ,
+        "Check a package and store nothing"),
+    row(Method::GET, "/api/v1/extensions/{key}", CATALOGUE, EXTENSIONS_READ,
+        "Show an extension"),
+    row(Method::GET, "/api/v1/extensions/{key}/versions/{version}", CATALOGUE, EXTENSIONS_READ,
+        "Show a version"),
+    row(Method::POST, "/api/v1/extensions/{key}/versions/{version}/withdraw", CATALOGUE, EXTENSIONS_UPDATE,
+        "Withdraw a version: it is not installed any more"),
+    row(Method::POST, "/api/v1/extensions/{key}/suspend", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Suspend an extension in all orgs"),
+    row(Method::POST, "/api/v1/extensions/{key}/resume", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Lift the suspension of an extension"),
+    row(Method::GET, "/api/v1/extensions/{key}/signing-secret", OWNER, EXTENSIONS_READ,
+        "Show the secret that deliveries are signed with"),
+    row(Method::POST, "/api/v1/extensions/{key}/signing-secret/rotate", OWNER, EXTENSIONS_UPDATE,
+        "Replace the signing secret; the old one works for a while"),
+
+    row(Method::POST, "/api/v1/callbacks/install", LIFECYCLE, EXTENSIONS_CREATE,
+        "Install an extension in an org"),
+    row(Method::POST, "/api/v1/callbacks/authorize", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Bring an installation's authorisation code"),
+    row(Method::POST, "/api/v1/callbacks/configure", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Change an installation's departments or parameters"),
+    row(Method::POST, "/api/v1/callbacks/uninstall", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Uninstall"),
+    row(Method::GET, "/api/v1/installations", INSTALLATIONS, EXTENSIONS_READ,
+        "List installations; an admin sees the org's, a vendor those of its extensions"),
+    row(Method::GET, "/api/v1/installations/{id}", INSTALLATIONS, EXTENSIONS_READ,
+        "Show an installation"),
+    row(Method::GET, "/api/v1/installations/{id}/history", INSTALLATIONS, EXTENSIONS_READ,
+        "Every transition of an installation"),
+    row(Method::GET, "/api/v1/journal", OWNER, EXTENSIONS_READ,
+        "All lifecycle events of a vendor's extensions"),
+
+    row(Method::POST, "/api/v1/events", Roles(&[Operator, Host]), EVENTS_CREATE,
+        "Post events"),
+    row(Method::GET, "/api/v1/events/{eventId}", EVENTS, EVENTS_READ,
+        "Show an event and what every webhook of the org made of it"),
+    row(Method::GET, "/api/v1/event-types", EVERYBODY, EVENTS_READ,
+        "List event types with options, schema and sample"),
+
+    row(Method::GET, "/api/v1/webhooks", DELIVERIES, WEBHOOKS_READ,
+        "List webhooks"),
+    row(Method::GET, "/api/v1/webhooks/{id}", DELIVERIES, WEBHOOKS_READ,
+        "Show a webhook"),
+    row(Method::PATCH, "/api/v1/webhooks/{id}", EVERYBODY, WEBHOOKS_UPDATE,
+        "Change a webhook; an extension's is locked for every role"),
+    row(Method::PUT, "/api/v1/webhooks/{id}", EVERYBODY, WEBHOOKS_UPDATE,
+        "As PATCH; an extension's is locked for every role"),
+    row(Method::DELETE, "/api/v1/webhooks/{id}", EVERYBODY, WEBHOOKS_DELETE,
+        "Delete a webhook; an extension's is locked for every role"),
+    row(Method::POST, "/api/v1/webhooks/{id}/explain", DELIVERIES, WEBHOOKS_READ,
+        "Say whether an event that is made up would match, and why not"),
+
+    row(Method::GET, "/api/v1/deliveries", DELIVERIES, WEBHOOKS_READ,
+        "List deliveries"),
+    row(Method::GET, "/api/v1/deliveries/{id}", DELIVERIES, WEBHOOKS_READ,
+        "Show a delivery with its attempts"),
+    row(Method::POST, "/api/v1/deliveries/{id}/retry", Roles(&[Operator, Vendor, Admin]), WEBHOOKS_UPDATE,
+        "Deliver again; on an extension's webhook an admin is refused"),
+
+    row(Method::GET, "/api/v1/tokens", OPERATOR, None, "List API tokens"),
+    row(Method::POST, "/api/v1/tokens", OPERATOR, None,
+        "Make an API token; its value is told once"),
+    row(Method::DELETE, "/api/v1/tokens/{id}", OPERATOR, None, "Revoke an API token"),
+
+    row(Method::GET, "/oauth/start/{nonce}", Open, None,
+        "One-time start of an authorisation in the browser"),
+    row(Method::GET, "/oauth/callback", Open, None,
+        "Where the provider sends the browser back to"),
+    row(Method::GET, "/health/live", Open, None, "Whether the process runs"),
+    row(Method::GET, "/health/ready", Open, None, "Whether requests can be served"),
+    row(Method::GET, "/.well-known/jwks.json", Open, None, "The public keys of `X-ZDesk-JWT`"),
+    row(Method::GET, "/openapi.json", Open, None, "This API as an OpenAPI 3.1 document"),
+    row(Method::GET, "/schemas/{*path}", Open, None, "The JSON Schemas of packages and events"),
+];
+
+static BY_PATH: LazyLock<HashMap<&'static str, Vec<&'static Route>>> = LazyLock::new(|| {
+    let mut by_path: HashMap<_, Vec<_>> = HashMap::new();
+    for route in ROUTES {
+        by_path.entry(route.path).or_default().push(route);
+    }
+    by_path
+});
+
+/// What the table says of a method and path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The row.
+    Found(&'static Route),
+    /// The path takes these other methods, as `Allow` lists them.
+    OtherMethods(String),
+    /// The path is not in the table.
+    Unknown,
+}
+
+/// Looks a request up, by its method and the path that the router matched. HEAD is GET.
+pub fn find(method: &Method, path: &str) -> Lookup {
+    let Some(routes) = BY_PATH.get(path) else { return Lookup::Unknown };
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    match routes.iter().find(|route| route.method == *method) {
+        Some(route) => Lookup::Found(route),
+        None => {
+            let mut methods: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
+            if methods.contains(&"GET") {
+                methods.push("HEAD");
+            }
+            Lookup::OtherMethods(methods.join(", "))
+        }
+    }
+}
+
+/// Whether the desk dialect's `Zoho-oauthtoken` works on a path.
+pub fn is_desk_dialect(path: &str) -> bool {
+    ["/api/v1/webhooks", "/api/v1/installedExtensions"].iter().any(|prefix| {
+        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+/// The methods and paths of a document, which the router was made from.
+pub fn mounted(document: &OpenApi) -> Vec<(Method, String)> {
+    let mut mounted = Vec::new();
+    for (path, item) in &document.paths.paths {
+        for (method, operation) in [
+            (Method::GET, &item.get),
+            (Method::POST, &item.post),
+            (Method::PUT, &item.put),
+            (Method::PATCH, &item.patch),
+            (Method::DELETE, &item.delete),
+            (Method::HEAD, &item.head),
+            (Method::OPTIONS, &item.options),
+            (Method::TRACE, &item.trace),
+        ] {
+            if operation.is_some() {
+                mounted.push((method, path.clone()));
+            }
+        }
+    }
+    mounted
+}
+
+/// How the table and the router differ: rows that nobody serves, and routes without a row, each
+/// as `METHOD path`.
+pub fn missing_and_extra(mounted: &[(Method, String)]) -> (Vec<String>, Vec<String>) {
+    let is_row = |method: &Method, path: &str| {
+        ROUTES.iter().any(|route| route.method == *method && route.path == path)
+    };
+    let missing = ROUTES
+        .iter()
+        .filter(|route| {
+            !mounted.iter().any(|(method, path)| *method == route.method && path == route.path)
+        })
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect();
+    let extra = mounted
+        .iter()
+        .filter(|(method, path)| !is_row(method, path))
+        .map(|(method, path)| format!("{method} {path}"))
+        .collect();
+    (missing, extra)
+}
+
+/// The table for people, for `docs/routes-and-roles.md`.
+pub fn reference() -> String {
+    let mut text = String::from(
+        "# Routes and roles\n\n\
+         Who may call what. A token has one role; a token that is narrowed to scopes needs the \
+         scope of the route too, or the `ALL` of its group. What is not listed is refused.\n\n\
+         This file is written by `UPDATE_DOCS=1 cargo nextest run --lib api::routes`.\n\n\
+         | method | path | what it does | scope |",
+    );
+    let _infallible = write!(
+        text,
+        "{}\n| --- | --- | --- | --- |{}\n",
+        Role::ALL.iter().fold(String::new(), |line, role| line + " " + role.as_str() + " |"),
+        " :-: |".repeat(Role::ALL.len())
+    );
+    for route in ROUTES {
+        let scope = route.scope.map(|scope| format!("`{scope}`")).unwrap_or_default();
+        let _infallible =
+            write!(text, "| {} | `{}` | {} | {scope} |", route.method, route.path, route.doc);
+        for role in Role::ALL {
+            text.push_str(match route.access {
+                Open => " open |",
+                Roles(roles) if roles.contains(role) => " yes |",
+                Roles(_) => " |",
+            });
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::documented;
+
+    #[test]
+    fn no_row_is_there_twice_and_every_path_is_guarded() {
+        let mut seen = Vec::new();
+        for route in ROUTES {
+            let name = format!("{} {}", route.method, route.path);
+            assert!(!seen.contains(&name), "{name}");
+            seen.push(name);
+            assert_eq!(route.access == Open, !route.path.starts_with("/api/"), "{}", route.path);
+            if let Roles(roles) = route.access {
+                assert!(roles.contains(&Operator), "{}: the operator may everything", route.path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_finds_its_row() {
+        assert!(matches!(
+            find(&Method::HEAD, "/api/v1/tokens"),
+            Lookup::Found(Route { method: Method::GET, .. })
+        ));
+        assert_eq!(
+            find(&Method::PATCH, "/api/v1/tokens"),
+            Lookup::OtherMethods("GET, POST, HEAD".to_owned())
+        );
+        assert_eq!(find(&Method::GET, "/api/v1/tokens/"), Lookup::Unknown);
+    }
+
+    #[test]
+    fn differences_are_found_both_ways() {
+        let mut mounted: Vec<_> =
+            ROUTES.iter().map(|route| (route.method.clone(), route.path.to_owned())).collect();
+        assert_eq!(missing_and_extra(&mounted), (Vec::new(), Vec::new()));
+        mounted[0].1 = "/api/v1/other".to_owned();
+        assert_eq!(
+            missing_and_extra(&mounted),
+            (vec!["POST /api/v1/extensions".to_owned()], vec!["POST /api/v1/other".to_owned()])
+        );
+    }
+
+    #[test]
+    fn the_desk_dialect_ends_where_another_path_begins() {
+        assert!(is_desk_dialect("/api/v1/webhooks") && is_desk_dialect("/api/v1/webhooks/{id}"));
+        assert!(!is_desk_dialect("/api/v1/webhooksx") && !is_desk_dialect("/api/v1/events"));
+    }
+
+    #[test]
+    fn the_documentation_lists_every_route() {
+        documented("docs/routes-and-roles.md", &reference());
+    }
+}
