@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use axum::Extension;
 use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY,
+    SET_COOKIE,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -124,7 +127,10 @@ async fn back(
     };
     let back =
         BrowserReturn { code, state: state_text, issuer: query.iss, cookies: cookies(&headers) };
-    let actor = Actor { name: "browser".to_owned(), address: peer.map(|Extension(ConnectInfo(address))| address.ip()) };
+    let actor = Actor {
+        name: "browser".to_owned(),
+        address: peer.map(|Extension(ConnectInfo(address))| address.ip()),
+    };
     match lifecycle.browser_returned(back, &actor).await {
         Ok(Returned::Authorized { installation_id, return_url: Some(mut url) }) => {
             url.query_pairs_mut()

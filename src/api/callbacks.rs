@@ -224,9 +224,8 @@ async fn authorize(
         return effect.finish(&state, work, StatusCode::OK, &body).await;
     }
     let lifecycle = &state.services()?.lifecycle;
-    let exchanged = lifecycle
-        .exchange(Some(id), &request.code, &request.state, request.iss.as_deref())
-        .await?;
+    let exchanged =
+        lifecycle.exchange(Some(id), &request.code, &request.state, request.iss.as_deref()).await?;
     let mut work = lifecycle.begin().await?;
     if let Err(error) = lifecycle.activate(&mut work, &exchanged, &caller.actor()).await {
         // The installation went away meanwhile: nothing may keep the tokens.
@@ -239,10 +238,7 @@ async fn authorize(
 }
 
 /// The installation as the transaction leaves it.
-async fn shown(
-    work: &crate::store::UnitOfWork,
-    id: Uuid,
-) -> Result<InstallationBody, Problem> {
+async fn shown(work: &crate::store::UnitOfWork, id: Uuid) -> Result<InstallationBody, Problem> {
     let view = lifecycle::installation_within(work, id)
         .await?
         .ok_or_else(|| Problem::not_found("installation"))?;

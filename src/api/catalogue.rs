@@ -127,19 +127,15 @@ struct Upload {
 }
 
 /// Reads a package from either kind of body.
-async fn read_upload(
-    parts: &Parts,
-    body: &[u8],
-) -> Result<Upload, Problem> {
+async fn read_upload(parts: &Parts, body: &[u8]) -> Result<Upload, Problem> {
     let unusable = |error: manifest::UnusablePackage| {
         Problem::new(Code::UnprocessableEntity).detail(error.to_string())
     };
     match media_type(&parts.headers).as_deref() {
         Some("application/json") => {
             let package: JsonPackage = parse_json(body)?;
-            let raw: RawPackage<'_> = serde_json::from_slice(body).map_err(|error| {
-                Problem::new(Code::BadRequest).detail(error.to_string())
-            })?;
+            let raw: RawPackage<'_> = serde_json::from_slice(body)
+                .map_err(|error| Problem::new(Code::BadRequest).detail(error.to_string()))?;
             let source = PackageSource::from_json(raw.manifest.get(), raw.resources.get());
             let identity = match (package.key, package.name, package.version, package.vendor) {
                 (Some(key), Some(name), Some(version), Some(vendor)) => {
@@ -206,9 +202,8 @@ async fn publish(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let limit = upload_limit(&state, &parts);
-    let body = RawBody::from(axum::extract::Request::from_parts(parts.clone(), body))
-        .read(limit)
-        .await?;
+    let body =
+        RawBody::from(axum::extract::Request::from_parts(parts.clone(), body)).read(limit).await?;
     let key = idempotency_key(&parts, &body)?;
     let upload = read_upload(&parts, &body).await?;
     let Some(identity) = upload.identity else {
@@ -238,8 +233,8 @@ async fn publish(
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
-    let warnings = serde_json::to_value(&checked.diagnostics)
-        .map_err(|error| Problem::internal(&error))?;
+    let warnings =
+        serde_json::to_value(&checked.diagnostics).map_err(|error| Problem::internal(&error))?;
     let work = state.services()?.lifecycle.begin().await?;
     let new = NewVersion {
         key: &identity.key,
@@ -279,9 +274,8 @@ async fn validate(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let limit = upload_limit(&state, &parts);
-    let body = RawBody::from(axum::extract::Request::from_parts(parts.clone(), body))
-        .read(limit)
-        .await?;
+    let body =
+        RawBody::from(axum::extract::Request::from_parts(parts.clone(), body)).read(limit).await?;
     let upload = read_upload(&parts, &body).await?;
     let checked = manifest::check(&upload.source, &state.services()?.policy);
     if checked.package.is_none() {
@@ -375,8 +369,8 @@ async fn list(
     Query(paging): Query<Paging>,
 ) -> Result<Response, Problem> {
     let after = paging.cursor.map(|after| after.0);
-    let rows =
-        catalogue::extensions(state.store(), vendor_of(&caller), after, paging.limit.rows()).await?;
+    let rows = catalogue::extensions(state.store(), vendor_of(&caller), after, paging.limit.rows())
+        .await?;
     let page = Page::new(rows, paging.limit, |row| Cursor::Id(row.id))
         .map(|row| ExtensionBody::new(row, None));
     Ok(json_response(StatusCode::OK, &page))
@@ -671,8 +665,7 @@ async fn rotate_secret(
     let overlap = Duration::from_secs(request.value.overlap_seconds);
     let mut work = state.services()?.lifecycle.begin().await?;
     let now: Timestamp = state.seam().clock.now();
-    let former =
-        catalogue::signing_secrets(state.store(), key.as_str(), state.keys(), now).await?;
+    let former = catalogue::signing_secrets(state.store(), key.as_str(), state.keys(), now).await?;
     let secret = catalogue::rotate(
         &mut work,
         key.as_str(),

@@ -178,7 +178,6 @@ async fn retry(
             return Err(Problem::new(Code::StateConflict).detail(why));
         }
     }
-    let body =
-        RetriedBody { id: id.0, state: DeliveryState::Pending.name().to_owned() };
+    let body = RetriedBody { id: id.0, state: DeliveryState::Pending.name().to_owned() };
     effect.finish(&state, work, StatusCode::OK, &body).await
 }

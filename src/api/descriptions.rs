@@ -25,11 +25,8 @@ pub(super) fn router() -> ApiRouter {
     responses((status = 200, description = "The keys"))
 )]
 async fn keys(State(state): State<ApiState>) -> Response {
-    let mut response =
-        json_response(StatusCode::OK, &jwks(std::iter::once(&*state.keys().jwt)));
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    let mut response = json_response(StatusCode::OK, &jwks(std::iter::once(&*state.keys().jwt)));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     response
 }
 

@@ -110,7 +110,8 @@ async fn post(State(state): State<ApiState>, request: Request) -> Result<Respons
     let source_id = parts.headers.get("sourceId").map(|value| value.to_str().unwrap_or("\u{1}"));
     let source_id = source_id.map(str::to_owned);
     let head = repeatable.then(|| parts.clone());
-    let body = RawBody::from(Request::from_parts(parts, body)).read(limits.event_body_bytes).await?;
+    let body =
+        RawBody::from(Request::from_parts(parts, body)).read(limits.event_body_bytes).await?;
     let intake = &state.services()?.intake;
     let Some(head) = head else {
         let events = event::parse(&body, source_id.as_deref(), limits.events_per_request)?;
@@ -130,8 +131,8 @@ async fn post(State(state): State<ApiState>, request: Request) -> Result<Respons
     let digest = sha256(&[caller.token.0.as_bytes(), sent].concat());
     let derived: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let accepted = intake.accept(events, Some(&derived)).await?;
-    let bytes = serde_json::to_vec(&answer(accepted.events))
-        .map_err(|error| Problem::internal(&error))?;
+    let bytes =
+        serde_json::to_vec(&answer(accepted.events)).map_err(|error| Problem::internal(&error))?;
     let now = state.seam().clock.now();
     let work = state.store().begin().await?;
     guard.keep(&work, StatusCode::ACCEPTED, &bytes, now).await?;
@@ -221,10 +222,7 @@ async fn read(
         accepted_time: moment(Some(row.accepted_at)),
         origin: if row.origin == 0 { "USER" } else { "AUTOMATION" }.to_owned(),
         source_id: row.source_id,
-        actor: row
-            .actor
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or(Value::Null),
+        actor: row.actor.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null),
         payload,
         webhooks: found.webhooks.into_iter().map(VerdictBody::from).collect(),
     };

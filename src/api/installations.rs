@@ -20,8 +20,7 @@ use crate::lifecycle::{self, InstallationFilter, InstallationScope};
 use crate::seam::Timestamp;
 
 /// The states that a list can be limited to.
-const STATES: [&str; 5] =
-    ["pendingAuthorization", "active", "suspended", "uninstalled", "erased"];
+const STATES: [&str; 5] = ["pendingAuthorization", "active", "suspended", "uninstalled", "erased"];
 
 /// The routes of installations.
 pub(super) fn router() -> ApiRouter {
@@ -97,8 +96,8 @@ async fn list(
     };
     let scope = installation_scope(state.store(), &caller).await?;
     let views = lifecycle::installations(state.store(), &scope, &filter).await?;
-    let page = Page::new(views, query.limit, |view| Cursor::Id(view.id()))
-        .map(InstallationBody::from);
+    let page =
+        Page::new(views, query.limit, |view| Cursor::Id(view.id())).map(InstallationBody::from);
     Ok(json_response(StatusCode::OK, &page))
 }
 
@@ -190,15 +189,9 @@ async fn journal(
     };
     let since = parse_moment("since", query.since.as_deref())?;
     let after = query.cursor.map(|after| after.0);
-    let entries = lifecycle::journal(
-        state.store(),
-        keys.as_deref(),
-        since,
-        after,
-        query.limit.rows(),
-    )
-    .await?;
-    let page =
-        Page::new(entries, query.limit, |entry| Cursor::Id(entry.id)).map(JournalBody::from);
+    let entries =
+        lifecycle::journal(state.store(), keys.as_deref(), since, after, query.limit.rows())
+            .await?;
+    let page = Page::new(entries, query.limit, |entry| Cursor::Id(entry.id)).map(JournalBody::from);
     Ok(json_response(StatusCode::OK, &page))
 }

@@ -41,8 +41,8 @@ pub use extract::{Idempotent, Json, Path, Query, RawBody};
 pub use openapi::{ApiRouter, application};
 pub use paging::{Cursor, Limit, Page};
 pub use problem::{Code, FieldError, FieldErrorKind, Problem};
-pub use services::Services;
 pub use role::{Role, Scope, Scopes};
+pub use services::Services;
 pub use state::{ApiParts, ApiState};
 
 /// The routes of all rooms, beside the ground.

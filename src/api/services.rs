@@ -38,8 +38,7 @@ pub struct Services {
 /// The extensions of a vendor.
 async fn own_extensions(store: &Store, caller: &Caller) -> Result<Vec<String>, Problem> {
     let Some(vendor) = &caller.vendor else { return Err(Problem::new(Code::Forbidden)) };
-    let rows =
-        catalogue::extensions(store, Some(vendor.as_str()), None, MOST_EXTENSIONS).await?;
+    let rows = catalogue::extensions(store, Some(vendor.as_str()), None, MOST_EXTENSIONS).await?;
     Ok(rows.into_iter().map(|row| row.extension_key).collect())
 }
 

@@ -72,8 +72,7 @@ async fn list(
     let views =
         lifecycle::webhooks(state.store(), &scope, org.as_deref(), after, query.limit.rows())
             .await?;
-    let page =
-        Page::new(views, query.limit, |view| Cursor::Id(view.id())).map(WebhookBody::from);
+    let page = Page::new(views, query.limit, |view| Cursor::Id(view.id())).map(WebhookBody::from);
     Ok(json_response(StatusCode::OK, &page))
 }
 

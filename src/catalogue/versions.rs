@@ -1,8 +1,6 @@
 //! Reading extensions and versions, and withdrawing one.
 
-use sea_orm::{
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
-};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr};
 use semver::Version;
 use uuid::Uuid;
 

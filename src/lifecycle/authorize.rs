@@ -82,8 +82,7 @@ impl Lifecycle {
         issuer: Option<&str>,
     ) -> Result<Exchanged, LifecycleError> {
         let inner = &self.inner;
-        let pending =
-            authorization::find(&inner.store, state, inner.seam.clock.now()).await?;
+        let pending = authorization::find(&inner.store, state, inner.seam.clock.now()).await?;
         if installation_id.is_some_and(|id| id != pending.installation_id) {
             return Err(OAuthError::InvalidState.into());
         }

@@ -63,7 +63,8 @@ impl Lifecycle {
             let checked = parameters::check(config, &locked.manifest.config, false)?;
             let mut open: Map<String, Value> = serde_json::from_str(&locked.row.config)
                 .map_err(|_| LifecycleError::Unreadable { what: "config" })?;
-            let mut secure = self.open_config(locked.row.id, locked.row.sealed_config.as_deref())?;
+            let mut secure =
+                self.open_config(locked.row.id, locked.row.sealed_config.as_deref())?;
             merge(&mut open, checked.open);
             merge(&mut secure, checked.secure);
             locked.row.config = Value::Object(open).to_string();

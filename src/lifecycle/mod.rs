@@ -22,6 +22,7 @@ pub use install::{InstallRequest, Installed};
 pub use service::Lifecycle;
 pub use uninstall::{UninstallRequest, Uninstalled};
 pub use views::{
-    InstallationFilter, InstallationScope, InstallationView, JournalEntry, TransitionView, WebhookView, history,
-    installation, installation_within, installations, journal, webhook, webhooks,
+    InstallationFilter, InstallationScope, InstallationView, JournalEntry, TransitionView,
+    WebhookView, history, installation, installation_within, installations, journal, webhook,
+    webhooks,
 };

@@ -62,9 +62,9 @@ pub(super) fn check(
 /// Whether a value is of the parameter's type (facts on the reference's manifest, `config[]`).
 fn fits(parameter: &ConfigParameter, value: &Value) -> Result<(), String> {
     let is_option = |value: &Value| {
-        value
-            .as_str()
-            .is_some_and(|text| parameter.options.is_empty() || parameter.options.iter().any(|option| option == text))
+        value.as_str().is_some_and(|text| {
+            parameter.options.is_empty() || parameter.options.iter().any(|option| option == text)
+        })
     };
     let is_short = |text: &str| text.chars().count() <= LONGEST_TEXT;
     let (is_fit, rule) = match parameter.kind.as_str() {

@@ -116,11 +116,7 @@ impl Lifecycle {
     }
 
     /// Reads an installation under its lock.
-    pub(super) async fn lock(
-        &self,
-        work: &UnitOfWork,
-        id: Uuid,
-    ) -> Result<Locked, LifecycleError> {
+    pub(super) async fn lock(&self, work: &UnitOfWork, id: Uuid) -> Result<Locked, LifecycleError> {
         let row = installation::Entity::find_by_id(id)
             .lock_exclusive()
             .one(work.connection())
@@ -174,7 +170,8 @@ impl Lifecycle {
         }
         self.save(work, &locked.row).await?;
         work.routing_changed(RoutingChange::Org(locked.row.org_id.clone()));
-        self.record(work, &locked.row, command.name(), Some(before.name()), actor, reason).await
+        self.record(work, &locked.row, command.name(), Some(before.name()), actor, reason)
+            .await
             .map(|()| true)
     }
 

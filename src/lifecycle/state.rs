@@ -258,11 +258,9 @@ pub fn step(state: State, command: Command) -> Step {
             }
         }
 
-        (PendingAuthorization | Active, Uninstall) => to(
-            Uninstalled,
-            Holders::NONE,
-            &[RemoveWebhooks, RevokeCredentials, TellUninstalled],
-        ),
+        (PendingAuthorization | Active, Uninstall) => {
+            to(Uninstalled, Holders::NONE, &[RemoveWebhooks, RevokeCredentials, TellUninstalled])
+        }
         (Uninstalled | Erased, Uninstall) => Step::Nothing,
 
         (Uninstalled, Erase) => to(Erased, Holders::NONE, &[]),

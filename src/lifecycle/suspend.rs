@@ -1,8 +1,7 @@
 //! The kill switch: one extension, all orgs, one call; reversible, and nothing queued is lost.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement,
-    sea_query::Expr,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Statement, sea_query::Expr,
 };
 
 use super::error::LifecycleError;
@@ -97,11 +96,8 @@ impl Lifecycle {
     ) -> Result<u64, LifecycleError> {
         let now = self.inner.seam.clock.now();
         let bit = super::state::Holders::NONE.with(Holder::Operator).number();
-        let change = if on {
-            format!("suspended_by | {bit}")
-        } else {
-            format!("suspended_by & ~{bit}")
-        };
+        let change =
+            if on { format!("suspended_by | {bit}") } else { format!("suspended_by & ~{bit}") };
         let backend = work.connection().get_database_backend();
         let command = if on { "suspend" } else { "resume" };
         // The history first: it reads the state before.

@@ -12,12 +12,12 @@ use super::error::LifecycleError;
 use super::service::state_of;
 use super::state::Holders;
 use crate::seam::Timestamp;
-use crate::store::{Store, UnitOfWork};
 use crate::store::claims::DeliveryState;
 use crate::store::entity::{
     delivery, endpoint, endpoint_state, event, extension, extension_version, installation,
     transition, webhook,
 };
+use crate::store::{Store, UnitOfWork};
 
 /// Which installations a caller may see: every query carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,10 +176,8 @@ pub async fn installation(
     scope: &InstallationScope,
     id: Uuid,
 ) -> Result<Option<InstallationView>, LifecycleError> {
-    let row = installation::Entity::find_by_id(id)
-        .filter(scope.condition())
-        .one(store.reader())
-        .await?;
+    let row =
+        installation::Entity::find_by_id(id).filter(scope.condition()).one(store.reader()).await?;
     Ok(complete(store.reader(), row.into_iter().collect()).await?.pop())
 }
 
@@ -257,12 +255,7 @@ pub async fn history(
     if let Some(after) = after {
         query = query.filter(transition::Column::Id.gt(after));
     }
-    Ok(query
-        .all(store.reader())
-        .await?
-        .into_iter()
-        .map(|row| TransitionView { row })
-        .collect())
+    Ok(query.all(store.reader()).await?.into_iter().map(|row| TransitionView { row }).collect())
 }
 
 /// Lists webhooks, oldest first.
@@ -398,9 +391,7 @@ pub async fn journal(
         lanes = lanes.filter(endpoint::Column::ExtensionKey.is_in(keys.iter().cloned()));
     }
     let mut query = delivery::Entity::find()
-        .filter(
-            delivery::Column::EndpointId.in_subquery(sea_orm::QueryTrait::into_query(lanes)),
-        )
+        .filter(delivery::Column::EndpointId.in_subquery(sea_orm::QueryTrait::into_query(lanes)))
         .order_by_asc(delivery::Column::Id)
         .limit(limit);
     if let Some(since) = since {

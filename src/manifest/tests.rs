@@ -1,2 +1,1 @@
 //! The room as a whole: sample packages, broken packages, arbitrary bytes.
-
