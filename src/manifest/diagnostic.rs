@@ -14,9 +14,7 @@ pub const PACKAGE: &str = "package";
 const MAX_SHOWN: usize = 80;
 
 /// Whether a finding refuses the package.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The package is refused.
@@ -107,8 +105,7 @@ impl Diagnostic {
 pub fn desk_message(diagnostics: &[Diagnostic]) -> String {
     let mut errors = serde_json::Map::new();
     for diagnostic in diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
-        let key =
-            if diagnostic.file == RESOURCES_FILE { "resourcesJson" } else { "manifestJson" };
+        let key = if diagnostic.file == RESOURCES_FILE { "resourcesJson" } else { "manifestJson" };
         let list = errors.entry(key).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(list) = list {
             list.push(Value::String(diagnostic.message.clone()));
@@ -186,10 +183,7 @@ mod tests {
         assert!(document["errors"][0]["line"].is_null());
         assert_eq!(document["errors"][0].as_object().map(serde_json::Map::len), Some(10));
         assert_eq!(document["warnings"][0]["severity"], "warning");
-        assert_eq!(
-            validation_document(std::slice::from_ref(&warning))["valid"],
-            Value::Bool(true)
-        );
+        assert_eq!(validation_document(std::slice::from_ref(&warning))["valid"], Value::Bool(true));
         assert_eq!(desk_message(&[error, warning]), r#"{"errors":{"resourcesJson":["a"]}}"#);
     }
 }

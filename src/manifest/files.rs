@@ -47,12 +47,7 @@ pub(crate) fn check(
         let Some(locale) = locale.as_str() else { continue };
         let name = format!("app/translations/{locale}.json");
         if !files.contains(&name) {
-            missing(
-                findings,
-                "locale.translations-missing",
-                &format!("/locale/{index}"),
-                &name,
-            );
+            missing(findings, "locale.translations-missing", &format!("/locale/{index}"), &name);
         }
     }
     let widgets = manifest.pointer("/modules/widgets").and_then(Value::as_array);

@@ -82,7 +82,8 @@ impl<'a> Findings<'a> {
         let mut list: Vec<Diagnostic> = Vec::with_capacity(self.list.len());
         let mut seen = std::collections::BTreeSet::new();
         for finding in self.list {
-            let same = (finding.code, finding.file, finding.pointer.clone(), finding.message.clone());
+            let same =
+                (finding.code, finding.file, finding.pointer.clone(), finding.message.clone());
             if seen.insert(same) {
                 list.push(finding);
             }

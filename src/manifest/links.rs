@@ -82,7 +82,8 @@ fn vet(
     let Some(host) = url.host() else { return };
     let port = url.port_or_known_default().unwrap_or(443);
     if let HostVerdict::NotPublic { reason } = (policy.host_vetting)(&host, port) {
-        let message = format!("the host {} can't be reached from here: {reason}", shown(&host.to_string()));
+        let message =
+            format!("the host {} can't be reached from here: {reason}", shown(&host.to_string()));
         findings
             .report(code, severity, place.file, place.pointer, Part::Value, message)
             .suggest("name a host that is public");
@@ -123,7 +124,8 @@ mod tests {
 
     #[test]
     fn only_what_is_written_out_is_absolute() {
-        for text in ["https://a.example", "HTTPS://a.example/x?y=1#z", "https://[2606:4700::1]:1/"] {
+        for text in ["https://a.example", "HTTPS://a.example/x?y=1#z", "https://[2606:4700::1]:1/"]
+        {
             assert!(absolute(text, &["https"]).is_some(), "{text}");
         }
         for text in [

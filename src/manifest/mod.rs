@@ -130,9 +130,7 @@ fn text_faults(
     document: Option<&Document>,
 ) {
     let mut whole = |code, message: String, suggestion: &str| {
-        findings
-            .report_at(code, Severity::Error, file, "", None, message)
-            .suggest(suggestion);
+        findings.report_at(code, Severity::Error, file, "", None, message).suggest(suggestion);
     };
     match (text, document) {
         (Text::Missing, _) => {

@@ -69,7 +69,9 @@ impl Document {
             None => (None, None),
         };
         let lines = std::iter::once(0)
-            .chain(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1))
+            .chain(
+                text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1),
+            )
             .collect();
         Self { value, faults: reader.faults, root, lines }
     }
@@ -197,7 +199,8 @@ impl Reader<'_> {
 
     fn value(&mut self, depth: usize) -> Option<(Value, Node)> {
         let start = self.at;
-        let leaf = |value| Some((value, Node { key: None, value: start, children: Children::None }));
+        let leaf =
+            |value| Some((value, Node { key: None, value: start, children: Children::None }));
         match self.peek() {
             Some(b'{' | b'[') if depth > MAX_DEPTH => {
                 let message = format!("the document is nested deeper than {MAX_DEPTH} levels");
@@ -212,9 +215,11 @@ impl Reader<'_> {
                 leaf(number)
             }
             _ => {
-                for (word, value) in
-                    [("true", Value::Bool(true)), ("false", Value::Bool(false)), ("null", Value::Null)]
-                {
+                for (word, value) in [
+                    ("true", Value::Bool(true)),
+                    ("false", Value::Bool(false)),
+                    ("null", Value::Null),
+                ] {
                     if self.text.get(start..).is_some_and(|rest| rest.starts_with(word)) {
                         self.at += word.len();
                         return leaf(value);
@@ -290,7 +295,11 @@ impl Reader<'_> {
                 Some(false)
             }
             _ => {
-                self.unexpected(if close == b'}' { "a comma or \"}\"" } else { "a comma or \"]\"" });
+                self.unexpected(if close == b'}' {
+                    "a comma or \"}\""
+                } else {
+                    "a comma or \"]\""
+                });
                 None
             }
         }

@@ -126,7 +126,14 @@ fn addresses(findings: &mut Findings<'_>, policy: &Policy, manifest: &Value) {
     for (index, domain) in items(manifest, "/whiteListedDomains") {
         if let Some(domain) = domain.as_str() {
             let pointer = format!("/whiteListedDomains/{index}");
-            links::named(findings, policy, Place { file, pointer: &pointer }, codes, &schemes, domain);
+            links::named(
+                findings,
+                policy,
+                Place { file, pointer: &pointer },
+                codes,
+                &schemes,
+                domain,
+            );
         }
     }
     let sources: Vec<_> = items(manifest, "/cspDomains/connect-src")
@@ -137,7 +144,14 @@ fn addresses(findings: &mut Findings<'_>, policy: &Policy, manifest: &Value) {
     for (pointer, source) in &sources {
         if *source != "blob:" {
             let codes = Codes { invalid: "csp.invalid", host: "csp.host-not-public" };
-            links::named(findings, policy, Place { file, pointer }, codes, &["http", "https", "wss", "ws"], source);
+            links::named(
+                findings,
+                policy,
+                Place { file, pointer },
+                codes,
+                &["http", "https", "wss", "ws"],
+                source,
+            );
         }
     }
     unique(findings, "csp.duplicate", file, sources);

@@ -178,7 +178,8 @@ fn message_of(kind: &ValidationErrorKind, instance: &Value, rule: &Value) -> Str
         }
         ValidationErrorKind::Enum { options } => {
             let given = instance.as_str().map_or_else(|| kind_of(instance).to_owned(), shown);
-            let words: Vec<_> = options.as_array().into_iter().flatten().map(Value::to_string).collect();
+            let words: Vec<_> =
+                options.as_array().into_iter().flatten().map(Value::to_string).collect();
             format!("{given} is not one of {}", words.join(", "))
         }
         ValidationErrorKind::MaxItems { limit } => format!("at most {limit} are allowed here"),

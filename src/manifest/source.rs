@@ -222,9 +222,8 @@ impl PackageSource {
         if bytes.len() as u64 > MAX_TOTAL_BYTES {
             return Err(UnusablePackage::TooLarge);
         }
-        let broken = |error: zip::result::ZipError| UnusablePackage::NotZip {
-            reason: error.to_string(),
-        };
+        let broken =
+            |error: zip::result::ZipError| UnusablePackage::NotZip { reason: error.to_string() };
         let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
         if archive.has_duplicate_names() {
             return Err(UnusablePackage::DuplicateName { name: "(in the directory)".to_owned() });
@@ -264,9 +263,10 @@ impl PackageSource {
             }
             let mut content = Vec::new();
             let opened = archive.by_index(index).map_err(broken)?;
-            opened.take(limit + 1).read_to_end(&mut content).map_err(|error| {
-                UnusablePackage::NotZip { reason: format!("{name}: {error}") }
-            })?;
+            opened
+                .take(limit + 1)
+                .read_to_end(&mut content)
+                .map_err(|error| UnusablePackage::NotZip { reason: format!("{name}: {error}") })?;
             let size = content.len() as u64;
             if size > limit {
                 return Err(UnusablePackage::FileTooLarge { name, limit });
@@ -323,7 +323,8 @@ fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, UnusablePackage
 
 /// The name of an entry, if it stays inside of the package on every system.
 fn plain_name(raw: &[u8], is_folder: bool) -> Result<String, UnusablePackage> {
-    let refused = || UnusablePackage::UnsafeName { name: String::from_utf8_lossy(raw).into_owned() };
+    let refused =
+        || UnusablePackage::UnsafeName { name: String::from_utf8_lossy(raw).into_owned() };
     let name = std::str::from_utf8(raw).map_err(|_| refused())?;
     let inner = if is_folder { name.strip_suffix('/').unwrap_or(name) } else { name };
     let plain = !inner.is_empty()
@@ -378,10 +379,7 @@ mod tests {
         let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
         writer.add_symlink("app", "/etc", SimpleFileOptions::default()).expect("link");
         let linked = writer.finish().expect("finish").into_inner();
-        assert!(matches!(
-            PackageSource::from_zip(&linked),
-            Err(UnusablePackage::NotPlain { .. })
-        ));
+        assert!(matches!(PackageSource::from_zip(&linked), Err(UnusablePackage::NotPlain { .. })));
         let twice = archive(&[("app/a", vec![]), ("app/A", vec![])]);
         assert!(matches!(
             PackageSource::from_zip(&twice),
@@ -390,9 +388,13 @@ mod tests {
         let bomb = archive(&[("app/zeros", vec![0; 4_000_000])]);
         assert!(matches!(PackageSource::from_zip(&bomb), Err(UnusablePackage::Bomb { .. })));
         let large = archive(&[("app/zeros", vec![0; 5_000_001])]);
-        assert!(matches!(PackageSource::from_zip(&large), Err(UnusablePackage::FileTooLarge { .. })));
+        assert!(matches!(
+            PackageSource::from_zip(&large),
+            Err(UnusablePackage::FileTooLarge { .. })
+        ));
         let names: Vec<_> = (0..=MAX_FILES).map(|n| (format!("app/{n}"), vec![])).collect();
-        let many: Vec<_> = names.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        let many: Vec<_> =
+            names.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
         assert!(matches!(
             PackageSource::from_zip(&archive(&many)),
             Err(UnusablePackage::TooManyFiles)
