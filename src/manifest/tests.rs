@@ -51,6 +51,31 @@ fn the_sample_is_without_findings_and_typed() {
 }
 
 #[test]
+fn the_sample_is_the_same_as_an_archive() {
+    let folder = fixtures().join("ticket-mirror");
+    let plain = PackageSource::from_folder(&folder).expect("read");
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for name in plain.files().expect("files") {
+        writer.start_file(name, zip::write::SimpleFileOptions::default()).expect("start");
+        let bytes = std::fs::read(folder.join(name)).expect("read");
+        std::io::Write::write_all(&mut writer, &bytes).expect("write");
+    }
+    let archive = writer.finish().expect("finish").into_inner();
+    let packed = PackageSource::from_zip(&archive).expect("read");
+    assert_eq!(packed.files(), plain.files());
+    let checked = check(&packed, &Policy::offline());
+    assert_eq!(checked.diagnostics, []);
+    assert!(checked.package.is_some());
+}
+
+#[test]
+fn a_secret_that_is_the_mark_is_told() {
+    let (manifest, resources) = sample();
+    let (stored, _) = split_secrets(&manifest);
+    assert_eq!(codes(&findings(&stored, &resources, &Policy::offline())), ["secret.marker"]);
+}
+
+#[test]
 fn every_broken_package_has_its_findings() {
     let documentation = include_str!("../../docs/package-rules.md");
     let mut seen = 0;
