@@ -55,7 +55,7 @@ impl<'a> Findings<'a> {
         message: String,
     ) -> &mut Diagnostic {
         let mut finding = Diagnostic::new(code, severity, file, pointer.to_owned(), message);
-        if self.list.len() >= MAX_FINDINGS {
+        if self.is_full() {
             self.errors_beyond |= finding.is_error();
             return self.beyond.insert(finding);
         }
@@ -67,6 +67,11 @@ impl<'a> Findings<'a> {
         let index = self.list.len();
         self.list.push(finding);
         &mut self.list[index]
+    }
+
+    /// Whether further findings are only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= MAX_FINDINGS
     }
 
     fn located(&self, file: &str) -> Option<&Located<'a>> {

@@ -81,7 +81,7 @@ fn judge_name(name: &str) -> HostVerdict {
     match last {
         "localhost" => not_public("it names the machine itself"),
         "local" | "internal" | "lan" | "corp" => not_public("its ending is for private networks"),
-        "arpa" if rest == "home" || rest.ends_with(".home") => {
+        "arpa" if rest.rsplit('.').next() == Some("home") => {
             not_public("its ending is for private networks")
         }
         "example" | "test" | "invalid" => HostVerdict::Documentation,

@@ -134,7 +134,7 @@ fn token(mut rest: impl Iterator<Item = char>) -> usize {
             length
         }
         Some('{' | '[' | ',') | None => 1,
-        Some(_) => 1 + rest.take_while(|character| character.is_ascii_alphanumeric()).count(),
+        Some(_) => 1 + rest.take_while(char::is_ascii_alphanumeric).count(),
     }
 }
 

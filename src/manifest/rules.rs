@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     diagnostic::{MANIFEST_FILE, RESOURCES_FILE, Severity, escaped, nearest, shown},
+    digest::{SEALED, split_secrets},
     findings::Findings,
     links::{self, Codes, Place},
     policy::Policy,
@@ -86,6 +87,19 @@ pub(crate) fn manifest(findings: &mut Findings<'_>, policy: &Policy, manifest: &
                 .relate(MANIFEST_FILE, "/zohoAuthorisation")
                 .suggest("move the connection to zohoAuthorisation");
         }
+    }
+    for (pointer, _) in split_secrets(manifest).1.iter().filter(|(_, secret)| *secret == SEALED) {
+        findings
+            .report(
+                "secret.marker",
+                Severity::Warning,
+                MANIFEST_FILE,
+                pointer,
+                Part::Value,
+                "this is the mark that is shown in place of a secret, which everybody knows"
+                    .to_owned(),
+            )
+            .suggest("write the secret itself");
     }
     addresses(findings, policy, manifest);
     callbacks(findings, policy, manifest);
@@ -166,7 +180,7 @@ fn addresses(findings: &mut Findings<'_>, policy: &Policy, manifest: &Value) {
 
 fn callbacks(findings: &mut Findings<'_>, policy: &Policy, manifest: &Value) {
     let Some(listener) = manifest.get("callbackListener") else { return };
-    if !manifest.get("secret").is_some_and(|secret| !secret.is_null()) {
+    if manifest.get("secret").is_none_or(Value::is_null) {
         findings
             .report(
                 "callback.secret-missing",
@@ -232,7 +246,10 @@ fn subscription(findings: &mut Findings<'_>, event: &str, options: &Value) {
     let pointer = format!("/webhook/subscriptions/{}", escaped(event));
     let Some(known) = event_types().iter().find(|known| known.name == event) else {
         let message = format!("there is no event {}", shown(event));
-        let near = nearest(event, event_types().iter().map(|known| known.name.as_str()));
+        // A flood of names is not worth the comparisons.
+        let near = (!findings.is_full())
+            .then(|| nearest(event, event_types().iter().map(|known| known.name.as_str())))
+            .flatten();
         let finding = findings.report(
             "webhook.event-unknown",
             Severity::Error,

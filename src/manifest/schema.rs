@@ -244,7 +244,10 @@ fn unknown_keys(
                     unknown_keys(findings, file, inner, member, pointer);
                 } else {
                     let message = format!("the key {} is not known here", shown(key));
-                    let near = nearest(key, known.keys().map(String::as_str));
+                    // A flood of names is not worth the comparisons.
+                    let near = (!findings.is_full())
+                        .then(|| nearest(key, known.keys().map(String::as_str)))
+                        .flatten();
                     let finding = findings.report(
                         "schema.unknown-key",
                         Severity::Warning,

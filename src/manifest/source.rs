@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{Cursor, Read},
+    io::{Cursor, ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
@@ -161,8 +161,11 @@ impl PackageSource {
         let mut total = 0;
         let mut json = |name: &str| -> Result<Text, UnusablePackage> {
             let path = folder.join(name);
-            if !path.exists() {
-                return Ok(Text::Missing);
+            match std::fs::symlink_metadata(&path) {
+                Ok(kind) if kind.is_file() => {}
+                Ok(_) => return Err(UnusablePackage::NotPlain { name: name.to_owned() }),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Text::Missing),
+                Err(source) => return Err(UnusablePackage::Unreadable { path, source }),
             }
             let bytes = read_file(&path, MAX_JSON_BYTES)?.ok_or_else(|| {
                 UnusablePackage::FileTooLarge { name: name.to_owned(), limit: MAX_JSON_BYTES }
@@ -173,7 +176,12 @@ impl PackageSource {
         };
         let manifest = json(MANIFEST_FILE)?;
         let resources = json(RESOURCES_FILE)?;
-        let mut open = if folder.join("app").is_dir() { vec!["app".to_owned()] } else { vec![] };
+        let app = std::fs::symlink_metadata(folder.join("app"));
+        let mut open = match app {
+            Ok(kind) if kind.is_dir() => vec!["app".to_owned()],
+            Ok(_) => return Err(UnusablePackage::NotPlain { name: "app".to_owned() }),
+            Err(_) => Vec::new(),
+        };
         let mut seen = 0_usize;
         while let Some(inside) = open.pop() {
             let path = folder.join(&inside);
@@ -362,6 +370,17 @@ mod tests {
         assert_eq!(source.manifest_text(), Some("{}"));
         assert_eq!(source.resources, Text::NotUnicode(0));
         assert_eq!(source.files().map(BTreeSet::len), Some(3));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_s_links_are_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = PackageSource::from_folder(folder.path()).expect("read");
+        assert_eq!(source.manifest, Text::Missing);
+        std::os::unix::fs::symlink("/", folder.path().join("app")).expect("link");
+        let refused = PackageSource::from_folder(folder.path());
+        assert!(matches!(refused, Err(UnusablePackage::NotPlain { .. })));
     }
 
     #[test]
