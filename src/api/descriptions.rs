@@ -36,7 +36,7 @@ async fn keys(State(state): State<ApiState>) -> Response {
     responses((status = 200, description = "The schema"), (status = 404, description = "No such schema"))
 )]
 async fn schema(Path(path): Path<String>) -> Result<Response, Problem> {
-    let own = manifest::schema_files().map(|(name, text)| (name, text));
+    let own = manifest::schema_files();
     let text = own
         .chain(catalogue::schema_files())
         .find(|(name, _)| name.trim_start_matches("/schemas/").trim_start_matches('/') == path)

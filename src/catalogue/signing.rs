@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr,
 };
 
 use super::error::CatalogueError;
@@ -97,9 +97,9 @@ pub async fn rotate(
         .col_expr(signing_secret::Column::ExpiresAt, Expr::value(until.micros()))
         .filter(signing_secret::Column::ExtensionKey.eq(key))
         .filter(
-            signing_secret::Column::ExpiresAt
-                .is_null()
-                .or(signing_secret::Column::ExpiresAt.gt(until.micros())),
+            Condition::any()
+                .add(signing_secret::Column::ExpiresAt.is_null())
+                .add(signing_secret::Column::ExpiresAt.gt(until.micros())),
         )
         .exec(work.connection())
         .await?;

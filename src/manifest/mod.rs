@@ -32,7 +32,7 @@ pub use self::{
     },
     policy::{HostVerdict, HostVetting, Policy},
     render::render_text,
-    schema::{EventType, event_types},
+    schema::{EventType, event_types, schema_files},
     source::{
         MAX_FILE_BYTES, MAX_FILES, MAX_JSON_BYTES, MAX_TOTAL_BYTES, PackageSource, UnusablePackage,
     },

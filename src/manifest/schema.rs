@@ -32,6 +32,30 @@ const SUBSCRIPTIONS: [&str; 13] = [
     include_str!("../../schemas/subscriptions/im.json"),
 ];
 
+/// The published files: path below `/schemas/` and text.
+pub fn schema_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    const NAMES: [&str; 13] = [
+        "subscriptions/ticket.json",
+        "subscriptions/contact.json",
+        "subscriptions/account.json",
+        "subscriptions/department.json",
+        "subscriptions/agent.json",
+        "subscriptions/task.json",
+        "subscriptions/call.json",
+        "subscriptions/event.json",
+        "subscriptions/time-entry.json",
+        "subscriptions/article.json",
+        "subscriptions/kb-root-category.json",
+        "subscriptions/kb-section.json",
+        "subscriptions/im.json",
+    ];
+    let whole = [
+        ("plugin-manifest.json", include_str!("../../schemas/plugin-manifest.json")),
+        ("resources.json", include_str!("../../schemas/resources.json")),
+    ];
+    whole.into_iter().chain(NAMES.into_iter().zip(SUBSCRIPTIONS))
+}
+
 /// The most breaches of a schema that are told of one file.
 const MAX_BREACHES: usize = 200;
 
