@@ -15,10 +15,13 @@
 //! | [`webhook`] | who gets which event where; provisioning; the routing index of every node |
 //! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
 //! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
+//! | [`server`] | wiring: store, services, listener, drain |
+//! | [`cli`] | one file a command; no logic of its own |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
 
 pub mod api;
 pub mod audit;
+pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod delivery;
@@ -27,5 +30,6 @@ pub mod dialect;
 pub mod egress;
 pub mod identifier;
 pub mod seam;
+pub mod server;
 pub mod store;
 pub mod webhook;
