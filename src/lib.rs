@@ -20,11 +20,14 @@
 //! | [`catalogue`] | extensions, versions, signing secrets |
 //! | [`lifecycle`] | the state table and its steps: install, authorise, configure, suspend, uninstall |
 //! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
+//! | [`server`] | wiring: store, services, listener, drain |
+//! | [`cli`] | one file a command; no logic of its own |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
 
 pub mod api;
 pub mod audit;
 pub mod catalogue;
+pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod delivery;
@@ -37,5 +40,6 @@ pub mod lifecycle;
 pub mod manifest;
 pub mod oauth;
 pub mod seam;
+pub mod server;
 pub mod store;
 pub mod webhook;

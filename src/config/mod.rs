@@ -26,6 +26,7 @@ pub use address::{AllowedNetwork, DatabaseUrl, InvalidNetwork, InvalidOrigin, Or
 pub use fault::{ConfigError, Fault, Source};
 pub use layers::{FILE_VARIABLE, Inputs, OTHER_VARIABLES, USUAL_FILE};
 pub use reference::reference;
+pub(crate) use value::parse_duration;
 
 /// The whole configuration of a process, checked.
 #[derive(Clone, Debug)]

@@ -9,7 +9,9 @@ mod database;
 pub(crate) mod entity;
 mod error;
 mod nodes;
+mod notifications;
 
 pub use database::{Backend, RoutingChange, RoutingRevision, Store, StoreOptions, UnitOfWork};
 pub use error::StoreError;
 pub use nodes::{Epoch, Nodes};
+pub(crate) use notifications::listen_to_routing;

@@ -1,0 +1,100 @@
+//! The command line: one file a command, which calls the rooms and says what they answered.
+
+mod configuration;
+mod local_server;
+mod logging;
+mod migrate;
+mod output;
+mod serve;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use output::{CliError, Exit, Output};
+
+/// What the exit codes mean, at the end of `--help`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  it was done, or the answer is yes
+  1  it failed, or the answer is no
+  2  the input cannot be used: flags, configuration, files";
+
+/// Manages the whole life of help desk extensions.
+#[derive(Debug, Parser)]
+#[command(name = "mortise", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands, in the order of `--help`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(serve::Arguments),
+    /// Look at the database's schema, or bring it up to date
+    Migrate(migrate::Arguments),
+    /// List, make and revoke API tokens
+    Token(token::Arguments),
+}
+
+impl Arguments {
+    /// Does what was asked for.
+    pub async fn run(self, output: &mut Output) -> Result<Exit, CliError> {
+        match self.command {
+            Command::Serve(arguments) => Box::pin(serve::run(arguments, output)).await,
+            Command::Migrate(arguments) => migrate::run(arguments, output).await,
+            Command::Token(arguments) => token::run(arguments, output).await,
+        }
+    }
+}
+
+/// Runs the program with the arguments of the process.
+pub fn run_process() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers; everything else cannot be used.
+            let exit = if error.use_stderr() { Exit::Unusable } else { Exit::Success };
+            let _closed = error.print();
+            return exit.into();
+        }
+    };
+    let mut output = Output::of_process();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failed = CliError::failed(format!("the system gives no threads: {error}"));
+            return output.report(&failed).into();
+        }
+    };
+    match runtime.block_on(arguments.run(&mut output)) {
+        Ok(exit) => exit.into(),
+        Err(error) => output.report(&error).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_takes_the_configuration() {
+        for command in ["serve", "migrate up", "migrate status", "token list"] {
+            let flags = "--config a.toml --listen 127.0.0.1:9 --set log.format=json";
+            let line = format!("mortise {command} {flags}");
+            let parsed = Arguments::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+        assert!(Arguments::try_parse_from(["mortise", "serve", "--set", "nonsense"]).is_err());
+    }
+}

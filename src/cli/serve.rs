@@ -1,0 +1,97 @@
+//! `mortise serve`: the server, until it is told to stop.
+
+use clap::Args;
+
+use super::configuration::ConfigurationArguments;
+use super::logging;
+use super::output::{CliError, Exit, Output};
+use crate::seam::Seam;
+use crate::server::{self, StartError};
+use crate::store::StoreError;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    configuration: ConfigurationArguments,
+}
+
+pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, CliError> {
+    let config = arguments.configuration.load()?;
+    logging::start(&config.log, output.is_colored())?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let mut signals = Signals::listen()?;
+    let mut running = server::start(config, Seam::default()).await.map_err(|error| {
+        let hint = hint(&error);
+        let failed = CliError::failed(error);
+        match hint {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    })?;
+    let is_told = tokio::select! {
+        () = signals.next() => true,
+        () = running.wait() => false,
+    };
+    if is_told {
+        tracing::info!("stopping: requests under way may finish; a second signal ends at once");
+    }
+    tokio::select! {
+        () = running.stop() => {}
+        () = signals.next() => return Err(CliError::failed("ended before everything had finished")),
+    }
+    if is_told { Ok(Exit::Success) } else { Err(CliError::failed("the listener ended by itself")) }
+}
+
+fn hint(error: &StartError) -> Option<&'static str> {
+    match error {
+        StartError::Store { source: StoreError::Unavailable(_), .. } => {
+            Some("is the database running, and `database.url` right?")
+        }
+        StartError::Store { source: StoreError::File { .. }, .. } => Some(
+            "`data_dir` and `database.url` name the folder; this user must be able to write there",
+        ),
+        _ => None,
+    }
+}
+
+/// The signals that ask for an end.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, CliError> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let listen = |kind| {
+                signal(kind).map_err(|error| {
+                    CliError::failed(format_args!("signals cannot be listened for: {error}"))
+                })
+            };
+            Ok(Self {
+                interrupt: listen(SignalKind::interrupt())?,
+                terminate: listen(SignalKind::terminate())?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

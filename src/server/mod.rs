@@ -1,0 +1,8 @@
+//! The server as a whole: what it is wired from, and the listener that takes connections.
+
+mod listener;
+mod rooms;
+mod wiring;
+
+pub use listener::{ListenError, Listener, ListenerOptions};
+pub use wiring::{RunningServer, StartError, start, store_options};

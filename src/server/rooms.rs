@@ -1,0 +1,309 @@
+//! The rooms that do the work, put together in the order in which they depend on each other.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use uuid::Uuid;
+
+use super::wiring::StartError;
+use crate::api::access::Authenticator;
+use crate::api::{ApiState, Services};
+use crate::config::Config;
+use crate::crypto::{CryptoError, Keys, SigningSecret, Verifier};
+use crate::delivery::{BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, retry::Schedule};
+use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
+use crate::event::{Intake, IntakeOptions};
+use crate::identifier::TokenId;
+use crate::lifecycle::Lifecycle;
+use crate::manifest;
+use crate::oauth::{Providers, Revocations};
+use crate::seam::Seam;
+use crate::store::committer::Committer;
+use crate::store::{RoutingChange, Store};
+use crate::webhook::{ExtensionAuthority, HookFuture, RouteHook, Routing};
+
+/// How long a host waits for its 202 before it is told to come back.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often routing is read where no notification comes.
+const ROUTING_POLL: Duration = Duration::from_millis(250);
+
+/// What runs beside the listener.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    store: Store,
+    seam: Seam,
+    dispatcher: Dispatcher,
+    lease: NodeLease,
+    /// Cancelled where another node took this one for dead.
+    pub(super) lost: CancellationToken,
+    stop: CancellationToken,
+    lease_stop: CancellationToken,
+    loops: Vec<JoinHandle<()>>,
+    lease_loop: JoinHandle<()>,
+    committer_end: crate::store::committer::CommitterEnd,
+    drain: Duration,
+}
+
+/// The door out, as the configuration has it.
+pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartError> {
+    let rules = config
+        .egress
+        .allow
+        .iter()
+        .map(|network| {
+            AllowRule::new(network.network(), network.port())
+                .map_err(|error| StartError::Egress(error.to_string()))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let proxy = match &config.egress.proxy {
+        Some(proxy) => Some(
+            Url::parse(proxy.expose()).map_err(|error| StartError::Egress(error.to_string()))?,
+        ),
+        None => None,
+    };
+    let options = EgressOptions {
+        policy: egress::Policy { allow: rules, require_https: config.egress.require_https },
+        proxy,
+        ca_file: config.egress.ca_file.clone(),
+        user_agent: concat!("Mortise/", env!("CARGO_PKG_VERSION")).to_owned(),
+        resolver: Resolver::default(),
+    };
+    Egress::new(options, seam.clock.clone()).map_err(|error| StartError::Egress(error.to_string()))
+}
+
+/// The rules for packages: hosts are judged as egress judges them.
+pub(crate) fn package_policy(config: &Config, egress: &Egress) -> manifest::Policy {
+    let policy = egress.policy().clone();
+    manifest::Policy {
+        require_https: config.egress.require_https,
+        denied_scopes: Vec::new(),
+        host_vetting: Arc::new(move |host, port| match egress::host_verdict(host, port, &policy) {
+            egress::HostVerdict::Public => manifest::HostVerdict::Public,
+            egress::HostVerdict::Documentation => manifest::HostVerdict::Documentation,
+            egress::HostVerdict::NotPublic { reason } => {
+                manifest::HostVerdict::NotPublic { reason: reason.to_string() }
+            }
+        }),
+    }
+}
+
+fn marketplace_verifier(config: &Config) -> Result<Option<Arc<Verifier>>, CryptoError> {
+    let Some(secret) = &config.marketplace.signing_secret else { return Ok(None) };
+    let text = secret.expose_secret();
+    let secret = if text.starts_with("whsec_") {
+        SigningSecret::parse(text)?
+    } else {
+        SigningSecret::from_chosen_bytes(text.as_bytes())?
+    };
+    Ok(Some(Arc::new(Verifier::new([&secret], [])?)))
+}
+
+fn delivery_options(config: &Config) -> DeliveryOptions {
+    let delivery = &config.delivery;
+    DeliveryOptions {
+        deadline: delivery.deadline,
+        concurrency_per_webhook: delivery.concurrency_per_webhook,
+        concurrency: delivery.concurrency,
+        schedule: Schedule::new(delivery.schedule.clone()),
+        queue_bytes: delivery.queue_bytes,
+        breaker: BreakerPolicy {
+            failures: delivery.breaker.failures,
+            pause: delivery.breaker.pause,
+            pause_limit: delivery.breaker.pause_limit,
+        },
+    }
+}
+
+/// Tells the dispatcher and the tokens' cache of applied changes, before they count as applied.
+fn hooks(dispatcher: &Dispatcher, authenticator: &Authenticator) -> Vec<RouteHook> {
+    let dispatcher = dispatcher.clone();
+    let authenticator = authenticator.clone();
+    let stopped: RouteHook = Box::new(move |_, stopped: Vec<Uuid>| -> HookFuture {
+        let dispatcher = dispatcher.clone();
+        Box::pin(async move {
+            if !stopped.is_empty() {
+                dispatcher.quiesce(&stopped).await;
+            }
+        })
+    });
+    let revoked: RouteHook = Box::new(move |changes: Vec<RoutingChange>, _| -> HookFuture {
+        let ids: HashSet<TokenId> = changes
+            .iter()
+            .filter_map(|change| match change {
+                RoutingChange::Token(id) => id.parse().ok(),
+                _ => None,
+            })
+            .collect();
+        authenticator.forget(&ids.into_iter().collect::<Vec<_>>());
+        Box::pin(std::future::ready(()))
+    });
+    vec![stopped, revoked]
+}
+
+impl Rooms {
+    /// Puts the rooms together and starts their loops.
+    pub(super) async fn open(
+        config: &Config,
+        store: &Store,
+        keys: &Keys,
+        state: &ApiState,
+        seam: &Seam,
+    ) -> Result<Self, StartError> {
+        let egress = open_egress(config, seam)?;
+        let routing = Routing::load(store, keys, &egress, &seam.clock).await?;
+        let options = delivery_options(config);
+        let lease = NodeLease::acquire(store, seam, options.queue_bytes)
+            .await
+            .map_err(StartError::Nodes)?;
+        let dispatcher = Dispatcher::new(
+            store.clone(),
+            routing.clone(),
+            egress.clone(),
+            keys.clone(),
+            seam.clone(),
+            lease.clone(),
+            options,
+        );
+        let (committer, committer_end) = {
+            let dispatcher = dispatcher.clone();
+            let hand_over = Arc::new(move |events| dispatcher.hand_over(events));
+            Committer::start(store, lease.epoch(), seam.clock.clone(), hand_over)
+                .map_err(StartError::Nodes)?
+        };
+        routing.attach(lease.epoch(), hooks(&dispatcher, state.authenticator()));
+        let providers = Providers::new(
+            config.oauth.providers.clone(),
+            &config.public_url,
+            egress.clone(),
+            seam.clock.clone(),
+        );
+        let revocations = Arc::new(Revocations::new(
+            store.clone(),
+            keys.ring.clone(),
+            providers.clone(),
+            seam.clone(),
+        ));
+        let lifecycle = Lifecycle::new(
+            store.clone(),
+            keys.clone(),
+            routing.clone(),
+            dispatcher.clone(),
+            providers,
+            Arc::clone(&revocations),
+            ExtensionAuthority::for_server(),
+            config.public_url.clone(),
+            config.marketplace.return_urls.clone(),
+            seam.clone(),
+        );
+        let intake = Intake::new(
+            routing.clone(),
+            dispatcher.clone(),
+            committer.clone(),
+            seam.clone(),
+            IntakeOptions { patience: PATIENCE },
+        );
+        let marketplace = marketplace_verifier(config)
+            .map_err(|error| StartError::MarketplaceSecret(error.to_string()))?;
+        state.serve_with(Services {
+            lifecycle,
+            intake,
+            routing: routing.clone(),
+            dispatcher: dispatcher.clone(),
+            policy: Arc::new(package_policy(config, &egress)),
+            marketplace,
+        });
+        settle_by(state, &routing);
+        ready_by(state, &lease);
+
+        let stop = CancellationToken::new();
+        let lease_stop = CancellationToken::new();
+        let lost = CancellationToken::new();
+        let lease_loop = tokio::spawn(lease.clone().run(
+            store.clone(),
+            routing.clone(),
+            dispatcher.clone(),
+            lease_stop.clone(),
+            lost.clone(),
+        ));
+        let follow = tokio::spawn(follow(routing, store.clone(), seam.clone(), lease_stop.clone()));
+        let revoke = {
+            let stop = stop.clone();
+            tokio::spawn(async move { revocations.run(stop).await })
+        };
+        dispatcher.start(committer);
+        Ok(Self {
+            store: store.clone(),
+            seam: seam.clone(),
+            dispatcher,
+            lease,
+            lost,
+            stop,
+            lease_stop,
+            loops: vec![follow, revoke],
+            lease_loop,
+            committer_end,
+            drain: config.limits.drain,
+        })
+    }
+
+    /// Stops: what is under way finishes, what waits is left for whoever comes next.
+    pub(super) async fn close(self) {
+        self.stop.cancel();
+        self.dispatcher.stop(self.drain).await;
+        self.lease_stop.cancel();
+        for task in self.loops.into_iter().chain([self.lease_loop]) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a loop ended badly");
+            }
+        }
+        if let Err(error) = self.lease.release(&self.store).await {
+            tracing::warn!(%error, "this node could not take itself out; its lease runs out by itself");
+        }
+        // The committer ends when nobody holds it any more; the last results are on disk by then.
+        drop(self.dispatcher);
+        let ended = self.committer_end.wait();
+        tokio::select! {
+            () = ended => {}
+            () = self.seam.clock.sleep(Duration::from_millis(500)) => {}
+        }
+    }
+}
+
+fn settle_by(state: &ApiState, routing: &Routing) {
+    let routing = routing.clone();
+    state.settle_with(Box::new(move |revision| {
+        let routing = routing.clone();
+        Box::pin(async move { routing.settle(revision).await.map_err(Into::into) })
+    }));
+}
+
+fn ready_by(state: &ApiState, lease: &NodeLease) {
+    let lease = lease.clone();
+    state.readiness().add("lease", move || {
+        let valid = lease.is_valid();
+        Box::pin(async move {
+            if valid { Ok(()) } else { Err("this node's lease has run out".to_owned()) }
+        })
+    });
+}
+
+/// Applies routing as other nodes change it: told by a notification, made sure by polling.
+async fn follow(routing: Routing, store: Store, seam: Seam, stop: CancellationToken) {
+    let mut notifications = crate::store::listen_to_routing(&store).await;
+    loop {
+        if let Err(error) = routing.apply().await {
+            tracing::warn!(%error, "routing could not be read; tried again");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = notifications.next() => {}
+            () = seam.clock.sleep(ROUTING_POLL) => {}
+        }
+    }
+}
