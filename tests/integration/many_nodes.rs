@@ -29,8 +29,8 @@ async fn nodes_that_start_together_make_one_operator_token() {
     let seam = Seam::default();
     let make = || make_first_operator_token(&store, &seam, folder.path());
     let (a, b, c, d) = tokio::join!(make(), make(), make(), make());
-    let made = [a, b, c, d].into_iter().filter_map(|made| made.expect("no error")).count();
-    assert_eq!(made, 1);
+    let files = [a, b, c, d].into_iter().filter_map(|file| file.expect("no error")).count();
+    assert_eq!(files, 1);
     store.close().await.expect("the database closes");
 }
 
