@@ -119,13 +119,17 @@ impl Dispatcher {
         }
     }
 
-    /// Ends: nothing new begins, what is under way may finish until `limit` has passed.
+    /// Ends: nothing new begins, what is under way may finish until `limit` has passed, and every
+    /// result is on disk.
     pub async fn stop(&self, limit: Duration) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         tokio::select! {
             () = self.inner.tasks.wait() => {}
             () = self.inner.seam.clock.sleep(limit) => {}
+        }
+        if let Some(committer) = self.inner.committer.get() {
+            committer.flush().await;
         }
     }
 
@@ -161,7 +165,6 @@ impl Dispatcher {
             let mut lanes = self.lanes();
             for event in events {
                 let content = Arc::new(Content {
-                    event_id: event.id,
                     org_id: event.org_id,
                     event_type: event.event_type,
                     event_time: event.event_time,
@@ -180,7 +183,7 @@ impl Dispatcher {
                                 kind: Kind::Webhook,
                                 content: Arc::clone(&content),
                                 lease_until: None,
-                                place: delivery.place,
+                                _place: delivery.place,
                             },
                             now,
                         ),
@@ -279,6 +282,15 @@ impl Dispatcher {
         }
         if after.wants_refill || after.resumed {
             self.poke();
+        }
+    }
+
+    /// Cancels a delivery whose payload is not kept any more.
+    pub(super) async fn cancel_without_payload(&self, delivery_id: Uuid) {
+        tracing::warn!(delivery = %delivery_id, "cancelled: its payload is not kept any more");
+        if let Some(committer) = self.inner.committer.get() {
+            let state = DeliveryState::Cancelled;
+            committer.settle(Settlement { delivery_id, state, due_at: None }).await;
         }
     }
 

@@ -15,7 +15,10 @@ use crate::api::access::Authenticator;
 use crate::api::{ApiState, Services};
 use crate::config::Config;
 use crate::crypto::{CryptoError, Keys, SigningSecret, Verifier};
-use crate::delivery::{BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, retry::Schedule};
+use crate::delivery::{
+    BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, Retention, retry::Schedule,
+    run_retention,
+};
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
@@ -177,6 +180,8 @@ impl Rooms {
                 .map_err(StartError::Nodes)?
         };
         routing.attach(lease.epoch(), hooks(&dispatcher, state.authenticator()));
+        // What changed between reading and entering among the nodes: from here on others wait.
+        routing.apply().await?;
         let providers = Providers::new(
             config.oauth.providers.clone(),
             &config.public_url,
@@ -236,6 +241,16 @@ impl Rooms {
             let stop = stop.clone();
             tokio::spawn(async move { revocations.run(stop).await })
         };
+        let prune = tokio::spawn(run_retention(
+            store.clone(),
+            seam.clock.clone(),
+            Retention {
+                payload: config.delivery.retention.payload,
+                attempts: config.delivery.retention.attempts,
+                deduplication: config.delivery.retention.deduplication,
+            },
+            stop.clone(),
+        ));
         dispatcher.start(committer);
         let committer_watch =
             tokio::spawn(watch_committer(committer_end, lease_stop.clone(), lost.clone()));
@@ -247,7 +262,7 @@ impl Rooms {
             lost,
             stop,
             lease_stop,
-            loops: vec![follow, revoke],
+            loops: vec![follow, revoke, prune],
             lease_loop,
             committer_watch,
             drain: config.limits.drain,

@@ -161,6 +161,7 @@ enum Command {
     Intake(Intake),
     Result(AttemptResult, Option<oneshot::Sender<()>>),
     Settle(Settlement),
+    Flush(oneshot::Sender<()>),
 }
 
 /// Events of one request, written all or none.
@@ -189,6 +190,7 @@ impl Group {
                 self.heard.extend(heard);
             }
             Command::Settle(settlement) => self.settlements.push(settlement),
+            Command::Flush(heard) => self.heard.push(heard),
         }
     }
 
@@ -281,6 +283,14 @@ impl Committer {
     pub(crate) async fn result_on_disk(&self, result: AttemptResult) {
         let (heard, on_disk) = oneshot::channel();
         if self.commands.send(Command::Result(result, Some(heard))).await.is_ok() {
+            let _closed = on_disk.await;
+        }
+    }
+
+    /// Waits until everything that was sent before is on disk.
+    pub(crate) async fn flush(&self) {
+        let (heard, on_disk) = oneshot::channel();
+        if self.commands.send(Command::Flush(heard)).await.is_ok() {
             let _closed = on_disk.await;
         }
     }
