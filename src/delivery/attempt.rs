@@ -171,12 +171,16 @@ impl Dispatcher {
 
     /// Gives up a delivery whose webhook does not deliver now: held or cancelled, as the gate says.
     async fn withdraw(&self, job: &Job) {
-        let (state, due_at) = match self.gate(job) {
+        let (state, due_at) = self.withdrawn_state(job);
+        self.settle(job, state, due_at).await;
+    }
+
+    fn withdrawn_state(&self, job: &Job) -> (DeliveryState, Option<Timestamp>) {
+        match self.gate(job) {
             Gate::Held => (DeliveryState::Held, None),
             Gate::Closed => (DeliveryState::Cancelled, None),
             Gate::Open(_) => (DeliveryState::Pending, Some(self.inner.seam.clock.now())),
-        };
-        self.settle(job, state, due_at).await;
+        }
     }
 
     async fn attempt_callback(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
@@ -369,12 +373,15 @@ impl Dispatcher {
             self.inner.seam.randomness.fraction(),
         );
         let (state, due_at) = match decision {
+            // We broke it off since its webhook stopped delivering: it follows its webhook, and
+            // it must not have been the last attempt.
+            _ if sent.is_none() => self.withdrawn_state(job),
             Decision::Delivered => (DeliveryState::Delivered, None),
+            // Nobody reactivates a callback's address: the next callback goes on.
+            Decision::Gone if job.kind == Kind::Callback => (DeliveryState::Failed, None),
             // What a gone webhook still has waiting is kept until somebody reactivates it.
             Decision::Gone => (DeliveryState::Held, None),
             Decision::RetryAt(due_at) => (DeliveryState::Pending, Some(due_at)),
-            // An attempt that we broke off ourselves must not be the last one.
-            Decision::Failed if sent.is_none() => (DeliveryState::Pending, Some(ended_at)),
             Decision::Failed => (DeliveryState::Failed, None),
         };
         let result = AttemptResult {

@@ -119,17 +119,13 @@ impl Dispatcher {
         }
     }
 
-    /// Ends: nothing new begins, what is under way may finish until `limit` has passed, and every
-    /// result is on disk.
+    /// Ends: nothing new begins, what is under way may finish until `limit` has passed.
     pub async fn stop(&self, limit: Duration) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         tokio::select! {
             () = self.inner.tasks.wait() => {}
             () = self.inner.seam.clock.sleep(limit) => {}
-        }
-        if let Some(committer) = self.inner.committer.get() {
-            committer.flush().await;
         }
     }
 
