@@ -20,7 +20,7 @@ use super::extract::{
     parse_query,
 };
 use super::openapi::ApiRouter;
-use super::paging::{AfterId, Cursor, Limit, Page};
+use super::paging::{Cursor, Page, Paging};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::role::Role;
 use super::shapes::moment;
@@ -342,20 +342,6 @@ fn vendor_of(caller: &Caller) -> Option<&str> {
         Role::Vendor => Some(caller.vendor.as_ref().map_or("", VendorKey::as_str)),
         _ => None,
     }
-}
-
-/// Where a page begins and how long it is.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-struct Paging {
-    /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
-    #[serde(default)]
-    cursor: Option<AfterId>,
-    /// How many at the most, up to 200.
-    #[param(value_type = Option<u16>)]
-    #[serde(default)]
-    limit: Limit,
 }
 
 /// Lists extensions.
