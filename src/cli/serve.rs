@@ -5,6 +5,7 @@ use clap::Args;
 use super::configuration::ConfigurationArguments;
 use super::logging;
 use super::output::{CliError, Exit, Output};
+use super::signals::Signals;
 use crate::seam::Seam;
 use crate::server::{self, StartError};
 use crate::store::StoreError;
@@ -53,45 +54,5 @@ fn hint(error: &StartError) -> Option<&'static str> {
             "`data_dir` and `database.url` name the folder; this user must be able to write there",
         ),
         _ => None,
-    }
-}
-
-/// The signals that ask for an end.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, CliError> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let listen = |kind| {
-                signal(kind).map_err(|error| {
-                    CliError::failed(format_args!("signals cannot be listened for: {error}"))
-                })
-            };
-            Ok(Self {
-                interrupt: listen(SignalKind::interrupt())?,
-                terminate: listen(SignalKind::terminate())?,
-            })
-        }
-        #[cfg(not(unix))]
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-        #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
