@@ -204,7 +204,8 @@ impl Problem {
     }
 
     /// Values are not valid: the detail names the first of them.
-    pub fn invalid(errors: Vec<FieldError>) -> Self {
+    pub fn invalid(errors: impl IntoIterator<Item = FieldError>) -> Self {
+        let errors: Vec<FieldError> = errors.into_iter().collect();
         let detail = errors.iter().fold(String::new(), |mut text, error| {
             if !text.is_empty() {
                 text.push_str("; ");

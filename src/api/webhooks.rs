@@ -227,7 +227,7 @@ async fn explain(
                 .map(|fault| {
                     FieldError::new("/event", FieldErrorKind::Invalid, fault.fault.to_string())
                 })
-                .collect(),
+                .collect::<Vec<_>>(),
         ),
         other => other.into(),
     })?;

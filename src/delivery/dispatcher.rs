@@ -61,6 +61,8 @@ pub(super) struct Inner {
     pub(super) poked: Notify,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// Where tasks run: hand-over may come from a thread that is not the runtime's.
+    pub(super) runtime: tokio::runtime::Handle,
     budget: MemoryBudget,
     lanes: Mutex<Lanes>,
 }
@@ -78,7 +80,7 @@ impl fmt::Debug for Dispatcher {
 }
 
 impl Dispatcher {
-    /// Makes a dispatcher; it sends nothing before [`Dispatcher::start`].
+    /// Makes a dispatcher on the present runtime; it sends nothing before [`Dispatcher::start`].
     pub fn new(
         store: Store,
         routing: Routing,
@@ -104,6 +106,7 @@ impl Dispatcher {
             poked: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            runtime: tokio::runtime::Handle::current(),
             lanes: Mutex::new(lanes),
         };
         Self { inner: Arc::new(inner) }
@@ -236,7 +239,7 @@ impl Dispatcher {
     pub(super) fn spawn_workers(&self) {
         // Each worker starts the next one while there is more to do.
         if !self.inner.stop.is_cancelled() && self.lanes().wants_worker() {
-            self.inner.tasks.spawn(self.clone().work());
+            self.inner.tasks.spawn_on(self.clone().work(), &self.inner.runtime);
         }
     }
 

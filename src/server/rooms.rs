@@ -23,7 +23,7 @@ use crate::lifecycle::Lifecycle;
 use crate::manifest;
 use crate::oauth::{Providers, Revocations};
 use crate::seam::Seam;
-use crate::store::committer::Committer;
+use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
 use crate::webhook::{ExtensionAuthority, HookFuture, RouteHook, Routing};
 
@@ -46,7 +46,7 @@ pub(super) struct Rooms {
     lease_stop: CancellationToken,
     loops: Vec<JoinHandle<()>>,
     lease_loop: JoinHandle<()>,
-    committer_end: crate::store::committer::CommitterEnd,
+    committer_watch: JoinHandle<()>,
     drain: Duration,
 }
 
@@ -237,6 +237,8 @@ impl Rooms {
             tokio::spawn(async move { revocations.run(stop).await })
         };
         dispatcher.start(committer);
+        let committer_watch =
+            tokio::spawn(watch_committer(committer_end, lease_stop.clone(), lost.clone()));
         Ok(Self {
             store: store.clone(),
             seam: seam.clone(),
@@ -247,7 +249,7 @@ impl Rooms {
             lease_stop,
             loops: vec![follow, revoke],
             lease_loop,
-            committer_end,
+            committer_watch,
             drain: config.limits.drain,
         })
     }
@@ -267,11 +269,19 @@ impl Rooms {
         }
         // The committer ends when nobody holds it any more; the last results are on disk by then.
         drop(self.dispatcher);
-        let ended = self.committer_end.wait();
         tokio::select! {
-            () = ended => {}
+            _ended = self.committer_watch => {}
             () = self.seam.clock.sleep(Duration::from_millis(500)) => {}
         }
+    }
+}
+
+/// Nothing can be accepted without the committer: where it ends by itself, so does the server.
+async fn watch_committer(end: CommitterEnd, stop: CancellationToken, lost: CancellationToken) {
+    end.wait().await;
+    if !stop.is_cancelled() {
+        tracing::error!("the committer ended; nothing can be written any more; stopping");
+        lost.cancel();
     }
 }
 
