@@ -36,8 +36,8 @@ mod webhooks;
 pub(crate) mod testing;
 
 pub use access::Caller;
-pub(crate) use catalogue::invalid_package;
 pub use answers::{AnswerGuard, AnswerKey, AnswerScope, Answers, Begun, StoredAnswer};
+pub(crate) use catalogue::invalid_package;
 pub use extract::{Idempotent, Json, Path, Query, RawBody};
 pub use openapi::{ApiRouter, application};
 pub use paging::{Cursor, Limit, Page};

@@ -54,7 +54,7 @@ pub enum DemoError {
     /// The server does not start.
     #[error("the demo's server: {0}")]
     Server(#[from] StartError),
-    /// A development server failed, or something that it should have got did not come.
+    /// A development server failed.
     #[error(transparent)]
     Development(#[from] DevelopmentError),
     /// The server did not answer a call.

@@ -78,7 +78,9 @@ impl<'w> Narrator<'w> {
             .chars()
             .map(|character| if character.is_control() { '\u{fffd}' } else { character })
             .collect();
-        self.line(format_args!("       {name:<NAMES$}{value}"))
+        // A name that is too long keeps a space behind it.
+        let gap = if name.len() < NAMES { "" } else { " " };
+        self.line(format_args!("       {name:<NAMES$}{gap}{value}"))
     }
 
     /// Says whether something holds; where it does not the story ends.

@@ -74,7 +74,8 @@ fn at(text: &str, vendor: &str) -> String {
 
 fn packed(manifest: &str, resources: &str) -> Result<Vec<u8>, DemoError> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, content) in [(MANIFEST_FILE, manifest), (RESOURCES_FILE, resources)].iter().chain(&APP)
+    for (name, content) in
+        [(MANIFEST_FILE, manifest), (RESOURCES_FILE, resources)].iter().chain(&APP)
     {
         archive.start_file(*name, SimpleFileOptions::default())?;
         archive.write_all(content.as_bytes())?;

@@ -1,6 +1,7 @@
 //! What the steps of the story have in common: calls in somebody's name, waiting for a fact, and
 //! showing a request as the vendor got it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -15,7 +16,7 @@ use super::stage::Demo;
 use crate::development::{Received, Secrets};
 
 /// How long a fact may take to come true.
-pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(8);
 /// How often is looked for it.
 const LOOK: Duration = Duration::from_millis(50);
 /// How much of a long value is shown.
@@ -77,11 +78,10 @@ impl Scene<'_, '_> {
         Err(self.say.unkept(format!("status {expected} for {name} {path}"), got))
     }
 
-    /// Makes a call that is only looked at: it is shown the first time alone.
+    /// Reads a path without showing the call.
     pub(super) async fn look(&self, who: Who, path: &str) -> Result<Value, DemoError> {
         let method = Method::GET;
-        let answer =
-            self.demo.client.call(self.token(who), method, path, Content::Nothing).await?;
+        let answer = self.demo.client.call(self.token(who), method, path, Content::Nothing).await?;
         if answer.status == 200 {
             return Ok(answer.body);
         }
@@ -122,6 +122,18 @@ impl Scene<'_, '_> {
         true
     }
 
+    /// Waits until the vendor got so many requests of a kind; gives all of them back, which are at
+    /// least as many.
+    pub(super) async fn arrived(
+        &self,
+        what: &str,
+        wanted: usize,
+        is_it: impl Fn(&Received) -> bool,
+    ) -> Result<Vec<Arc<Received>>, DemoError> {
+        let found = self.demo.vendor.wait_where(wanted.max(1), PATIENCE, is_it).await;
+        found.map_err(|error| self.say.unkept(what, error.to_string()))
+    }
+
     /// The token of a role; none before they are made.
     pub(super) fn token(&self, who: Who) -> Option<&str> {
         let found = self.tokens.iter().find(|(known, _)| *known == who);
@@ -137,18 +149,13 @@ impl Scene<'_, '_> {
             "webhook-timestamp",
             "webhook-signature",
             "X-ZDesk-JWT",
-            "HASH",
             "User-Agent",
         ] {
             if let Some(value) = received.header(name) {
                 self.say.field(name, shortened(value))?;
             }
         }
-        let body = received.json().map(|mut body| {
-            mask_body(&mut body);
-            body.to_string()
-        });
-        let body = body.unwrap_or_else(|_| String::from_utf8_lossy(&received.body).into_owned());
+        let body = String::from_utf8_lossy(&received.body);
         let short: String = body.chars().take(300).collect();
         let rest = if short.len() < body.len() { " …" } else { "" };
         self.say.field("body", format_args!("{short}{rest}"))
@@ -185,13 +192,6 @@ pub(super) fn masked_target(received: &Received) -> String {
         })
         .collect();
     format!("{}?{}", received.path, pairs.join("&"))
-}
-
-/// Callbacks carry the securityContext in their body.
-fn mask_body(body: &mut Value) {
-    if let Some(context) = body.get_mut("securityContext") {
-        *context = "•••".into();
-    }
 }
 
 fn shortened(value: &str) -> String {

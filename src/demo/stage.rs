@@ -155,9 +155,7 @@ impl TemporaryFolder {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(&path)
-            .map_err(|error| DemoError::Folder { path: path.clone(), error })?;
+        builder.create(&path).map_err(|error| DemoError::Folder { path: path.clone(), error })?;
         Ok(Self { path, is_there: true })
     }
 

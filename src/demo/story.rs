@@ -9,7 +9,7 @@ use super::DemoError;
 use super::client::Content;
 use super::narrator::Narrator;
 use super::sample::{self, CALLBACKS, HOOK, KEY, NAME, ORG, SECRET, VENDOR, VERSION};
-use super::scene::{PATIENCE, Scene, Who, masked_target, text};
+use super::scene::{Scene, Who, masked_target, text};
 use super::stage::Demo;
 use crate::development::{Behaviour, Browser, Check, Decision, Received, Secrets, verify};
 
@@ -70,8 +70,7 @@ impl Scene<'_, '_> {
             self.tokens.push((who, text(&made, "/token")));
         }
         let path = "/api/v1/webhooks";
-        let answer =
-            self.demo.client.call(None, Method::GET, path, Content::Nothing).await?;
+        let answer = self.demo.client.call(None, Method::GET, path, Content::Nothing).await?;
         self.say.call("nobody", "GET", path, answer.status)?;
         self.say.check("without a token there is no way in", answer.status == 401, || {
             format!("status {}", answer.status)
@@ -111,17 +110,18 @@ impl Scene<'_, '_> {
         let published = self.call(Who::Vendor, Method::POST, &path, zip, 201).await?;
         self.say.field("digest", text(&published, "/digest"))?;
         self.say.field("scopes it needs", text(&published, "/requiredScopes"))?;
-        let stored = self
-            .look(Who::Vendor, &format!("/api/v1/extensions/{KEY}/versions/{VERSION}"))
-            .await?;
+        let stored =
+            self.look(Who::Vendor, &format!("/api/v1/extensions/{KEY}/versions/{VERSION}")).await?;
         self.say.check(
             "its secret is cut out and sealed, and nowhere to be read",
             !stored.to_string().contains(SECRET),
             || "the secret in the stored manifest".to_owned(),
         )?;
         let path = format!("/api/v1/extensions/{KEY}/signing-secret");
-        let secret =
-            text(&self.call(Who::Vendor, Method::GET, &path, Content::Nothing, 200).await?, "/secret");
+        let secret = text(
+            &self.call(Who::Vendor, Method::GET, &path, Content::Nothing, 200).await?,
+            "/secret",
+        );
         self.say.check(
             "the vendor has a secret to check deliveries with",
             secret.starts_with("whsec_"),
@@ -157,7 +157,10 @@ impl Scene<'_, '_> {
         let answer = self.call(Who::Marketplace, Method::POST, path, content, 201).await?;
         let state = text(&answer, "/state");
         self.say.field("state", format_args!("{state}, generation {}", answer["generation"]))?;
-        Ok(Installed { id: text(&answer, "/installationId"), start_url: text(&answer, "/startUrl") })
+        Ok(Installed {
+            id: text(&answer, "/installationId"),
+            start_url: text(&answer, "/startUrl"),
+        })
     }
 
     async fn authorize(&mut self, installed: &Installed) -> Result<(), DemoError> {
@@ -175,7 +178,7 @@ impl Scene<'_, '_> {
             "no live tokens".to_owned()
         })?;
         for event in ["onInstall", "onZohoAuthorise"] {
-            let received = self.callback(event, 1).await?;
+            let received = self.callback(event).await?;
             let verified = verify(&received, &self.secrets);
             self.say.check(
                 &format!("the vendor was told {event}, signed in both ways"),
@@ -192,20 +195,19 @@ impl Scene<'_, '_> {
         let page = browser.walk(&installed.start_url, Decision::Approve).await?;
         let title = page.body.split("<title>").nth(1).and_then(|rest| rest.split('<').next());
         let title = title.unwrap_or_default().to_owned();
-        self.say.field("last page", format_args!("{} {}: {title}", page.status, page.url.path()))?;
+        self.say
+            .field("last page", format_args!("{} {}: {title}", page.status, page.url.path()))?;
         self.say.check("the browser comes back authorised", page.status == 200, || {
             format!("status {}: {title}", page.status)
         })
     }
 
-    /// The callback of a name that the vendor got; the `nth`, from 1.
-    async fn callback(&mut self, event: &str, nth: usize) -> Result<Arc<Received>, DemoError> {
+    /// The callback of a name that the vendor got.
+    async fn callback(&mut self, event: &str) -> Result<Arc<Received>, DemoError> {
         let is_it = |received: &Received| {
-            received.path == CALLBACKS
-                && received.json().is_ok_and(|body| body["event"] == event)
+            received.path == CALLBACKS && received.json().is_ok_and(|body| body["event"] == event)
         };
-        let found = self.demo.vendor.wait_where(nth, PATIENCE, is_it).await?;
-        found.last().cloned().ok_or_else(|| self.say.unkept(event, "no callback".to_owned()))
+        self.arrived(&format!("{event} at the vendor"), 1, is_it).await.map(|mut all| all.remove(0))
     }
 
     async fn webhook(&mut self) -> Result<Value, DemoError> {
@@ -248,20 +250,24 @@ impl Scene<'_, '_> {
         self.say.check("202: it is on disk, with its delivery", made == 1, || {
             format!("{made} deliveries")
         })?;
-        let received = self.demo.vendor.wait_for_path(HOOK, 1, PATIENCE).await?;
-        let received = Arc::clone(&received[0]);
+        let received = self
+            .arrived("the event at the vendor", 1, |received| received.path == HOOK)
+            .await?
+            .remove(0);
         let took = received.instant.saturating_duration_since(posted);
         self.say.field("took", format_args!("{:.1} ms", took.as_secs_f64() * 1_000.0))?;
         self.show_request(&received)?;
         let verified = verify(&received, &self.secrets);
-        self.say.check("its Standard Webhooks signature is right", verified.standard == Check::Valid, || {
-            verified.to_string()
-        })?;
+        self.say.check(
+            "its Standard Webhooks signature is right",
+            verified.standard == Check::Valid,
+            || verified.to_string(),
+        )?;
         let claims = self.verify_jwt(&received).await;
         let wanted = (format!("orgId:{ORG}"), format!("webhookId:{}", text(webhook, "/id")));
-        let fits = claims.as_ref().is_ok_and(|claims| {
-            claims["iss"] == *wanted.0 && claims["aud"] == *wanted.1
-        });
+        let fits = claims
+            .as_ref()
+            .is_ok_and(|claims| claims["iss"] == *wanted.0 && claims["aud"] == *wanted.1);
         self.say.check("its X-ZDesk-JWT is right by the published keys", fits, || {
             format!("{claims:?}")
         })?;
@@ -280,9 +286,8 @@ impl Scene<'_, '_> {
                 seen["webhooks"][0]["delivery"]["state"] == "delivered"
             })
             .await?;
-        self.say.check("it is kept as delivered, with its attempt", is_delivered, || {
-            seen.to_string()
-        })
+        self.say
+            .check("it is kept as delivered, with its attempt", is_delivered, || seen.to_string())
     }
 
     async fn refused_edit(&mut self, webhook: &Value) -> Result<(), DemoError> {
@@ -326,7 +331,8 @@ impl Scene<'_, '_> {
         let down = Behaviour::status(503).with_body("down for maintenance");
         self.demo.vendor.behave_in_turn(HOOK, [down], Behaviour::status(200));
         let (event, _) = self.post(sample::ticket_update()).await?;
-        let both = self.demo.vendor.wait_for_path(HOOK, 2, PATIENCE).await?;
+        let both =
+            self.arrived("two attempts at the vendor", 2, |received| received.path == HOOK).await?;
         let path = format!("/api/v1/events/{event}?orgId={ORG}");
         let (seen, is_delivered) = self
             .look_until(Who::Host, &path, |seen| {
@@ -368,7 +374,7 @@ impl Scene<'_, '_> {
         self.say.check("the org has no webhook any more", webhooks["data"] == json!([]), || {
             webhooks.to_string()
         })?;
-        let received = self.callback("onUninstall", 1).await?;
+        let received = self.callback("onUninstall").await?;
         let verified = verify(&received, &self.secrets);
         self.say.check("the vendor was told onUninstall, signed", verified.is_trusted(), || {
             verified.to_string()
@@ -414,8 +420,7 @@ pub(super) async fn stay(
     say: &mut Narrator<'_>,
 ) -> Result<(), DemoError> {
     say.begin(1);
-    let mut scene =
-        Scene { demo, say, tokens: cast.tokens.clone(), secrets: cast.secrets.clone() };
+    let mut scene = Scene { demo, say, tokens: cast.tokens.clone(), secrets: cast.secrets.clone() };
     scene.say.step("Installed once more, for you to play with")?;
     let installed = scene.request_installation().await?;
     scene.walk(&installed).await?;
