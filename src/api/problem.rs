@@ -343,6 +343,9 @@ impl From<StoreError> for Problem {
                     .retry_after(DATABASE_PAUSE)
             }
             StoreError::Conflict => Self::new(Code::Conflict),
+            StoreError::UnfitText => {
+                Self::new(Code::InvalidData).detail("A text holds a NUL character.")
+            }
             other => Self::internal(&other),
         }
     }

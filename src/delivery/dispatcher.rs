@@ -161,7 +161,6 @@ impl Dispatcher {
             let mut lanes = self.lanes();
             for event in events {
                 let content = Arc::new(Content {
-                    event_id: event.id,
                     org_id: event.org_id,
                     event_type: event.event_type,
                     event_time: event.event_time,
@@ -180,7 +179,7 @@ impl Dispatcher {
                                 kind: Kind::Webhook,
                                 content: Arc::clone(&content),
                                 lease_until: None,
-                                place: delivery.place,
+                                _place: delivery.place,
                             },
                             now,
                         ),
@@ -279,6 +278,15 @@ impl Dispatcher {
         }
         if after.wants_refill || after.resumed {
             self.poke();
+        }
+    }
+
+    /// Cancels a delivery whose payload is not kept any more.
+    pub(super) async fn cancel_without_payload(&self, delivery_id: Uuid) {
+        tracing::warn!(delivery = %delivery_id, "cancelled: its payload is not kept any more");
+        if let Some(committer) = self.inner.committer.get() {
+            let state = DeliveryState::Cancelled;
+            committer.settle(Settlement { delivery_id, state, due_at: None }).await;
         }
     }
 
