@@ -1,5 +1,6 @@
 //! The command line: one file a command, which calls the rooms and says what they answered.
 
+mod companions;
 mod configuration;
 mod demo;
 mod local_server;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::companions::Companions;
 use super::configuration::ConfigurationArguments;
 use super::logging;
 use super::output::{CliError, Exit, Output};
@@ -12,12 +13,18 @@ use crate::store::StoreError;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
+    /// For trying things out: run an authorisation server that consents by itself (port 8181) and
+    /// a vendor's receiver (port 8182) beside it, on the loopback interface
+    #[arg(long)]
+    development: bool,
     #[command(flatten)]
     configuration: ConfigurationArguments,
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, CliError> {
-    let config = arguments.configuration.load()?;
+    let companions = if arguments.development { Some(Companions::start().await?) } else { None };
+    let values = companions.as_ref().map(Companions::settings).unwrap_or_default();
+    let config = arguments.configuration.load_over(values)?;
     logging::start(&config.log, output.is_colored())?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -31,9 +38,13 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
             None => failed,
         }
     })?;
+    if let Some(companions) = &companions {
+        companions.join(&running);
+    }
     let is_told = tokio::select! {
         () = signals.next() => true,
         () = running.wait() => false,
+        () = Companions::watch(companions.as_ref()) => false,
     };
     if is_told {
         tracing::info!("stopping: requests under way may finish; a second signal ends at once");

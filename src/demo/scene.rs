@@ -142,15 +142,11 @@ impl Scene<'_, '_> {
 
     /// Shows a request as the vendor got it: the address masked, the headers, the body.
     pub(super) fn show_request(&mut self, received: &Received) -> Result<(), DemoError> {
-        let address = masked_target(received);
+        let address = received.masked_target();
         self.say.field("request", format_args!("{} {address}", received.method))?;
-        for name in [
-            "webhook-id",
-            "webhook-timestamp",
-            "webhook-signature",
-            "X-ZDesk-JWT",
-            "User-Agent",
-        ] {
+        for name in
+            ["webhook-id", "webhook-timestamp", "webhook-signature", "X-ZDesk-JWT", "User-Agent"]
+        {
             if let Some(value) = received.header(name) {
                 self.say.field(name, shortened(value))?;
             }
@@ -177,21 +173,6 @@ impl Scene<'_, '_> {
         let decoded = jsonwebtoken::decode::<Value>(token, &key, &validation);
         decoded.map(|decoded| decoded.claims).map_err(|error| error.to_string())
     }
-}
-
-/// The path with its query as it came, but for the value of `securityContext`.
-pub(super) fn masked_target(received: &Received) -> String {
-    let Some(query) = &received.query else { return received.path.clone() };
-    let pairs: Vec<String> = query
-        .split('&')
-        .map(|pair| match pair.split_once('=') {
-            Some(("securityContext", value)) => {
-                format!("securityContext=•••({} characters)", value.len())
-            }
-            _ => pair.to_owned(),
-        })
-        .collect();
-    format!("{}?{}", received.path, pairs.join("&"))
 }
 
 fn shortened(value: &str) -> String {

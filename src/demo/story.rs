@@ -9,7 +9,7 @@ use super::DemoError;
 use super::client::Content;
 use super::narrator::Narrator;
 use super::sample::{self, CALLBACKS, HOOK, KEY, NAME, ORG, SECRET, VENDOR, VERSION};
-use super::scene::{Scene, Who, masked_target, text};
+use super::scene::{Scene, Who, text};
 use super::stage::Demo;
 use crate::development::{Behaviour, Browser, Check, Decision, Received, Secrets, verify};
 
@@ -278,7 +278,7 @@ impl Scene<'_, '_> {
             names == ["tenant", "orgId", "securityContext"]
                 && received.parameter("orgId").as_deref() == Some(ORG)
                 && body[0]["orgId"] == ORG,
-            || masked_target(&received),
+            || received.masked_target(),
         )?;
         let path = format!("/api/v1/events/{event}?orgId={ORG}");
         let (seen, is_delivered) = self
@@ -470,13 +470,8 @@ pub(super) async fn stay(
             Err(crate::development::DevelopmentError::TimedOut { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
-        let body = received.json().unwrap_or_default();
-        let event = match (&body["event"], &body[0]["eventType"]) {
-            (Value::String(event), _) | (_, Value::String(event)) => event.clone(),
-            _ => "?".to_owned(),
-        };
         let verified = verify(&received, &scene.secrets);
-        let line = format!("{}  {}  {verified}", received.arrived, masked_target(&received));
-        scene.say.field(&event, line)?;
+        let line = format!("{}  {}  {verified}", received.arrived, received.masked_target());
+        scene.say.field(&received.event_name(), line)?;
     }
 }
