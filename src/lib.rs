@@ -21,8 +21,9 @@
 //! | [`lifecycle`] | the state table and its steps: install, authorise, configure, suspend, uninstall |
 //! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
 //! | [`server`] | wiring: store, services, listener, drain |
-//! | [`cli`] | one file a command; no logic of its own |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
+//! | [`demo`] | the whole story of an extension on one machine, told and checked step by step |
+//! | [`cli`] | one file a command; no logic of its own |
 
 pub mod api;
 pub mod audit;
@@ -31,6 +32,7 @@ pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod delivery;
+pub mod demo;
 pub mod development;
 pub mod dialect;
 pub mod egress;

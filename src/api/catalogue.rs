@@ -173,7 +173,7 @@ fn upload_limit(state: &ApiState, parts: &Parts) -> usize {
 }
 
 /// The 422 of an invalid package, in the desk dialect's form and in ours.
-fn invalid_package(diagnostics: &[manifest::Diagnostic]) -> Problem {
+pub(crate) fn invalid_package(diagnostics: &[manifest::Diagnostic]) -> Problem {
     let (errors, warnings): (Vec<_>, Vec<_>) =
         diagnostics.iter().partition(|one| one.severity == manifest::Severity::Error);
     Problem::new(Code::UnprocessableEntity)

@@ -37,6 +37,7 @@ pub(crate) mod testing;
 
 pub use access::Caller;
 pub use answers::{AnswerGuard, AnswerKey, AnswerScope, Answers, Begun, StoredAnswer};
+pub(crate) use catalogue::invalid_package;
 pub use extract::{Idempotent, Json, Path, Query, RawBody};
 pub use openapi::{ApiRouter, application};
 pub use paging::{Cursor, Limit, Page};

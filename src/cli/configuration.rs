@@ -24,8 +24,13 @@ pub(crate) struct ConfigurationArguments {
 impl ConfigurationArguments {
     /// Reads and checks everything.
     pub(crate) fn load(self) -> Result<Config, CliError> {
+        self.load_over(Vec::new())
+    }
+
+    /// The same, with values that are stronger than file and variables and weaker than the flags.
+    pub(crate) fn load_over(self, values: Vec<(String, String)>) -> Result<Config, CliError> {
         let listen = self.listen.map(|address| ("listen".to_owned(), address));
-        let overrides = self.set.into_iter().chain(listen).collect();
+        let overrides = values.into_iter().chain(self.set).chain(listen).collect();
         Config::load(&Inputs::of_process(self.config, overrides)).map_err(|error| {
             CliError::unusable(error)
                 .hint("docs/configuration.md lists every setting with its rule")

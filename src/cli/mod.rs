@@ -1,12 +1,16 @@
 //! The command line: one file a command, which calls the rooms and says what they answered.
 
+mod companions;
 mod configuration;
+mod demo;
 mod local_server;
 mod logging;
 mod migrate;
 mod output;
 mod serve;
+mod signals;
 mod token;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -34,6 +38,10 @@ pub struct Arguments {
 enum Command {
     /// Run the server
     Serve(serve::Arguments),
+    /// Tell the whole life of an extension on this machine; needs nothing prepared
+    Demo(demo::Arguments),
+    /// Check an extension package: a folder or a zip archive
+    Validate(validate::Arguments),
     /// Look at the database's schema, or bring it up to date
     Migrate(migrate::Arguments),
     /// List, make and revoke API tokens
@@ -45,6 +53,8 @@ impl Arguments {
     pub async fn run(self, output: &mut Output) -> Result<Exit, CliError> {
         match self.command {
             Command::Serve(arguments) => Box::pin(serve::run(arguments, output)).await,
+            Command::Demo(arguments) => Box::pin(demo::run(arguments, output)).await,
+            Command::Validate(arguments) => validate::run(&arguments, output),
             Command::Migrate(arguments) => migrate::run(arguments, output).await,
             Command::Token(arguments) => token::run(arguments, output).await,
         }

@@ -71,6 +71,7 @@ pub struct Output {
     answers: Box<dyn Write + Send>,
     messages: Box<dyn Write + Send>,
     is_colored: bool,
+    are_answers_colored: bool,
 }
 
 impl fmt::Debug for Output {
@@ -83,24 +84,35 @@ impl fmt::Debug for Output {
 }
 
 impl Output {
-    /// The streams of the process. Messages are coloured on a terminal, unless `NO_COLOR` is set.
+    /// The streams of the process. Each is coloured on a terminal, unless `NO_COLOR` is set.
     pub fn of_process() -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             answers: Box::new(io::stdout()),
             messages: Box::new(io::stderr()),
             is_colored: !no_color && io::stderr().is_terminal(),
+            are_answers_colored: !no_color && io::stdout().is_terminal(),
         }
     }
 
     /// Other streams, without colours.
     pub fn new(answers: Box<dyn Write + Send>, messages: Box<dyn Write + Send>) -> Self {
-        Self { answers, messages, is_colored: false }
+        Self { answers, messages, is_colored: false, are_answers_colored: false }
     }
 
-    /// Whether colours are wanted.
+    /// Whether colours are wanted in messages.
     pub fn is_colored(&self) -> bool {
         self.is_colored
+    }
+
+    /// Whether colours are wanted in answers.
+    pub fn are_answers_colored(&self) -> bool {
+        self.are_answers_colored
+    }
+
+    /// The stream of answers, for those who write many lines.
+    pub(crate) fn answers(&mut self) -> &mut (dyn Write + Send) {
+        &mut *self.answers
     }
 
     /// Writes a line of the answer. A reader that went away, such as `head`, is no fault.

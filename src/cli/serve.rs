@@ -2,21 +2,29 @@
 
 use clap::Args;
 
+use super::companions::Companions;
 use super::configuration::ConfigurationArguments;
 use super::logging;
 use super::output::{CliError, Exit, Output};
+use super::signals::Signals;
 use crate::seam::Seam;
 use crate::server::{self, StartError};
 use crate::store::StoreError;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
+    /// For trying things out: run an authorisation server that consents by itself (port 8181) and
+    /// a vendor's receiver (port 8182) beside it, on the loopback interface
+    #[arg(long)]
+    development: bool,
     #[command(flatten)]
     configuration: ConfigurationArguments,
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, CliError> {
-    let config = arguments.configuration.load()?;
+    let companions = if arguments.development { Some(Companions::start().await?) } else { None };
+    let values = companions.as_ref().map(Companions::settings).unwrap_or_default();
+    let config = arguments.configuration.load_over(values)?;
     logging::start(&config.log, output.is_colored())?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -30,9 +38,13 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
             None => failed,
         }
     })?;
+    if let Some(companions) = &companions {
+        companions.join(&running);
+    }
     let is_told = tokio::select! {
         () = signals.next() => true,
         () = running.wait() => false,
+        () = Companions::watch(companions.as_ref()) => false,
     };
     if is_told {
         tracing::info!("stopping: requests under way may finish; a second signal ends at once");
@@ -53,45 +65,5 @@ fn hint(error: &StartError) -> Option<&'static str> {
             "`data_dir` and `database.url` name the folder; this user must be able to write there",
         ),
         _ => None,
-    }
-}
-
-/// The signals that ask for an end.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, CliError> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let listen = |kind| {
-                signal(kind).map_err(|error| {
-                    CliError::failed(format_args!("signals cannot be listened for: {error}"))
-                })
-            };
-            Ok(Self {
-                interrupt: listen(SignalKind::interrupt())?,
-                terminate: listen(SignalKind::terminate())?,
-            })
-        }
-        #[cfg(not(unix))]
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-        #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }

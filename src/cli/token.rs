@@ -102,15 +102,21 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
     match arguments.step {
         Step::Create(create) => {
             let door = Door::open(&create.configuration.clone().load()?, seam).await?;
-            make(&door, create, output).await
+            let made = make(&door, create, output).await;
+            door.close().await;
+            made
         }
         Step::List(list) => {
             let door = Door::open(&list.configuration.load()?, seam).await?;
-            show(&door, list.format, output).await
+            let shown = show(&door, list.format, output).await;
+            door.close().await;
+            shown
         }
         Step::Revoke(revoke) => {
             let door = Door::open(&revoke.configuration.load()?, seam).await?;
-            door.revoke(revoke.id).await?;
+            let revoked = door.revoke(revoke.id).await;
+            door.close().await;
+            revoked?;
             output.message(format_args!("revoked {}", revoke.id));
             Ok(Exit::Success)
         }
@@ -206,6 +212,15 @@ impl Door {
                 .hint("run `mortise migrate up` first"));
         }
         Ok(Self::Database(Box::new(store), seam))
+    }
+
+    /// Closes the database, so that SQLite takes its log into the file.
+    async fn close(self) {
+        if let Self::Database(store, _) = self
+            && let Err(error) = store.close().await
+        {
+            tracing::warn!(%error, "the database was not closed cleanly");
+        }
     }
 
     async fn create(&self, create: Create) -> Result<TokenCreated, CliError> {

@@ -66,6 +66,27 @@ impl Received {
         serde_json::from_slice(&self.body)
     }
 
+    /// The path with its query as it came, but for the value of `securityContext`.
+    pub fn masked_target(&self) -> String {
+        let Some(query) = &self.query else { return self.path.clone() };
+        let masked = |pair: &str| match pair.split_once('=') {
+            Some(("securityContext", value)) => {
+                format!("securityContext=•••({} characters)", value.len())
+            }
+            _ => pair.to_owned(),
+        };
+        let pairs: Vec<String> = query.split('&').map(masked).collect();
+        format!("{}?{}", self.path, pairs.join("&"))
+    }
+
+    /// The name of the event that the body tells of, in a delivery or a callback; `?` where it is
+    /// neither.
+    pub fn event_name(&self) -> String {
+        let body = self.json().unwrap_or_default();
+        let name = body["event"].as_str().or_else(|| body[0]["eventType"].as_str());
+        name.unwrap_or("?").to_owned()
+    }
+
     /// The request for a reader: line, headers, body (JSON set out in lines), and what the
     /// signatures are worth.
     pub fn describe(&self, verification: &Verification) -> String {
@@ -271,6 +292,14 @@ mod tests {
         assert_eq!(first.body.as_ref(), b"[]");
         assert_eq!(first.parameter("b").as_deref(), Some(" x"));
         assert_eq!(all[1].path, "/");
+    }
+
+    #[tokio::test]
+    async fn a_context_is_masked_and_the_event_is_named() {
+        let wire = b"POST /h?a=%20&securityContext=abc&b HTTP/1.1\r\ncontent-length: 28\r\n\r\n[{\"eventType\":\"Ticket_Add\"}]";
+        let all = read_all(wire).await.expect("one request");
+        assert_eq!(all[0].masked_target(), "/h?a=%20&securityContext=•••(3 characters)&b");
+        assert_eq!(all[0].event_name(), "Ticket_Add");
     }
 
     #[tokio::test]

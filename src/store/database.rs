@@ -75,6 +75,7 @@ impl Store {
 
     async fn open_sqlite(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         let lock = lock_file(path)?;
+        make_private(path)?;
         let connect = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -231,6 +232,19 @@ fn lock_file(path: &Path) -> Result<File, StoreError> {
             Err(StoreError::Locked { path: path.display().to_string() })
         }
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Makes the file where there is none, for this user alone: payloads are in it. SQLite gives the
+/// files beside it the same mode, and takes an empty file for an empty database.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let mut options = File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_made) => Ok(()),
+        Err(source) => Err(StoreError::File { path: path.display().to_string(), source }),
     }
 }
 

@@ -1,0 +1,130 @@
+//! The sample extension and its events, carried in the program so that it works anywhere.
+
+use std::io::{Cursor, Write as _};
+
+use serde_json::Value;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::DemoError;
+use crate::manifest::{MANIFEST_FILE, RESOURCES_FILE};
+
+/// The extension's key.
+pub(super) const KEY: &str = "ticket-mirror";
+/// The extension's name.
+pub(super) const NAME: &str = "Ticket Mirror";
+/// The version.
+pub(super) const VERSION: &str = "1.0.0";
+/// The vendor.
+pub(super) const VENDOR: &str = "sample-vendor";
+/// The org in which it is installed; the payloads are of it.
+pub(super) const ORG: &str = "60001";
+/// The manifest's secret, which makes `HASH`.
+pub(super) const SECRET: &str = "ticket-mirror-sample-secret";
+/// The path of the vendor's receiver.
+pub(super) const HOOK: &str = "/hooks/desk";
+/// The path of the vendor's callback listener.
+pub(super) const CALLBACKS: &str = "/callbacks";
+
+/// The origin that the sample's files name.
+const DECLARED: &str = "https://vendor.example";
+
+const MANIFEST: &str = include_str!("../../fixtures/ticket-mirror/plugin-manifest.json");
+const RESOURCES: &str = include_str!("../../fixtures/ticket-mirror/resources.json");
+const APP: [(&str, &str); 4] = [
+    ("app/img/icon.svg", include_str!("../../fixtures/ticket-mirror/app/img/icon.svg")),
+    ("app/index.js", include_str!("../../fixtures/ticket-mirror/app/index.js")),
+    (
+        "app/translations/en.json",
+        include_str!("../../fixtures/ticket-mirror/app/translations/en.json"),
+    ),
+    ("app/widget.html", include_str!("../../fixtures/ticket-mirror/app/widget.html")),
+];
+
+const TICKET_ADD: &str = include_str!("../../fixtures/payloads/ticket-add.json");
+const TICKET_UPDATE: &str = include_str!("../../fixtures/payloads/ticket-update.json");
+
+/// The sample as a zip archive, with its receiver and its callback listener at the vendor's origin.
+pub(super) fn package(vendor: &str) -> Result<Vec<u8>, DemoError> {
+    packed(&at(MANIFEST, vendor), &at(RESOURCES, vendor))
+}
+
+/// The same with two mistakes that vendors make: a scope forgotten and an event misspelt.
+pub(super) fn broken_package(vendor: &str) -> Result<Vec<u8>, DemoError> {
+    let manifest = at(MANIFEST, vendor).replace("\"Desk.events.ALL\",", "");
+    let resources = at(RESOURCES, vendor).replace("Ticket_Comment_Add", "Ticket_Coment_Add");
+    packed(&manifest, &resources)
+}
+
+/// A new ticket. Its time is left out, so that it is the present one.
+pub(super) fn ticket_add() -> Value {
+    event(TICKET_ADD)
+}
+
+/// A ticket that was closed.
+pub(super) fn ticket_update() -> Value {
+    event(TICKET_UPDATE)
+}
+
+fn at(text: &str, vendor: &str) -> String {
+    [HOOK, CALLBACKS].iter().fold(text.to_owned(), |text, path| {
+        text.replace(&format!("{DECLARED}{path}"), &format!("{vendor}{path}"))
+    })
+}
+
+fn packed(manifest: &str, resources: &str) -> Result<Vec<u8>, DemoError> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in
+        [(MANIFEST_FILE, manifest), (RESOURCES_FILE, resources)].iter().chain(&APP)
+    {
+        archive.start_file(*name, SimpleFileOptions::default())?;
+        archive.write_all(content.as_bytes())?;
+    }
+    Ok(archive.finish()?.into_inner())
+}
+
+fn event(delivered: &str) -> Value {
+    let mut event = serde_json::from_str::<Value>(delivered)
+        .ok()
+        .and_then(|mut events| events.get_mut(0).map(Value::take))
+        .unwrap_or_default();
+    if let Some(event) = event.as_object_mut() {
+        event.remove("eventTime");
+    }
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::manifest::{HostVerdict, PackageSource, Policy, check};
+
+    fn lenient() -> Policy {
+        let host_vetting = Arc::new(|_: &url::Host<&str>, _: u16| HostVerdict::Public);
+        Policy { require_https: false, host_vetting, ..Policy::offline() }
+    }
+
+    #[test]
+    fn the_sample_is_accepted_and_the_broken_one_refused_for_both_mistakes() {
+        let read = |bytes: Vec<u8>| PackageSource::from_zip(&bytes).unwrap();
+        let vendor = "http://127.0.0.1:9";
+        let good = check(&read(package(vendor).unwrap()), &lenient());
+        let package = good.package.expect("it is accepted");
+        let url = package.webhook.expect("it has a webhook").url;
+        assert!(url.to_string().starts_with("http://127.0.0.1:9/hooks/desk?"), "{url}");
+        let bad = check(&read(broken_package(vendor).unwrap()), &lenient());
+        let errors = bad.diagnostics.iter().filter(|one| one.is_error()).count();
+        assert_eq!(errors, 2, "{:?}", bad.diagnostics);
+    }
+
+    #[test]
+    fn the_events_are_of_the_org() {
+        for event in [ticket_add(), ticket_update()] {
+            assert_eq!(event["orgId"], ORG);
+            assert!(event["payload"].is_object() && event.get("eventTime").is_none());
+        }
+        assert_ne!(ticket_update()["payload"]["status"], ticket_update()["prevState"]["status"]);
+    }
+}

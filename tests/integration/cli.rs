@@ -1,0 +1,282 @@
+//! The program itself: what its commands print and how they end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program with arguments, in a folder of its own and without the surroundings' settings.
+fn program(folder: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mortise"));
+    command.args(arguments.split(' ')).current_dir(folder).kill_on_drop(true);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MORTISE_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("RUST_BACKTRACE").stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end.
+async fn run(folder: &Path, arguments: &str) -> Ended {
+    ended(program(folder, arguments)).await
+}
+
+async fn ended(mut command: Command) -> Ended {
+    let output = timeout(PATIENCE, command.output()).await.expect("it ends").expect("it starts");
+    Ended::from(output)
+}
+
+/// How a run ended and what it said.
+struct Ended {
+    code: Option<i32>,
+    answers: String,
+    messages: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            answers: String::from_utf8(output.stdout).expect("text"),
+            messages: String::from_utf8(output.stderr).expect("text"),
+        }
+    }
+}
+
+impl Ended {
+    fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.answers, self.messages);
+        self
+    }
+
+    fn says(&self, parts: &[&str]) {
+        for part in parts {
+            assert!(self.messages.contains(part), "no {part:?} in: {}", self.messages);
+        }
+    }
+}
+
+/// A server that runs as a process of its own.
+struct Served {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+    address: String,
+}
+
+impl Served {
+    async fn start(folder: &Path, arguments: &str) -> Self {
+        let arguments = format!("serve --listen 127.0.0.1:0 {arguments}");
+        let mut command = program(folder, arguments.trim_end());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("its messages")).lines();
+        let address = timeout(PATIENCE, async {
+            loop {
+                let line = lines.next_line().await.expect("text").expect("it is ready first");
+                if let Some((_, rest)) = line.split_once("Mortise is ready address=") {
+                    break rest.split(' ').next().expect("an address").to_owned();
+                }
+            }
+        })
+        .await
+        .expect("it is ready");
+        Self { child, lines, address }
+    }
+
+    /// Asks it to end, and waits until it has.
+    async fn terminate(mut self) -> (Option<i32>, String) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.expect("kill is there");
+        assert!(sent.success());
+        let mut rest = String::new();
+        let status = timeout(PATIENCE, async {
+            while let Some(line) = self.lines.next_line().await.expect("text") {
+                rest.push_str(&line);
+                rest.push('\n');
+            }
+            self.child.wait().await.expect("it ends")
+        });
+        (status.await.expect("it ends").code(), rest)
+    }
+}
+
+/// The status that the list of tokens is answered with, asked for in plain HTTP.
+async fn answered(address: &str, token: &str) -> u16 {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    let request = format!(
+        "GET /api/v1/tokens HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    let status = answer.split(' ').nth(1).expect("a status line");
+    status.parse().expect("a number")
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[tokio::test]
+async fn the_demo_tells_its_story_and_leaves_nothing_behind() {
+    let folder = folder();
+    let mut command = program(folder.path(), "demo --once");
+    // A setting of the surroundings must not reach it.
+    command.env("TMPDIR", folder.path()).env("MORTISE_LISTEN", "nonsense");
+    let ended = timeout(Duration::from_secs(30), ended(command)).await.expect("within 30 s");
+    let ended = ended.expect(0);
+    assert_eq!(ended.messages, "");
+    for part in [
+        "11/11",
+        "Every step did what it says.",
+        "securityContext=•••",
+        "lockedBy",
+        "none of the subscribed fields changed: status",
+    ] {
+        assert!(ended.answers.contains(part), "no {part:?} in: {}", ended.answers);
+    }
+    assert!(!ended.answers.contains('\u{1b}') && !ended.answers.contains('✗'));
+    let left = std::fs::read_dir(folder.path()).expect("the folder").count();
+    assert_eq!(left, 0, "the temporary folder is removed");
+}
+
+#[tokio::test]
+async fn packages_are_validated() {
+    let folder = folder();
+    let validate = async |name: &str, format: &str| {
+        let path = fixture(name);
+        let path = path.to_str().expect("a path in Unicode");
+        assert!(!path.contains(' '), "the words of a command are split at spaces");
+        run(folder.path(), &format!("validate --format {format} {path}")).await
+    };
+    let valid = validate("ticket-mirror", "text").await.expect(0);
+    assert!(valid.answers.contains("0 errors"), "{}", valid.answers);
+    let invalid = validate("broken/webhook-without-scope-and-org", "text").await.expect(1);
+    assert!(invalid.answers.contains(" --> resources.json:2:3 /webhook"), "{}", invalid.answers);
+    let invalid = validate("broken/webhook-without-scope-and-org", "json").await.expect(1);
+    let document: Value = serde_json::from_str(&invalid.answers).expect("JSON alone");
+    let codes: Vec<_> = document["errors"].as_array().expect("errors").iter().collect();
+    assert_eq!(codes.len(), 2, "{document}");
+    assert_eq!(document["errors"][0]["code"], "webhook.scope-missing");
+    let unusable = validate("payloads/ticket-add.json", "text").await.expect(2);
+    unusable.says(&["error: ", "neither a folder nor a .zip file"]);
+    assert_eq!(unusable.answers, "");
+}
+
+#[tokio::test]
+async fn tokens_are_made_listed_and_revoked_without_a_server() {
+    let folder = folder();
+    let made = run(folder.path(), "token create --role admin --org 7 --expires 30d").await;
+    let made = made.expect(0);
+    let value = made.answers.trim().to_owned();
+    assert!(value.starts_with("mortise_") && !made.messages.contains(&value));
+    let list = run(folder.path(), "token list").await.expect(0).answers;
+    assert!(list.contains("admin  org 7  until ") && !list.contains(&value), "{list}");
+    let id = list.split(' ').next().expect("an id").to_owned();
+    run(folder.path(), &format!("token revoke {id}")).await.expect(0);
+    let list = run(folder.path(), "token list").await.expect(0).answers;
+    assert!(list.contains("revoked "), "{list}");
+    run(folder.path(), "token create --role admin").await.expect(2).says(&["needs an org"]);
+    run(folder.path(), "token create --role king").await.expect(2).says(&["not a role"]);
+    let unknown = "token revoke 0198c5b2-0000-7000-8000-000000000000";
+    run(folder.path(), unknown).await.expect(1).says(&["there is no token"]);
+}
+
+#[tokio::test]
+async fn a_running_server_is_asked_for_tokens_and_keeps_a_second_one_out() {
+    let folder = folder();
+    let server = Served::start(folder.path(), "").await;
+    let address = server.address.clone();
+    let made = format!("token create --role operator --listen {address}");
+    let token = run(folder.path(), &made).await.expect(0).answers.trim().to_owned();
+    let status = async || answered(&address, &token).await;
+    assert_eq!(status().await, 200);
+    let json = format!("token list --format json --listen {address}");
+    let list = run(folder.path(), &json).await.expect(0).answers;
+    let list: Value = serde_json::from_str(&list).expect("JSON alone");
+    let id = list[0]["id"].as_str().expect("an id");
+    run(folder.path(), &format!("token revoke {id} --listen {address}")).await.expect(0);
+    assert_eq!(status().await, 401);
+
+    let second = run(folder.path(), "serve --listen 127.0.0.1:0").await.expect(1);
+    second.says(&["another process serves the database", "only one process may open it"]);
+    run(folder.path(), "token list --listen 127.0.0.1:1").await.expect(1).says(&["hint: "]);
+    run(folder.path(), "migrate up").await.expect(1).says(&["another process"]);
+
+    let (code, rest) = server.terminate().await;
+    assert_eq!(code, Some(0), "{rest}");
+    assert!(rest.contains("stopping"), "{rest}");
+    assert!(!rest.contains("WARN") && !rest.contains("ERROR"), "{rest}");
+    let log = folder.path().join("data/mortise.db-wal");
+    assert!(!log.exists(), "everything is in the file itself");
+}
+
+#[tokio::test]
+async fn migrations_are_listed_and_applied() {
+    let folder = folder();
+    let before = run(folder.path(), "migrate status").await.expect(1);
+    assert!(before.answers.contains("no database"), "{}", before.answers);
+    let up = run(folder.path(), "migrate up").await.expect(0).answers;
+    assert!(up.starts_with("applied  m2"), "{up}");
+    assert_eq!(run(folder.path(), "migrate status").await.expect(0).answers, up);
+    let again = run(folder.path(), "migrate up").await.expect(0).answers;
+    assert_eq!(again, "the schema is up to date\n");
+}
+
+#[tokio::test]
+async fn migrations_work_on_postgresql() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let folder = folder();
+    let on_it = async |arguments: &str| {
+        let mut command = program(folder.path(), arguments);
+        command.env("MORTISE_DATABASE__URL", database.url());
+        ended(command).await
+    };
+    let pending = on_it("migrate status").await.expect(1).answers;
+    assert!(pending.starts_with("pending  m2"), "{pending}");
+    let refused = on_it("serve --listen 127.0.0.1:0 --set database.migrate=false").await.expect(1);
+    refused.says(&["migrate up"]);
+    on_it("token list").await.expect(0);
+    let up = on_it("migrate status").await.expect(0).answers;
+    assert!(up.starts_with("applied  m2"), "{up}");
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_stops_the_start_and_says_what_is_wrong() {
+    let folder = folder();
+    std::fs::write(folder.path().join("wrong.toml"), "listn = \"127.0.0.1:0\"\n").expect("write");
+    run(folder.path(), "serve --config wrong.toml").await.expect(2).says(&[
+        "wrong.toml:1:1",
+        "`listn`",
+        "did you mean `listen`?",
+    ]);
+    let mut command = program(folder.path(), "serve");
+    command.env("MORTISE_DELIVERY__DEADLIN", "3s");
+    ended(command).await.expect(2).says(&["MORTISE_DELIVERY__DEADLIN", "is not a setting"]);
+    run(folder.path(), "serve --set delivery.deadline=9h").await.expect(2).says(&["1s to 1m"]);
+    run(folder.path(), "serve --config none.toml").await.expect(2).says(&["none.toml"]);
+    assert!(!folder.path().join("data").exists(), "nothing was made");
+}
+
+#[tokio::test]
+async fn help_is_an_answer_and_nonsense_is_not() {
+    let folder = folder();
+    let help = run(folder.path(), "--help").await.expect(0);
+    for command in ["serve", "demo", "validate", "migrate", "token"] {
+        assert!(help.answers.contains(&format!("\n  {command} ")), "{}", help.answers);
+    }
+    run(folder.path(), "--version").await.expect(0);
+    run(folder.path(), "nonsense").await.expect(2).says(&["nonsense"]);
+}
