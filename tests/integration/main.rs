@@ -1,3 +1,4 @@
 //! Integration tests: one binary, driven from outside.
 
+mod ground;
 mod support;
