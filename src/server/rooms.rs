@@ -15,7 +15,10 @@ use crate::api::access::Authenticator;
 use crate::api::{ApiState, Services};
 use crate::config::Config;
 use crate::crypto::{CryptoError, Keys, SigningSecret, Verifier};
-use crate::delivery::{BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, retry::Schedule};
+use crate::delivery::{
+    BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, Retention, retry::Schedule,
+    run_retention,
+};
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
@@ -23,12 +26,15 @@ use crate::lifecycle::Lifecycle;
 use crate::manifest;
 use crate::oauth::{Providers, Revocations};
 use crate::seam::Seam;
-use crate::store::committer::Committer;
+use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
 use crate::webhook::{ExtensionAuthority, HookFuture, RouteHook, Routing};
 
 /// How long a host waits for its 202 before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long results may take to be written when the server stops.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often routing is read where no notification comes.
 const ROUTING_POLL: Duration = Duration::from_millis(250);
@@ -39,6 +45,8 @@ pub(super) struct Rooms {
     store: Store,
     seam: Seam,
     dispatcher: Dispatcher,
+    routing: Routing,
+    committer: Committer,
     lease: NodeLease,
     /// Cancelled where another node took this one for dead.
     pub(super) lost: CancellationToken,
@@ -46,7 +54,7 @@ pub(super) struct Rooms {
     lease_stop: CancellationToken,
     loops: Vec<JoinHandle<()>>,
     lease_loop: JoinHandle<()>,
-    committer_end: crate::store::committer::CommitterEnd,
+    committer_watch: JoinHandle<()>,
     drain: Duration,
 }
 
@@ -177,6 +185,8 @@ impl Rooms {
                 .map_err(StartError::Nodes)?
         };
         routing.attach(lease.epoch(), hooks(&dispatcher, state.authenticator()));
+        // What changed between reading and entering among the nodes: from here on others wait.
+        routing.apply().await?;
         let providers = Providers::new(
             config.oauth.providers.clone(),
             &config.public_url,
@@ -231,23 +241,38 @@ impl Rooms {
             lease_stop.clone(),
             lost.clone(),
         ));
-        let follow = tokio::spawn(follow(routing, store.clone(), seam.clone(), lease_stop.clone()));
+        let follow =
+            tokio::spawn(follow(routing.clone(), store.clone(), seam.clone(), lease_stop.clone()));
         let revoke = {
             let stop = stop.clone();
             tokio::spawn(async move { revocations.run(stop).await })
         };
-        dispatcher.start(committer);
+        let prune = tokio::spawn(run_retention(
+            store.clone(),
+            seam.clock.clone(),
+            Retention {
+                payload: config.delivery.retention.payload,
+                attempts: config.delivery.retention.attempts,
+                deduplication: config.delivery.retention.deduplication,
+            },
+            stop.clone(),
+        ));
+        dispatcher.start(committer.clone());
+        let committer_watch =
+            tokio::spawn(watch_committer(committer_end, stop.clone(), lost.clone()));
         Ok(Self {
             store: store.clone(),
             seam: seam.clone(),
             dispatcher,
+            routing,
+            committer,
             lease,
             lost,
             stop,
             lease_stop,
-            loops: vec![follow, revoke],
+            loops: vec![follow, revoke, prune],
             lease_loop,
-            committer_end,
+            committer_watch,
             drain: config.limits.drain,
         })
     }
@@ -256,6 +281,17 @@ impl Rooms {
     pub(super) async fn close(self) {
         self.stop.cancel();
         self.dispatcher.stop(self.drain).await;
+        // While the lease still holds: a result that is not on disk would be sent once more.
+        let flushed = async {
+            self.committer.end().await;
+            let _ended = self.committer_watch.await;
+        };
+        tokio::select! {
+            () = flushed => {}
+            () = self.seam.clock.sleep(FLUSH_LIMIT) => {
+                tracing::warn!("the database takes no results; what they are of is sent again");
+            }
+        }
         self.lease_stop.cancel();
         for task in self.loops.into_iter().chain([self.lease_loop]) {
             if let Err(error) = task.await {
@@ -265,13 +301,17 @@ impl Rooms {
         if let Err(error) = self.lease.release(&self.store).await {
             tracing::warn!(%error, "this node could not take itself out; its lease runs out by itself");
         }
-        // The committer ends when nobody holds it any more; the last results are on disk by then.
-        drop(self.dispatcher);
-        let ended = self.committer_end.wait();
-        tokio::select! {
-            () = ended => {}
-            () = self.seam.clock.sleep(Duration::from_millis(500)) => {}
-        }
+        // Routing and dispatcher hold each other, and through them the database's lock.
+        self.routing.detach();
+    }
+}
+
+/// Nothing can be accepted without the committer: where it ends by itself, so does the server.
+async fn watch_committer(end: CommitterEnd, stop: CancellationToken, lost: CancellationToken) {
+    end.wait().await;
+    if !stop.is_cancelled() {
+        tracing::error!("the committer ended; nothing can be written any more; stopping");
+        lost.cancel();
     }
 }
 

@@ -92,7 +92,8 @@ struct Inner {
     index: RwLock<Index>,
     /// Held while revisions are applied, with the newest one.
     applied: Mutex<i64>,
-    hooks: OnceLock<Vec<RouteHook>>,
+    /// They lead to rooms that hold this routing: emptied at the end, so that all of them go.
+    hooks: RwLock<Arc<[RouteHook]>>,
     /// Wakes the loop that applies, and whoever renews the lease after it.
     changed: Notify,
     published: std::sync::atomic::AtomicI64,
@@ -126,7 +127,7 @@ impl Routing {
             loader: Loader::new(store.clone(), keys.clone(), egress.clone(), clock.clone()),
             index: RwLock::default(),
             applied: Mutex::new(0),
-            hooks: OnceLock::new(),
+            hooks: RwLock::new(Arc::from([])),
             changed: Notify::new(),
             published: std::sync::atomic::AtomicI64::new(0),
             epoch: OnceLock::new(),
@@ -139,10 +140,15 @@ impl Routing {
         Ok(routing)
     }
 
-    /// Sets who is told of changes, and the epoch of this node. Only the first call counts.
+    /// Sets who is told of changes, and the epoch of this node.
     pub fn attach(&self, epoch: Epoch, hooks: Vec<RouteHook>) {
         let _set = self.inner.epoch.set(epoch);
-        let _set = self.inner.hooks.set(hooks);
+        *self.inner.hooks.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(hooks);
+    }
+
+    /// Forgets who is told of changes, and with them all that they hold.
+    pub fn detach(&self) {
+        *self.inner.hooks.write().unwrap_or_else(PoisonError::into_inner) = Arc::from([]);
     }
 
     /// The webhooks of an org.
@@ -239,7 +245,8 @@ impl Routing {
             let after = self.open_endpoints();
             before.into_iter().filter(|id| !after.contains(id)).collect()
         };
-        for hook in self.inner.hooks.get().into_iter().flatten() {
+        let hooks = Arc::clone(&self.inner.hooks.read().unwrap_or_else(PoisonError::into_inner));
+        for hook in hooks.iter() {
             hook(changes.clone(), stopped.clone()).await;
         }
         *applied = newest;

@@ -1,4 +1,5 @@
 //! Integration tests: one binary, driven from outside.
 
 mod ground;
+mod many_nodes;
 mod support;

@@ -161,6 +161,8 @@ enum Command {
     Intake(Intake),
     Result(AttemptResult, Option<oneshot::Sender<()>>),
     Settle(Settlement),
+    /// What came before is written; then the committer ends.
+    End,
 }
 
 /// Events of one request, written all or none.
@@ -178,6 +180,8 @@ struct Group {
     settlements: Vec<Settlement>,
     /// Who waits for the results of this group to be on disk.
     heard: Vec<oneshot::Sender<()>>,
+    /// Whether it is the last one.
+    is_last: bool,
 }
 
 impl Group {
@@ -189,6 +193,7 @@ impl Group {
                 self.heard.extend(heard);
             }
             Command::Settle(settlement) => self.settlements.push(settlement),
+            Command::End => self.is_last = true,
         }
     }
 
@@ -224,7 +229,7 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts the committer. It ends when every handle is dropped and all is written.
+    /// Starts the committer. It ends when it is told to, and all is written.
     pub(crate) fn start(
         store: &Store,
         epoch: Epoch,
@@ -289,6 +294,12 @@ impl Committer {
     pub(crate) async fn settle(&self, settlement: Settlement) {
         let _closed = self.commands.send(Command::Settle(settlement)).await;
     }
+
+    /// Ends the committer once all that was given to it is written.
+    pub(crate) async fn end(&self) {
+        // Closed where it has ended already.
+        let _closed = self.commands.send(Command::End).await;
+    }
 }
 
 /// Tells when the committer has written everything and ended.
@@ -333,7 +344,7 @@ fn finish(group: Group, mut written: Vec<Written>, hand_over: &HandOver) {
 /// Cuts a refused group in two. A single refused intake is answered; a single refused result is
 /// said in the log, and its claim frees itself.
 fn split(group: Group, error: StoreError, groups: &mut Vec<Group>) {
-    let Group { mut intakes, mut results, mut settlements, heard } = group;
+    let Group { mut intakes, mut results, mut settlements, heard, is_last: _ } = group;
     if intakes.len() + results.len() + settlements.len() <= 1 {
         tracing::error!(error = %error, "the database refused a row");
         if let Some(intake) = intakes.pop() {
@@ -347,7 +358,7 @@ fn split(group: Group, error: StoreError, groups: &mut Vec<Group>) {
             intakes: Vec::new(),
             results: std::mem::take(&mut results),
             settlements: std::mem::take(&mut settlements),
-            heard: Vec::new(),
+            ..Group::default()
         }
     } else if !results.is_empty() && !settlements.is_empty() {
         Group { settlements: std::mem::take(&mut settlements), ..Group::default() }
@@ -356,11 +367,11 @@ fn split(group: Group, error: StoreError, groups: &mut Vec<Group>) {
             intakes: intakes.split_off(intakes.len() / 2),
             results: results.split_off(results.len() / 2),
             settlements: settlements.split_off(settlements.len() / 2),
-            heard: Vec::new(),
+            ..Group::default()
         }
     };
     // Whoever waits for a result hears at the last part at the latest.
-    let first = Group { intakes, results, settlements, heard: Vec::new() };
+    let first = Group { intakes, results, settlements, ..Group::default() };
     let second = Group { heard, ..second };
     groups.extend([second, first].into_iter().filter(|group| group.weight() > 0));
 }

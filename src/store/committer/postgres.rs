@@ -36,7 +36,7 @@ with e as (
     on conflict (id) do nothing
 )
 update deliveries d set state = r.state, due_at = r.due_at, claim = null,
-    ordered = case when r.state = 0 then d.ordered end, attempts = 1,
+    ordered = case when r.state in (0, 1) then d.ordered end, attempts = 1,
     first_at = r.at, first_status = r.status, first_micros = r.micros, first_error = r.error,
     first_detail = r.detail
 from unnest($22::uuid[], $23::smallint[], $24::bigint[], $25::bigint[], $26::integer[],
@@ -54,7 +54,7 @@ with input as (
 ), k as (
     insert into event_keys (org_id, event_key, event_id, deliveries, accepted_at)
     select org_id, event_key, id, deliveries, accepted_at from input where event_key is not null
-    order by org_id, event_key
+    order by org_id, event_key, id
     on conflict do nothing
     returning event_id
 ), e as (
@@ -89,7 +89,7 @@ with r as (
     on conflict do nothing
 )
 update deliveries d set state = r.state, due_at = r.due_at, claim = null, replay = 0,
-    ordered = case when r.state = 0 then d.ordered end, attempts = r.before + 1
+    ordered = case when r.state in (0, 1) then d.ordered end, attempts = r.before + 1
 from r where d.id = r.id and d.claim = $10 and d.attempts = r.before";
 
 const SETTLE: &str = "
@@ -161,7 +161,7 @@ impl Writer {
     }
 }
 
-/// Takes all that waits, writes it, answers, until the channel closes.
+/// Takes all that waits, writes it, answers, until it is told to end.
 pub(super) async fn run(
     mut writer: Writer,
     mut received: mpsc::Receiver<Command>,
@@ -181,7 +181,7 @@ pub(super) async fn run(
             for command in waiting.drain(..) {
                 group.push(command);
             }
-            if group.weight() >= GROUP_LIMIT {
+            if group.weight() >= GROUP_LIMIT || group.is_last {
                 break;
             }
             match received.try_recv() {
@@ -191,7 +191,11 @@ pub(super) async fn run(
         }
         left_over = waiting.pop();
         group.sort();
+        let is_last = group.is_last;
         commit(&mut writer, group, &clock, &hand_over).await;
+        if is_last {
+            return;
+        }
     }
 }
 

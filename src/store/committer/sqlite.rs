@@ -62,7 +62,7 @@ impl Writer {
     }
 }
 
-/// Takes all that waits, writes it, answers, until the channel closes.
+/// Takes all that waits, writes it, answers, until it is told to end.
 pub(super) fn run(
     mut writer: Writer,
     mut received: mpsc::Receiver<Command>,
@@ -73,14 +73,18 @@ pub(super) fn run(
     while let Some(command) = received.blocking_recv() {
         let mut group = Group::default();
         group.push(command);
-        while group.weight() < GROUP_LIMIT {
+        while group.weight() < GROUP_LIMIT && !group.is_last {
             match received.try_recv() {
                 Ok(command) => group.push(command),
                 Err(_) => break,
             }
         }
         group.sort();
+        let is_last = group.is_last;
         commit(&mut writer, group, turn, clock, hand_over);
+        if is_last {
+            return;
+        }
     }
 }
 
@@ -219,7 +223,7 @@ fn write_result(
         let updated = connection
             .prepare_cached(
                 "update deliveries set state = ?2, due_at = ?3, claim = null, \
-                 ordered = case when ?2 = 0 then ordered end, attempts = 1, first_at = ?4, \
+                 ordered = case when ?2 in (0, 1) then ordered end, attempts = 1, first_at = ?4, \
                  first_status = ?5, first_micros = ?6, first_error = ?7, first_detail = ?8 \
                  where id = ?1 and claim = ?9 and attempts = 0",
             )?
@@ -243,7 +247,7 @@ fn write_result(
     connection
         .prepare_cached(
             "update deliveries set state = ?2, due_at = ?3, claim = null, replay = 0, \
-             ordered = case when ?2 = 0 then ordered end, attempts = ?4 + 1 \
+             ordered = case when ?2 in (0, 1) then ordered end, attempts = ?4 + 1 \
              where id = ?1 and claim = ?5 and attempts = ?4",
         )?
         .execute(params![id, state, due_at, result.attempts_before, epoch.number()])?;
