@@ -658,6 +658,7 @@ async fn rotate_secret(
         overlap,
         state.keys(),
         &caller.actor(),
+        now,
         state.seam(),
     )
     .await?;
