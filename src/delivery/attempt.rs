@@ -127,7 +127,9 @@ impl Dispatcher {
             self.give_back(&job).await;
             return LaneOutcome::Untried;
         }
-        if job.lease_until.is_some_and(|until| until <= self.inner.seam.clock.now()) {
+        // It must end within its lease, or another may send it meanwhile; it comes back by itself.
+        let ends_by = self.inner.seam.clock.now().plus(self.inner.options.deadline);
+        if job.lease_until.is_some_and(|until| until < ends_by) {
             return LaneOutcome::Untried;
         }
         match job.kind {

@@ -238,11 +238,11 @@ impl Lanes {
     /// How many rows of an endpoint memory has room for now.
     pub(super) fn room(&self, endpoint: Uuid, is_ordered: bool, now: Timestamp) -> usize {
         let Some(lane) = self.by_endpoint.get(&endpoint) else {
-            return if is_ordered { 1 } else { self.cap * 2 };
+            return if is_ordered { 1 } else { self.cap };
         };
         let held = lane.queued() + lane.in_flight;
         match lane.breaker.allowance(now) {
-            Allowance::Freely if !is_ordered => (self.cap * 2).saturating_sub(held),
+            Allowance::Freely if !is_ordered => self.cap.saturating_sub(held),
             Allowance::Freely | Allowance::Probe => usize::from(held == 0),
             Allowance::NothingUntil(_) => 0,
         }
@@ -299,7 +299,7 @@ mod tests {
     const POLICY: BreakerPolicy = BreakerPolicy {
         failures: 3,
         pause: Duration::from_secs(10),
-        pause_limit: Duration::from_secs(60),
+        pause_limit: Duration::from_mins(1),
     };
     const NOW: Timestamp = Timestamp::from_millis(1_000);
 

@@ -358,6 +358,8 @@ pub enum RequeueRefusal {
     UnderWay,
     /// Its webhook is no more.
     Closed,
+    /// Its payload is older than what is kept.
+    Emptied,
 }
 
 /// Puts a delivery back on its way, with the same id, to the webhook's present address.
@@ -381,6 +383,14 @@ pub async fn requeue(
         && row.due_at.is_none_or(|due| row.claim.is_some() && due > now.micros())
     {
         return Ok(Err(RequeueRefusal::UnderWay));
+    }
+    let has_payload = event::Entity::find_by_id(row.event_id)
+        .filter(Expr::cust("length(payload) > 0"))
+        .one(work.connection())
+        .await?
+        .is_some();
+    if !has_payload {
+        return Ok(Err(RequeueRefusal::Emptied));
     }
     delivery::Entity::update_many()
         .col_expr(delivery::Column::State, Expr::value(DeliveryState::Pending.number()))
