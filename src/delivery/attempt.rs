@@ -120,11 +120,11 @@ struct Detail<'a> {
 
 impl Dispatcher {
     /// Makes one attempt and has its result written.
-    pub(super) async fn attempt(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
+    pub(super) async fn attempt(&self, mut job: Job, cancel: CancellationToken) -> LaneOutcome {
         // Without a lease another node may hold this claim; it comes back, or this node stops.
         self.inner.lease.valid(&self.inner.stop).await;
         if self.inner.stop.is_cancelled() {
-            self.give_back(&job).await;
+            self.give_back(&mut job).await;
             return LaneOutcome::Untried;
         }
         // It must end within its lease, or another may send it meanwhile; it comes back by itself.
@@ -138,9 +138,9 @@ impl Dispatcher {
         }
     }
 
-    async fn attempt_webhook(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
+    async fn attempt_webhook(&self, mut job: Job, cancel: CancellationToken) -> LaneOutcome {
         let Gate::Open(endpoint) = self.gate(&job) else {
-            self.withdraw(&job).await;
+            self.withdraw(&mut job).await;
             return LaneOutcome::Untried;
         };
         let request = match self.webhook_request(&job, &endpoint) {
@@ -148,17 +148,17 @@ impl Dispatcher {
             Err(Unprepared::Address(refusal)) => {
                 let error = refused(&refusal);
                 let at = self.inner.seam.clock.now();
-                let (outcome, decision) = self.record(&job, at, 0, Some(Err(error))).await;
+                let (outcome, decision) = self.record(&mut job, at, 0, Some(Err(error))).await;
                 self.note_webhook(&endpoint, decision);
                 return outcome;
             }
             Err(Unprepared::Crypto(error)) => {
                 tracing::error!(delivery = %job.id, error = %error, "cannot prepare a delivery");
-                self.settle(&job, DeliveryState::Pending, Some(self.in_a_minute())).await;
+                self.settle(&mut job, DeliveryState::Pending, Some(self.in_a_minute())).await;
                 return LaneOutcome::Untried;
             }
         };
-        match self.send_and_record(&job, request, cancel).await {
+        match self.send_and_record(&mut job, request, cancel).await {
             Some((outcome, decision)) => {
                 self.note_webhook(&endpoint, decision);
                 outcome
@@ -172,7 +172,7 @@ impl Dispatcher {
     }
 
     /// Gives up a delivery whose webhook does not deliver now: held or cancelled, as the gate says.
-    async fn withdraw(&self, job: &Job) {
+    async fn withdraw(&self, job: &mut Job) {
         let (state, due_at) = self.withdrawn_state(job);
         self.settle(job, state, due_at).await;
     }
@@ -185,21 +185,21 @@ impl Dispatcher {
         }
     }
 
-    async fn attempt_callback(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
+    async fn attempt_callback(&self, mut job: Job, cancel: CancellationToken) -> LaneOutcome {
         let lane = match self.inner.routing.callback_lane(job.endpoint_id).await {
             Ok(Some(lane)) => lane,
             Ok(None) => {
-                self.settle(&job, DeliveryState::Cancelled, None).await;
+                self.settle(&mut job, DeliveryState::Cancelled, None).await;
                 return LaneOutcome::Untried;
             }
             Err(error) => {
                 tracing::error!(installation = %job.endpoint_id, error = %error, "cannot read a callback's address");
-                self.settle(&job, DeliveryState::Pending, Some(self.in_a_minute())).await;
+                self.settle(&mut job, DeliveryState::Pending, Some(self.in_a_minute())).await;
                 return LaneOutcome::Untried;
             }
         };
         let Some(url) = super::callbacks::address(&lane, &job.content.event_type) else {
-            self.settle(&job, DeliveryState::Cancelled, None).await;
+            self.settle(&mut job, DeliveryState::Cancelled, None).await;
             return LaneOutcome::Untried;
         };
         let prepared = super::callbacks::body(&lane, &job.content).and_then(|body| {
@@ -217,11 +217,11 @@ impl Dispatcher {
                 let ended = match self.inner.egress.vet(url) {
                     Ok(url) => {
                         let request = self.request(url, headers, body, None);
-                        self.send_and_record(&job, request, cancel).await
+                        self.send_and_record(&mut job, request, cancel).await
                     }
                     Err(refusal) => {
                         let error = refused(&refusal.to_string());
-                        Some(self.record(&job, at, 0, Some(Err(error))).await)
+                        Some(self.record(&mut job, at, 0, Some(Err(error))).await)
                     }
                 };
                 let Some((outcome, decision)) = ended else { return LaneOutcome::Untried };
@@ -230,7 +230,7 @@ impl Dispatcher {
             }
             Err(error) => {
                 tracing::error!(delivery = %job.id, error = %error, "cannot prepare a callback");
-                self.settle(&job, DeliveryState::Pending, Some(self.in_a_minute())).await;
+                self.settle(&mut job, DeliveryState::Pending, Some(self.in_a_minute())).await;
                 LaneOutcome::Untried
             }
         }
@@ -330,7 +330,7 @@ impl Dispatcher {
     /// Sends, and has the result written; nothing where the gate closed before the first byte.
     async fn send_and_record(
         &self,
-        job: &Job,
+        job: &mut Job,
         request: OutgoingRequest,
         cancel: CancellationToken,
     ) -> Option<(LaneOutcome, Decision)> {
@@ -355,7 +355,7 @@ impl Dispatcher {
     /// the attempt off ourselves.
     async fn record(
         &self,
-        job: &Job,
+        job: &mut Job,
         at: Timestamp,
         micros: i64,
         sent: Option<Result<Answer, SendError>>,
@@ -387,6 +387,7 @@ impl Dispatcher {
             Decision::Failed => (DeliveryState::Failed, None),
         };
         let result = AttemptResult {
+            _place: job.place.take(),
             delivery_id: job.id,
             attempts_before: job.attempts_before,
             state,

@@ -229,7 +229,7 @@ async fn take_over(
                     kind,
                     content: Arc::clone(content),
                     lease_until: Some(lease_until),
-                    _place: None,
+                    place: None,
                 },
                 now,
             );

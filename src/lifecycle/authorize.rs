@@ -209,6 +209,9 @@ impl Lifecycle {
                 .append_pair("installationId", &pending.installation_id.to_string())
                 .append_pair("code", &back.code)
                 .append_pair("state", &back.state);
+            if let Some(issuer) = &back.issuer {
+                return_url.query_pairs_mut().append_pair("iss", issuer);
+            }
             return Ok(Returned::HandedOver { return_url });
         }
         let exchanged = self.redeem(pending, &back.code, back.issuer.as_deref()).await?;

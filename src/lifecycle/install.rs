@@ -107,7 +107,8 @@ impl Lifecycle {
         let return_url = self.check_return_url(request.return_url.as_deref())?;
         check_texts(request)?;
         let key = request.extension_key.as_str();
-        let extension = catalogue::extension(&inner.store, key, None).await?;
+        // Under its lock: the kill switch either sees this installation, or is seen here.
+        let extension = catalogue::extension_for_install(work, key).await?;
         let generation = self.next_generation(work, request).await?;
         if let Some(former) = self.late_for(work, request, generation).await? {
             return Ok(former);

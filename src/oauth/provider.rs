@@ -110,8 +110,9 @@ impl Providers {
     ) -> Result<(), OAuthError> {
         let declared = self.get(service)?.issuer.as_deref();
         match (declared, issuer) {
-            (Some(declared), Some(given)) if declared != given => Err(OAuthError::WrongIssuer),
-            _ => Ok(()),
+            (Some(declared), Some(given)) if declared == given => Ok(()),
+            (Some(_), _) => Err(OAuthError::WrongIssuer),
+            (None, _) => Ok(()),
         }
     }
 

@@ -9,6 +9,7 @@ use sea_orm::{
     sea_query::Expr,
 };
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,6 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(6);
 
 /// For how long a try keeps others off the row: longer than a call can take.
 const CLAIM: Duration = Duration::from_secs(30);
+
+/// How many tries may be under way.
+const MOST_TRIES: usize = 256;
 
 /// How many tokens one round takes on.
 const ROUND: u64 = 16;
@@ -103,8 +107,10 @@ impl Revocations {
 
     /// Revokes until told to stop.
     pub async fn run(&self, stop: CancellationToken) {
+        // A provider that hangs holds its own tries and not the loop.
+        let mut tries = JoinSet::new();
         loop {
-            let more = match self.round().await {
+            let more = match self.round(&mut tries).await {
                 Ok(more) => more,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read the tokens to revoke");
@@ -123,7 +129,13 @@ impl Revocations {
     }
 
     /// Tries what is due. Returns whether there may be more.
-    async fn round(&self) -> Result<bool, StoreError> {
+    async fn round(&self, tries: &mut JoinSet<Result<(), OAuthError>>) -> Result<bool, StoreError> {
+        while let Some(ended) = tries.try_join_next() {
+            note(ended);
+        }
+        if tries.len() >= MOST_TRIES {
+            return Ok(false);
+        }
         let now = self.seam.clock.now();
         let due = revocation::Entity::find()
             .filter(revocation::Column::DueAt.lte(now.micros()))
@@ -132,7 +144,6 @@ impl Revocations {
             .all(self.store.reader())
             .await?;
         let is_full = due.len() as u64 == ROUND;
-        let mut tries = tokio::task::JoinSet::new();
         for row in due {
             if self.claim(&row, now).await? {
                 let (ring, providers, seam, store) = (
@@ -142,15 +153,6 @@ impl Revocations {
                     self.store.clone(),
                 );
                 tries.spawn(async move { revoke(&store, &ring, &providers, &seam, row).await });
-            }
-        }
-        while let Some(ended) = tries.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(error = %error, "cannot note a revocation");
-                }
-                Err(error) => tracing::error!(error = %error, "a revocation panicked"),
             }
         }
         Ok(is_full)
@@ -167,6 +169,14 @@ impl Revocations {
             .await?;
         let _settled = work.commit(now).await?;
         Ok(claimed.rows_affected == 1)
+    }
+}
+
+fn note(ended: Result<Result<(), OAuthError>, tokio::task::JoinError>) {
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %error, "cannot note a revocation"),
+        Err(error) => tracing::error!(error = %error, "a revocation panicked"),
     }
 }
 
