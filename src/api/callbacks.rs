@@ -218,7 +218,10 @@ async fn authorize(
     let current = lifecycle::installation(state.store(), &scope, id)
         .await?
         .ok_or_else(|| Problem::not_found("installation"))?;
-    if request.generation.is_some_and(|generation| generation < current.generation()) {
+    let is_late = request
+        .generation
+        .is_some_and(|generation| generation < current.generation() || !current.is_live());
+    if is_late {
         let body = InstallationBody::from(current);
         let work = state.services()?.lifecycle.begin().await?;
         return effect.finish(&state, work, StatusCode::OK, &body).await;

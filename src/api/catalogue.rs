@@ -20,7 +20,7 @@ use super::extract::{
     parse_query,
 };
 use super::openapi::ApiRouter;
-use super::paging::{AfterId, Cursor, Limit, Page};
+use super::paging::{Cursor, Page, Paging};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::role::Role;
 use super::shapes::moment;
@@ -344,20 +344,6 @@ fn vendor_of(caller: &Caller) -> Option<&str> {
     }
 }
 
-/// Where a page begins and how long it is.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-struct Paging {
-    /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
-    #[serde(default)]
-    cursor: Option<AfterId>,
-    /// How many at the most, up to 200.
-    #[param(value_type = Option<u16>)]
-    #[serde(default)]
-    limit: Limit,
-}
-
 /// Lists extensions.
 #[utoipa::path(
     get, path = "/api/v1/extensions", tag = "catalogue", params(Paging),
@@ -672,6 +658,7 @@ async fn rotate_secret(
         overlap,
         state.keys(),
         &caller.actor(),
+        now,
         state.seam(),
     )
     .await?;

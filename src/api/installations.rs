@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::access::Caller;
 use super::extract::{Path, Query, json_response};
 use super::openapi::ApiRouter;
-use super::paging::{AfterId, Cursor, Limit, Page};
+use super::paging::{AfterId, Cursor, Limit, Page, Paging};
 use super::problem::{FieldError, FieldErrorKind, Problem};
 use super::role::Role;
 use super::services::installation_scope;
@@ -116,20 +116,6 @@ async fn read(
         .await?
         .ok_or_else(|| Problem::not_found("installation"))?;
     Ok(json_response(StatusCode::OK, &InstallationBody::from(view)))
-}
-
-/// Where a page begins and how long it is.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-struct Paging {
-    /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
-    #[serde(default)]
-    cursor: Option<AfterId>,
-    /// How many at the most, up to 200.
-    #[param(value_type = Option<u16>)]
-    #[serde(default)]
-    limit: Limit,
 }
 
 /// Every step in the life of an installation.

@@ -114,6 +114,20 @@ impl<'de> Deserialize<'de> for Limit {
     }
 }
 
+/// Where a page begins and how long it is: the query of a list without filters.
+#[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct Paging {
+    /// The `nextCursor` of the page before.
+    #[param(value_type = Option<String>)]
+    #[serde(default)]
+    pub cursor: Option<AfterId>,
+    /// How many at the most, up to 200.
+    #[param(value_type = Option<u16>)]
+    #[serde(default)]
+    pub limit: Limit,
+}
+
 /// A page of a list.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]

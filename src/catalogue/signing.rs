@@ -89,9 +89,9 @@ pub async fn rotate(
     overlap: Duration,
     keys: &Keys,
     actor: &Actor,
+    now: Timestamp,
     seam: &Seam,
 ) -> Result<SecretText, CatalogueError> {
-    let now = seam.clock.now();
     let until = now.plus(overlap);
     signing_secret::Entity::update_many()
         .col_expr(signing_secret::Column::ExpiresAt, Expr::value(until.micros()))

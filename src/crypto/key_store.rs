@@ -51,6 +51,14 @@ pub enum KeyStoreError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The master key's folder cannot be made.
+    #[error("the folder {path} for the master key cannot be made: {source}")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// What is kept of a key cannot be read.
     #[error("a key in the database cannot be read: {what}")]
     Unreadable {
@@ -85,6 +93,12 @@ pub async fn open_keys(
     }
 }
 
+/// Makes a folder that only its owner can enter; one that is there stays as it is.
+fn make_private_folder(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 async fn open_once(store: &Store, master_file: &Path, seam: &Seam) -> Result<Keys, KeyStoreError> {
     let kept = setting::Entity::find_by_id(FINGERPRINT)
         .one(store.reader())
@@ -101,6 +115,12 @@ async fn open_once(store: &Store, master_file: &Path, seam: &Seam) -> Result<Key
     }
     let master_key_is_new = kept.is_none() && !is_there;
     let master = if master_key_is_new {
+        if let Some(folder) = master_file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            make_private_folder(folder).map_err(|source| KeyStoreError::Folder {
+                path: folder.display().to_string(),
+                source,
+            })?;
+        }
         MasterKey::create(master_file, &seam.randomness)?
     } else {
         MasterKey::load(master_file)?

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::views::id_at;
 use crate::seam::{Clock, Timestamp};
-use crate::store::{Backend, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How often pruning looks for something to do.
 const PAUSE: Duration = Duration::from_mins(1);
@@ -112,7 +112,7 @@ async fn empty_payloads(
     now: Timestamp,
     emptied: &mut Uuid,
 ) -> Result<bool, StoreError> {
-    let backend = backend(store);
+    let backend = store.dialect();
     let sql = "select id from events where id > $1 and id < $2 order by id limit 1000";
     let rows = store
         .reader()
@@ -146,15 +146,8 @@ async fn execute(
     let work = store.begin().await?;
     let done = work
         .connection()
-        .execute_raw(Statement::from_sql_and_values(backend(store), sql, values))
+        .execute_raw(Statement::from_sql_and_values(store.dialect(), sql, values))
         .await?;
     let _settled = work.commit(now).await?;
     Ok(done.rows_affected())
-}
-
-fn backend(store: &Store) -> DatabaseBackend {
-    match store.backend() {
-        Backend::Postgres { .. } => DatabaseBackend::Postgres,
-        Backend::Sqlite { .. } => DatabaseBackend::Sqlite,
-    }
 }

@@ -51,7 +51,11 @@ impl Lifecycle {
         actor: &Actor,
     ) -> Result<Uuid, LifecycleError> {
         let mut locked = self.lock(work, request.installation_id.0).await?;
-        if request.generation.is_some_and(|generation| generation < locked.row.generation) {
+        // A late call, for a generation that has ended or that another has followed.
+        let is_late = request
+            .generation
+            .is_some_and(|generation| generation < locked.row.generation || locked.row.live == 0);
+        if is_late {
             return Ok(locked.row.id);
         }
         if let Some(departments) = &request.department_ids {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::error::LifecycleError;
 use super::parameters;
-use super::service::{Lifecycle, Locked, read_manifest};
+use super::service::{Lifecycle, Locked, read_manifest, state_of};
 use super::state::{Command, Phase};
 use crate::audit::Actor;
 use crate::catalogue;
@@ -61,6 +61,9 @@ pub struct InstallRequest {
     /// Where the browser goes at the end; its origin must be one of `marketplace.return_urls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
+    /// The generation that the caller means: a late call for a former one changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i32>,
 }
 
 impl InstallRequest {
@@ -106,6 +109,9 @@ impl Lifecycle {
         let key = request.extension_key.as_str();
         let extension = catalogue::extension(&inner.store, key, None).await?;
         let generation = self.next_generation(work, request).await?;
+        if let Some(former) = self.late_for(work, request, generation).await? {
+            return Ok(former);
+        }
         if let Some(row) = self.live(work, key, request.org_id.as_str()).await? {
             return self.install_again(work, request, row, return_url).await;
         }
@@ -148,6 +154,29 @@ impl Lifecycle {
             authorization_url,
             start_url,
         })
+    }
+
+    /// A call that means a generation which has ended is answered with what became of it.
+    async fn late_for(
+        &self,
+        work: &UnitOfWork,
+        request: &InstallRequest,
+        next: i32,
+    ) -> Result<Option<Installed>, LifecycleError> {
+        let Some(meant) = request.generation.filter(|meant| *meant < next) else {
+            return Ok(None);
+        };
+        let (key, org) = (request.extension_key.as_str(), request.org_id.as_str());
+        let former = self.former(work, key, org, Some(meant)).await?;
+        let former = former.filter(|row| row.live == 0).map(|row| Installed {
+            installation_id: row.id,
+            generation: row.generation,
+            state: state_of(&row).name(),
+            is_new: false,
+            authorization_url: None,
+            start_url: None,
+        });
+        Ok(former)
     }
 
     /// A live installation exists: the same request is answered again, another is refused.

@@ -7,7 +7,7 @@
 use sea_orm::{ConnectionTrait, DatabaseBackend, FromQueryResult, Statement, Value};
 use uuid::Uuid;
 
-use super::database::{Backend, Store, UnitOfWork};
+use super::database::{Store, UnitOfWork};
 use super::error::StoreError;
 use super::nodes::Epoch;
 use crate::seam::Timestamp;
@@ -86,13 +86,6 @@ pub(crate) struct WaitingEndpoint {
     pub(crate) due_at: i64,
 }
 
-fn backend(store: &Store) -> DatabaseBackend {
-    match store.backend() {
-        Backend::Postgres { .. } => DatabaseBackend::Postgres,
-        Backend::Sqlite { .. } => DatabaseBackend::Sqlite,
-    }
-}
-
 /// The endpoints that have rows waiting, each with its earliest due time.
 ///
 /// A loose scan over the index of what is due: its cost grows with the number of such endpoints,
@@ -112,7 +105,7 @@ pub(crate) async fn waiting_endpoints(store: &Store) -> Result<Vec<WaitingEndpoi
                (select min(d.due_at) from deliveries d
                 where d.endpoint_id = lane.endpoint_id and d.due_at is not null) as due_at
         from lane where lane.endpoint_id is not null";
-    Ok(WaitingEndpoint::find_by_statement(Statement::from_string(backend(store), SQL))
+    Ok(WaitingEndpoint::find_by_statement(Statement::from_string(store.dialect(), SQL))
         .all(store.reader())
         .await?)
 }
@@ -127,7 +120,7 @@ pub(crate) async fn claim_due(
     lease_until: Timestamp,
     limit: u32,
 ) -> Result<Vec<ClaimedDelivery>, StoreError> {
-    let skip = match backend(store) {
+    let skip = match store.dialect() {
         DatabaseBackend::Postgres => "for update skip locked",
         _ => "",
     };
@@ -159,7 +152,7 @@ pub(crate) async fn claim_ordered(
     now: Timestamp,
     lease_until: Timestamp,
 ) -> Result<Option<ClaimedDelivery>, StoreError> {
-    let lock = match backend(store) {
+    let lock = match store.dialect() {
         DatabaseBackend::Postgres => "for update",
         _ => "",
     };
@@ -192,7 +185,7 @@ async fn claim(
     now: Timestamp,
 ) -> Result<Vec<ClaimedDelivery>, StoreError> {
     let work = store.begin().await?;
-    let statement = Statement::from_sql_and_values(backend(store), sql, values);
+    let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
     let claimed = ClaimedDelivery::find_by_statement(statement).all(work.connection()).await?;
     let _settled = work.commit(now).await?;
     Ok(claimed)
@@ -209,7 +202,7 @@ pub(crate) async fn recover(
     let done = work
         .connection()
         .execute_raw(Statement::from_sql_and_values(
-            backend(store),
+            store.dialect(),
             "update deliveries set claim = null, due_at = $1
              where id >= $2 and claim = $3 and due_at is null and state = 0",
             [now.micros().into(), low_water.into(), dead.number().into()],
@@ -228,7 +221,7 @@ pub(crate) async fn cancel_unresolved(
     let done = work
         .connection()
         .execute_raw(Statement::from_sql_and_values(
-            backend(store),
+            store.dialect(),
             "update deliveries set state = 4, claim = null, due_at = null, ordered = null
              where endpoint_id = $1 and due_at is not null",
             [endpoint.into()],
@@ -248,7 +241,7 @@ pub(crate) async fn hold_waiting(
     let done = work
         .connection()
         .execute_raw(Statement::from_sql_and_values(
-            backend(store),
+            store.dialect(),
             "update deliveries set state = 1, claim = null, due_at = $1
              where endpoint_id = $2 and due_at is not null and due_at <> $1
                and (claim is null or due_at <= $3)",
@@ -268,7 +261,7 @@ pub(crate) async fn release_held(
     let done = work
         .connection()
         .execute_raw(Statement::from_sql_and_values(
-            backend(store),
+            store.dialect(),
             "update deliveries set state = 0, claim = null, due_at = $1
              where endpoint_id = $2 and due_at = $3 and state = 1",
             [now.micros().into(), endpoint.into(), HELD.into()],

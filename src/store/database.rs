@@ -8,9 +8,9 @@ use std::time::Duration;
 use mortise_migrations::Migrator;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
-    EntityTrait, QueryFilter, SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector,
-    TransactionOptions, TransactionTrait,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseConnection,
+    DatabaseTransaction, EntityTrait, QueryFilter, SqliteTransactionMode, SqlxPostgresConnector,
+    SqlxSqliteConnector, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -144,6 +144,14 @@ impl Store {
     /// Which database it is.
     pub fn backend(&self) -> &Backend {
         &self.backend
+    }
+
+    /// The dialect of SQL that it speaks.
+    pub(crate) fn dialect(&self) -> DatabaseBackend {
+        match self.backend {
+            Backend::Postgres { .. } => DatabaseBackend::Postgres,
+            Backend::Sqlite { .. } => DatabaseBackend::Sqlite,
+        }
     }
 
     /// The connections for reading outside of a transaction.
@@ -354,7 +362,7 @@ impl UnitOfWork {
             }
         });
         routing_change::Entity::insert_many(rows).exec_without_returning(&self.transaction).await?;
-        if self.transaction.get_database_backend() == sea_orm::DatabaseBackend::Postgres {
+        if self.transaction.get_database_backend() == DatabaseBackend::Postgres {
             self.transaction.execute_unprepared(&format!("notify {ROUTING_CHANNEL}")).await?;
         }
         Ok(newest)

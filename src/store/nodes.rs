@@ -6,10 +6,7 @@
 use std::time::Duration;
 
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, FromQueryResult, QueryFilter,
-    Statement,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, Statement};
 use uuid::Uuid;
 
 use super::database::{Backend, Store, UnitOfWork};
@@ -202,8 +199,6 @@ impl Nodes {
         sql: String,
         values: impl IntoIterator<Item = sea_orm::Value>,
     ) -> Statement {
-        let backend =
-            if self.is_shared() { DatabaseBackend::Postgres } else { DatabaseBackend::Sqlite };
-        Statement::from_sql_and_values(backend, sql, values)
+        Statement::from_sql_and_values(self.store.dialect(), sql, values)
     }
 }
