@@ -51,7 +51,7 @@ impl Lifecycle {
         actor: &Actor,
     ) -> Result<Uuid, LifecycleError> {
         let mut locked = self.lock(work, request.installation_id.0).await?;
-        if request.generation.is_some_and(|generation| generation < locked.row.generation) {
+        if self.is_late(work, &locked.row, request.generation).await? {
             return Ok(locked.row.id);
         }
         if let Some(departments) = &request.department_ids {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::error::LifecycleError;
 use super::parameters;
-use super::service::{Lifecycle, Locked, read_manifest};
+use super::service::{Lifecycle, Locked, read_manifest, state_of};
 use super::state::{Command, Phase};
 use crate::audit::Actor;
 use crate::catalogue;
@@ -58,6 +58,9 @@ pub struct InstallRequest {
     #[schema(value_type = Option<Object>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Map<String, Value>>,
+    /// A lower one than the live one changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i32>,
     /// Where the browser goes at the end; its origin must be one of `marketplace.return_urls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
@@ -107,6 +110,9 @@ impl Lifecycle {
         let extension = catalogue::extension(&inner.store, key, None).await?;
         let generation = self.next_generation(work, request).await?;
         if let Some(row) = self.live(work, key, request.org_id.as_str()).await? {
+            if self.is_late(work, &row, request.generation).await? {
+                return self.install_late(work, request).await;
+            }
             return self.install_again(work, request, row, return_url).await;
         }
         if extension.suspended_at.is_some() {
@@ -147,6 +153,27 @@ impl Lifecycle {
             is_new: true,
             authorization_url,
             start_url,
+        })
+    }
+
+    /// The call is for an earlier installation than the live one: it is told how that one is.
+    async fn install_late(
+        &self,
+        work: &UnitOfWork,
+        request: &InstallRequest,
+    ) -> Result<Installed, LifecycleError> {
+        let (key, org) = (request.extension_key.as_str(), request.org_id.as_str());
+        let row = self
+            .former(work, key, org, request.generation)
+            .await?
+            .ok_or_else(|| LifecycleError::Unknown(format!("of {key} in org {org}")))?;
+        Ok(Installed {
+            installation_id: row.id,
+            generation: row.generation,
+            state: state_of(&row).name(),
+            is_new: false,
+            authorization_url: None,
+            start_url: None,
         })
     }
 
