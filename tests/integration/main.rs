@@ -2,5 +2,8 @@
 
 mod catalogue;
 mod ground;
+mod installations;
+mod locked_webhooks;
 mod many_nodes;
+mod repeated_requests;
 mod support;

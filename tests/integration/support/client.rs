@@ -133,8 +133,7 @@ impl Client {
         let (mut rows, mut cursor) = (Vec::new(), None::<String>);
         loop {
             let separator = if path.contains('?') { '&' } else { '?' };
-            let next =
-                cursor.map_or(String::new(), |cursor| format!("{separator}cursor={cursor}"));
+            let next = cursor.map_or(String::new(), |cursor| format!("{separator}cursor={cursor}"));
             let page = self.get(&format!("{path}{next}"), token).await.expect(200);
             rows.extend(page.data().iter().cloned());
             assert!(rows.len() < 10_000, "a list without end");

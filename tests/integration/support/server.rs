@@ -302,9 +302,7 @@ impl Place {
         // The text is the test's own.
         let query = sqlx::AssertSqlSafe(query.to_owned());
         let rows: Result<Vec<Option<String>>, _> = match &self.backend {
-            Backend::Sqlite => {
-                sqlx::query_scalar(query).fetch_all(&mut self.sqlite().await).await
-            }
+            Backend::Sqlite => sqlx::query_scalar(query).fetch_all(&mut self.sqlite().await).await,
             Backend::Postgres(database) => {
                 sqlx::query_scalar(query).fetch_all(&mut database.connect().await).await
             }
@@ -383,10 +381,7 @@ pub(crate) fn assert_absent(dump: &str, secret: &str) {
 
 /// Waits until something is there.
 #[track_caller]
-pub(crate) fn eventually<T, F>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-) -> impl Future<Output = T>
+pub(crate) fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> impl Future<Output = T>
 where
     F: Future<Output = Option<T>>,
 {
