@@ -122,9 +122,8 @@ async fn upload(server: &TestServer, path: &str, bytes: Vec<u8>) -> Answer {
 
 async fn a_zip_is_a_package_too(backend: Backend) {
     let server = start(backend).await;
-    let path = format!(
-        "{EXTENSIONS}?key=ticket-mirror&name=Ticket%20Mirror&version=1.0.0&vendor=acme"
-    );
+    let path =
+        format!("{EXTENSIONS}?key=ticket-mirror&name=Ticket%20Mirror&version=1.0.0&vendor=acme");
     let archive = zipped(&server, "");
     let first = upload(&server, &path, archive.clone()).await.expect(201);
     upload(&server, &path, archive.clone()).await.expect(200);
@@ -142,7 +141,11 @@ async fn a_zip_is_a_package_too(backend: Backend) {
     let bare = zipped(&server, "app/widget.html");
     let refused = upload(&server, &validate, bare).await.refused(422, "UNPROCESSABLE_ENTITY");
     let errors = refused.json["errors"].as_array().expect("errors");
-    assert!(!errors.is_empty() && errors.iter().all(|one| one["line"].is_u64()), "{}", refused.text);
+    assert!(
+        !errors.is_empty() && errors.iter().all(|one| one["line"].is_u64()),
+        "{}",
+        refused.text
+    );
 
     // What names the version is needed to publish, and only then.
     upload(&server, EXTENSIONS, archive.clone()).await.refused(422, "INVALID_DATA");
@@ -194,7 +197,9 @@ async fn what_is_wrong_is_said_in_the_dialects_words(backend: Backend) {
     let at = |pointer: &str| errors.iter().any(|one| one["pointer"] == pointer);
     assert!(at("/webhook/url") && at("/webhook/ignoreSourceId"), "{}", refused.text);
     assert!(at("/webhook/subscriptions/Ticket_Addd"), "{}", refused.text);
-    let near = errors.iter().any(|one| one["suggestion"].as_str().unwrap_or_default().contains("Ticket_Add"));
+    let near = errors
+        .iter()
+        .any(|one| one["suggestion"].as_str().unwrap_or_default().contains("Ticket_Add"));
     assert!(near, "the nearest name is said: {}", refused.text);
     let message: Value = serde_json::from_str(&refused.text_of("message")).expect("a document");
     assert!(message["errors"]["manifestJson"].is_array(), "{message}");
@@ -366,9 +371,8 @@ async fn the_newest_stable_version_is_installed(backend: Backend) {
         server.installation(&installed.id).await["version"].as_str().unwrap_or_default().to_owned()
     };
     assert_eq!(version_of("1").await, "1.10.0");
-    let withdraw = |version: &str| {
-        format!("{EXTENSIONS}/ticket-mirror/versions/{version}/withdraw")
-    };
+    let withdraw =
+        |version: &str| format!("{EXTENSIONS}/ticket-mirror/versions/{version}/withdraw");
     let operator = &server.operator;
     for _ in 0..2 {
         server.client.post(&withdraw("1.10.0"), operator, &json!({})).await.expect(200);

@@ -1,5 +1,7 @@
 //! Integration tests: one binary, driven from outside.
 
+mod access;
+mod authorization;
 mod catalogue;
 mod ground;
 mod installations;
