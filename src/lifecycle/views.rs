@@ -93,11 +93,6 @@ impl InstallationView {
         self.row.id
     }
 
-    /// Its generation.
-    pub fn generation(&self) -> i32 {
-        self.row.generation
-    }
-
     /// Who holds it suspended.
     pub fn suspended_by(&self) -> Vec<&'static str> {
         Holders::from_number(self.row.suspended_by).names()

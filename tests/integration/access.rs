@@ -2,6 +2,7 @@
 //! role, and bad input meets a clear refusal everywhere.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use mortise::api::Role;
@@ -149,8 +150,8 @@ async fn a_narrowed_token_needs_the_routes_scope(backend: Backend) {
             let group = scope.rsplit_once('.').expect("a group").0;
             for scope in [scope.to_owned(), format!("{group}.ALL"), "Desk.search.READ".to_owned()] {
                 let key = (*role, scope.clone());
-                if !tokens.contains_key(&key) {
-                    tokens.insert(key, narrowed(*role, &scope).await);
+                if let Entry::Vacant(place) = tokens.entry(key) {
+                    place.insert(narrowed(*role, &scope).await);
                 }
             }
         }

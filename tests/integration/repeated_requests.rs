@@ -204,8 +204,8 @@ impl<'a> Signed<'a> {
     /// Sends one body with the signature of another.
     async fn send_as(&self, server: &TestServer, path: &str, sent: &str, signed: &str) -> Answer {
         let timestamp = server.seam.clock.now().seconds() + self.off;
-        let signer = Webhook::new(self.secret).expect("a secret");
-        let signature = signer.sign(self.id, timestamp, signed.as_bytes()).expect("a signature");
+        let webhook = Webhook::new(self.secret).expect("a secret");
+        let signature = webhook.sign(self.id, timestamp, signed.as_bytes()).expect("a signature");
         let mut request = server
             .client
             .request(Method::POST, path, &server.operator)
@@ -248,8 +248,8 @@ async fn a_callback_must_be_signed(backend: Backend) {
 
     // A signature stands beside a token, not for it.
     let timestamp = server.seam.clock.now().seconds();
-    let signer = Webhook::new(SECRET).expect("a secret");
-    let signature = signer.sign("x", timestamp, text.as_bytes()).expect("a signature");
+    let webhook = Webhook::new(SECRET).expect("a secret");
+    let signature = webhook.sign("x", timestamp, text.as_bytes()).expect("a signature");
     let request = server
         .client
         .request(Method::POST, INSTALL, "")
