@@ -215,18 +215,18 @@ async fn authorize(
     let request = callback.value;
     let id = request.installation_id.0;
     let scope = InstallationScope::All;
-    let current = lifecycle::installation(state.store(), &scope, id)
+    lifecycle::installation(state.store(), &scope, id)
         .await?
         .ok_or_else(|| Problem::not_found("installation"))?;
-    let is_late = request
-        .generation
-        .is_some_and(|generation| generation < current.generation() || !current.is_live());
-    if is_late {
-        let body = InstallationBody::from(current);
-        let work = state.services()?.lifecycle.begin().await?;
-        return effect.finish(&state, work, StatusCode::OK, &body).await;
-    }
     let lifecycle = &state.services()?.lifecycle;
+    if request.generation.is_some() {
+        let work = lifecycle.begin().await?;
+        if lifecycle.is_late_call(&work, id, request.generation).await? {
+            let body = shown(&work, id).await?;
+            return effect.finish(&state, work, StatusCode::OK, &body).await;
+        }
+        work.rollback().await?;
+    }
     let exchanged =
         lifecycle.exchange(Some(id), &request.code, &request.state, request.iss.as_deref()).await?;
     let mut work = lifecycle.begin().await?;

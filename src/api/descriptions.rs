@@ -32,7 +32,7 @@ async fn keys(State(state): State<ApiState>) -> Response {
 
 /// A JSON Schema (draft 2020-12): `plugin-manifest.json`, `resources.json`, those of events
 #[utoipa::path(
-    get, path = "/schemas/{path}", tag = "description", params(("path" = String, Path)),
+    get, path = "/schemas/{*path}", tag = "description", params(("path" = String, Path)),
     responses((status = 200, description = "The schema"), (status = 404, description = "No such schema"))
 )]
 async fn schema(Path(path): Path<String>) -> Result<Response, Problem> {

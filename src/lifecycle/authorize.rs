@@ -15,7 +15,7 @@ use crate::oauth::{
 use crate::seam::crash_point;
 use crate::store::UnitOfWork;
 use crate::store::entity::{extension_version, installation};
-use sea_orm::EntityTrait;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 
 /// What a browser brings back from the provider.
 #[derive(Clone, Debug)]
@@ -154,6 +154,13 @@ impl Lifecycle {
             };
             oauth::schedule_revocation(&inner.keys.ring, &work, job, now, &inner.seam).await?;
         }
+        // Where it was uninstalled meanwhile, its clean-up begins anew.
+        installation::Entity::update_many()
+            .col_expr(installation::Column::Cleanup, Expr::value("pending"))
+            .filter(installation::Column::Id.eq(exchanged.installation_id))
+            .filter(installation::Column::Live.eq(0))
+            .exec(work.connection())
+            .await?;
         self.commit(work).await
     }
 

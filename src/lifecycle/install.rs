@@ -58,12 +58,12 @@ pub struct InstallRequest {
     #[schema(value_type = Option<Object>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Map<String, Value>>,
+    /// A lower one than the live one changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i32>,
     /// Where the browser goes at the end; its origin must be one of `marketplace.return_urls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
-    /// The generation that the caller means: a late call for a former one changes nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generation: Option<i32>,
 }
 
 impl InstallRequest {
@@ -110,10 +110,10 @@ impl Lifecycle {
         // Under its lock: the kill switch either sees this installation, or is seen here.
         let extension = catalogue::extension_for_install(work, key).await?;
         let generation = self.next_generation(work, request).await?;
-        if let Some(former) = self.late_for(work, request, generation).await? {
-            return Ok(former);
-        }
         if let Some(row) = self.live(work, key, request.org_id.as_str()).await? {
+            if self.is_late(work, &row, request.generation).await? {
+                return self.install_late(work, request).await;
+            }
             return self.install_again(work, request, row, return_url).await;
         }
         if extension.suspended_at.is_some() {
@@ -157,27 +157,25 @@ impl Lifecycle {
         })
     }
 
-    /// A call that means a generation which has ended is answered with what became of it.
-    async fn late_for(
+    /// The call is for an earlier installation than the live one: it is told how that one is.
+    async fn install_late(
         &self,
         work: &UnitOfWork,
         request: &InstallRequest,
-        next: i32,
-    ) -> Result<Option<Installed>, LifecycleError> {
-        let Some(meant) = request.generation.filter(|meant| *meant < next) else {
-            return Ok(None);
-        };
+    ) -> Result<Installed, LifecycleError> {
         let (key, org) = (request.extension_key.as_str(), request.org_id.as_str());
-        let former = self.former(work, key, org, Some(meant)).await?;
-        let former = former.filter(|row| row.live == 0).map(|row| Installed {
+        let row = self
+            .former(work, key, org, request.generation)
+            .await?
+            .ok_or_else(|| LifecycleError::Unknown(format!("of {key} in org {org}")))?;
+        Ok(Installed {
             installation_id: row.id,
             generation: row.generation,
             state: state_of(&row).name(),
             is_new: false,
             authorization_url: None,
             start_url: None,
-        });
-        Ok(former)
+        })
     }
 
     /// A live installation exists: the same request is answered again, another is refused.

@@ -351,6 +351,33 @@ impl Lifecycle {
             .await?)
     }
 
+    /// Whether a call comes late: it names a lower generation than that of the live installation.
+    /// Such a call changes nothing.
+    pub(super) async fn is_late(
+        &self,
+        work: &UnitOfWork,
+        row: &installation::Model,
+        generation: Option<i32>,
+    ) -> Result<bool, LifecycleError> {
+        let Some(generation) = generation else { return Ok(false) };
+        if row.live == 1 || generation < row.generation {
+            return Ok(generation < row.generation);
+        }
+        let live = self.live(work, &row.extension_key, &row.org_id).await?;
+        Ok(live.is_some_and(|live| generation < live.generation))
+    }
+
+    /// Whether a call for an installation comes late, by its generation.
+    pub async fn is_late_call(
+        &self,
+        work: &UnitOfWork,
+        id: Uuid,
+        generation: Option<i32>,
+    ) -> Result<bool, LifecycleError> {
+        let locked = self.lock(work, id).await?;
+        self.is_late(work, &locked.row, generation).await
+    }
+
     /// The installation of a generation, or the newest one.
     pub(super) async fn former(
         &self,

@@ -140,6 +140,13 @@ impl Providers {
                     | BasicErrorResponseType::UnauthorizedClient => OAuthError::Unreachable {
                         reason: format!("it does not know this client ({})", answer.error()),
                     },
+                    // These say that the server failed, not that the code is wrong; some servers
+                    // answer the authorisation endpoint's codes here (RFC 6749 section 4.1.2.1).
+                    BasicErrorResponseType::Extension(code)
+                        if code == "server_error" || code == "temporarily_unavailable" =>
+                    {
+                        OAuthError::Unreachable { reason: format!("it failed ({code})") }
+                    }
                     other => OAuthError::CodeRefused { reason: other.to_string() },
                 },
                 RequestTokenError::Request(error) => {

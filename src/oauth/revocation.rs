@@ -84,6 +84,14 @@ pub async fn schedule(
     Ok(())
 }
 
+/// How many tokens of an installation wait to be revoked.
+pub(super) async fn waiting(work: &UnitOfWork, installation_id: Uuid) -> Result<u64, OAuthError> {
+    Ok(revocation::Entity::find()
+        .filter(revocation::Column::InstallationId.eq(installation_id))
+        .count(work.connection())
+        .await?)
+}
+
 /// The job that revokes.
 #[derive(Debug)]
 pub struct Revocations {
@@ -219,11 +227,7 @@ async fn revoke(
                 tracing::error!(installation = %row.installation_id, error = %error, "gave up revoking a token");
             }
             revocation::Entity::delete_by_id(row.id).exec(work.connection()).await?;
-            let left = revocation::Entity::find()
-                .filter(revocation::Column::InstallationId.eq(row.installation_id))
-                .count(work.connection())
-                .await?;
-            if left == 0 {
+            if waiting(&work, row.installation_id).await? == 0 {
                 installation::Entity::update_many()
                     .col_expr(installation::Column::Cleanup, Expr::value("done"))
                     .filter(installation::Column::Id.eq(row.installation_id))

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mortise::config::{Config, Inputs};
@@ -15,8 +14,8 @@ use mortise::seam::{Clock, Seam};
 use mortise::server::RunningServer;
 use mortise::store::Store;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
 use super::client::{Answer, Client};
@@ -29,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The origin that a `returnUrl` may have.
 pub(crate) const RETURN_ORIGIN: &str = "https://marketplace.example";
 
-/// The scopes that the usual package asks for.
+/// The org that tests with one org have.
 pub(crate) const ORG: &str = "60001280952";
 
 /// Which database a server runs on.
@@ -150,11 +149,6 @@ impl TestServer {
     pub(crate) async fn stop(self) -> Place {
         self.running.stop().await;
         self.place
-    }
-
-    /// The folder with the server's files.
-    pub(crate) fn folder(&self) -> PathBuf {
-        self.place.folder.path().to_owned()
     }
 
     /// The vendor's origin.
@@ -357,9 +351,6 @@ impl Place {
         bytes
     }
 }
-
-/// A connection for looking at a database of the run's server.
-pub(crate) type PostgresConnection = PgConnection;
 
 /// Asserts that a secret stands nowhere in a dump: neither as it is, nor as hex or base64.
 #[track_caller]
