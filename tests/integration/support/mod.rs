@@ -1,3 +1,35 @@
 //! What integration tests stand on.
 
+pub(crate) mod client;
+pub(crate) mod delivery_world;
+pub(crate) mod package;
 pub(crate) mod postgres;
+pub(crate) mod server;
+
+/// Lists each test twice: on SQLite and on PostgreSQL. A test is a function of its backend.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let backend = $crate::support::server::Backend::Sqlite;
+                    Box::pin(super::$name(backend)).await;
+                }
+            )+
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let Some(database) = $crate::support::postgres::database().await else {
+                        return;
+                    };
+                    let backend = $crate::support::server::Backend::Postgres(database);
+                    Box::pin(super::$name(backend)).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_both;

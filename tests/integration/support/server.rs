@@ -1,0 +1,406 @@
+//! The real server in this process, on a database of its own, with a vendor and an authorisation
+//! server on the loopback interface.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mortise::config::{Config, Inputs};
+use mortise::development::{
+    Browser, Decision, DevelopmentAuthorizationServer, DevelopmentAuthorizationServerOptions,
+    ProviderAnswer, SampleVendor, SampleVendorOptions,
+};
+use mortise::seam::{Clock, Seam};
+use mortise::server::RunningServer;
+use mortise::store::Store;
+use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection as _, PgConnection};
+use tempfile::TempDir;
+
+use super::client::{Answer, Client};
+use super::package::Package;
+use super::postgres;
+
+/// How long something may take that goes on by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The origin that a `returnUrl` may have.
+pub(crate) const RETURN_ORIGIN: &str = "https://marketplace.example";
+
+/// The scopes that the usual package asks for.
+pub(crate) const ORG: &str = "60001280952";
+
+/// Which database a server runs on.
+#[derive(Debug)]
+pub(crate) enum Backend {
+    /// A file in the server's folder.
+    Sqlite,
+    /// A database of the run's server.
+    Postgres(postgres::Database),
+}
+
+/// What the configuration of a server sets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    /// Sets a key, as a flag would.
+    pub(crate) fn set(&mut self, key: &str, value: impl Into<String>) {
+        self.0.insert(key.to_owned(), value.into());
+    }
+
+    /// Takes a setting out.
+    pub(crate) fn unset(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+}
+
+/// A server that runs, and who is around it. The clock of all of them can be moved.
+#[derive(Debug)]
+pub(crate) struct TestServer {
+    pub(crate) client: Client,
+    pub(crate) seam: Seam,
+    pub(crate) provider: DevelopmentAuthorizationServer,
+    pub(crate) vendor: SampleVendor,
+    /// The value of the first operator token.
+    pub(crate) operator: String,
+    running: RunningServer,
+    place: Place,
+}
+
+/// What outlives a server.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: TempDir,
+    backend: Backend,
+    settings: Settings,
+}
+
+/// An installation that a test made.
+#[derive(Clone, Debug)]
+pub(crate) struct Installation {
+    pub(crate) id: String,
+    pub(crate) generation: i64,
+    pub(crate) authorization_url: String,
+    pub(crate) start_url: String,
+}
+
+impl TestServer {
+    /// Starts a server on an empty database.
+    pub(crate) async fn start(backend: Backend, change: impl FnOnce(&mut Settings)) -> Self {
+        let seam = Seam::default();
+        let options =
+            DevelopmentAuthorizationServerOptions { seam: seam.clone(), ..Default::default() };
+        let provider =
+            DevelopmentAuthorizationServer::start(options).await.expect("the provider starts");
+        let vendor = SampleVendor::start(SampleVendorOptions::default()).await;
+        let vendor = vendor.expect("the vendor starts");
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut settings = Settings::default();
+        settings.set("listen", "127.0.0.1:0");
+        settings.set("data_dir", folder.path().display().to_string());
+        settings.set("egress.allow", "127.0.0.0/8");
+        settings.set("egress.require_https", "false");
+        settings.set("host.api_base", provider.issuer());
+        settings.set("marketplace.return_urls", RETURN_ORIGIN);
+        for (name, value) in [
+            ("authorize_url", provider.authorize_url()),
+            ("token_url", provider.token_url()),
+            ("revoke_url", provider.revoke_url()),
+            ("client_id", provider.client_id().to_owned()),
+            ("client_secret", provider.client_secret().to_owned()),
+            ("issuer", provider.issuer().to_owned()),
+        ] {
+            settings.set(&format!("oauth.providers.zlabs_integration.{name}"), value);
+        }
+        if let Backend::Postgres(database) = &backend {
+            settings.set("database.url", database.url());
+        }
+        change(&mut settings);
+        let place = Place { folder, backend, settings };
+        Self::open(place, seam, provider, vendor).await
+    }
+
+    async fn open(
+        place: Place,
+        seam: Seam,
+        provider: DevelopmentAuthorizationServer,
+        vendor: SampleVendor,
+    ) -> Self {
+        let running = mortise::server::start(place.config(), seam.clone()).await;
+        let running = running.expect("the server starts");
+        let base = format!("http://{}", running.address());
+        provider.register_redirect_uri(format!("{base}/oauth/callback"));
+        let file = place.folder.path().join("operator.token");
+        let operator = std::fs::read_to_string(file).expect("the operator's token is there");
+        let operator = operator.trim().to_owned();
+        Self { client: Client::new(base), seam, provider, vendor, operator, running, place }
+    }
+
+    /// Stops the server and starts another on the same data. Its port is another one.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { seam, provider, vendor, running, place, .. } = self;
+        running.stop().await;
+        Self::open(place, seam, provider, vendor).await
+    }
+
+    /// Stops the server; what it leaves can be looked at.
+    pub(crate) async fn stop(self) -> Place {
+        self.running.stop().await;
+        self.place
+    }
+
+    /// The folder with the server's files.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.place.folder.path().to_owned()
+    }
+
+    /// The vendor's origin.
+    pub(crate) fn vendor_origin(&self) -> String {
+        self.vendor.url("")
+    }
+
+    /// The usual package, with addresses of the vendor.
+    pub(crate) fn package(&self) -> Package {
+        Package::new(&self.vendor_origin())
+    }
+
+    /// Moves the clock of the server and of the provider.
+    pub(crate) fn advance(&self, span: Duration) {
+        self.seam.clock.advance(span);
+    }
+
+    /// The value of a new token, as `POST /tokens` takes it.
+    pub(crate) async fn token(&self, body: Value) -> String {
+        let answer = self.client.post("/api/v1/tokens", &self.operator, &body).await;
+        answer.expect(201).text_of("token")
+    }
+
+    pub(crate) async fn marketplace(&self) -> String {
+        self.token(json!({ "role": "marketplace" })).await
+    }
+
+    pub(crate) async fn host(&self) -> String {
+        self.token(json!({ "role": "host" })).await
+    }
+
+    pub(crate) async fn vendor_token(&self, vendor: &str) -> String {
+        self.token(json!({ "role": "vendor", "vendor": vendor })).await
+    }
+
+    pub(crate) async fn admin(&self, org: &str) -> String {
+        self.token(json!({ "role": "admin", "orgId": org })).await
+    }
+
+    pub(crate) async fn viewer(&self, org: &str) -> String {
+        self.token(json!({ "role": "viewer", "orgId": org })).await
+    }
+
+    /// Publishes a package as the operator.
+    pub(crate) async fn publish(&self, package: &Package) -> Answer {
+        self.client.post("/api/v1/extensions", &self.operator, &package.json()).await
+    }
+
+    /// Calls a callback as the operator.
+    pub(crate) async fn callback(&self, name: &str, body: &Value) -> Answer {
+        self.client.post(&format!("/api/v1/callbacks/{name}"), &self.operator, body).await
+    }
+
+    /// Installs an extension in an org; it waits for its authorisation.
+    pub(crate) async fn install(&self, key: &str, org: &str) -> Installation {
+        self.install_with(json!({ "extensionKey": key, "orgId": org })).await
+    }
+
+    /// Installs as a request says.
+    pub(crate) async fn install_with(&self, request: Value) -> Installation {
+        let answer = self.callback("install", &request).await.expect(201);
+        assert_eq!(answer.json["state"], "pendingAuthorization", "{}", answer.text);
+        Installation {
+            id: answer.text_of("installationId"),
+            generation: answer.json["generation"].as_i64().expect("a generation"),
+            authorization_url: answer.text_of("authorizationUrl"),
+            start_url: answer.text_of("startUrl"),
+        }
+    }
+
+    /// Gives consent at the provider; brings back its answer, which nobody has used.
+    pub(crate) async fn consent(&self, authorization_url: &str) -> ProviderAnswer {
+        let mut browser = Browser::new().expect("a browser");
+        browser.consent(authorization_url, Decision::Approve).await.expect("consent is given")
+    }
+
+    /// Brings an answer of the provider as the marketplace does.
+    pub(crate) async fn authorize(&self, id: &str, answer: &ProviderAnswer) -> Answer {
+        let body = json!({ "installationId": id, "code": answer.code, "state": answer.state });
+        self.callback("authorize", &body).await
+    }
+
+    /// Publishes the usual package, installs it in an org and authorises it.
+    pub(crate) async fn active(&self, org: &str) -> Installation {
+        self.active_package(&self.package(), org).await
+    }
+
+    /// Publishes a package, installs it in an org and authorises it.
+    pub(crate) async fn active_package(&self, package: &Package, org: &str) -> Installation {
+        let published = self.publish(package).await;
+        assert!([200, 201].contains(&published.status), "{}", published.text);
+        let installation = self.install(&package.key, org).await;
+        let answer = self.consent(&installation.authorization_url).await;
+        let active = self.authorize(&installation.id, &answer).await.expect(200);
+        assert_eq!(active.json["state"], "active", "{}", active.text);
+        installation
+    }
+
+    /// Reads an installation as the operator.
+    pub(crate) async fn installation(&self, id: &str) -> Value {
+        let path = format!("/api/v1/installations/{id}");
+        self.client.get(&path, &self.operator).await.expect(200).json
+    }
+
+    /// The webhooks of an org, as the operator sees them.
+    pub(crate) async fn webhooks(&self, org: &str) -> Vec<Value> {
+        self.client.all(&format!("/api/v1/webhooks?orgId={org}"), &self.operator).await
+    }
+
+    /// All rows of all tables as text, as they are now.
+    pub(crate) async fn dump(&self) -> String {
+        self.place.dump().await
+    }
+
+    /// The first column of every row that a query answers, as text.
+    pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
+        self.place.texts(query).await
+    }
+}
+
+impl Place {
+    fn config(&self) -> Config {
+        let overrides = self.settings.0.clone().into_iter().collect();
+        let inputs = Inputs { overrides, ..Inputs::default() };
+        Config::load(&inputs).expect("the configuration is valid")
+    }
+
+    /// Opens the database; the server must be stopped.
+    pub(crate) async fn store(&self) -> Store {
+        let options = mortise::server::store_options(&self.config()).expect("options");
+        Store::open(&options).await.expect("the database opens")
+    }
+
+    /// Checks the audit chains of the platform and of orgs.
+    pub(crate) async fn audit_holds(&self, orgs: &[&str]) {
+        let store = self.store().await;
+        for chain in orgs.iter().copied().chain([mortise::audit::PLATFORM_CHAIN]) {
+            let broken = mortise::audit::verify(&store, chain).await.expect("it is readable");
+            assert_eq!(broken, None, "chain {chain:?}");
+        }
+        store.close().await.expect("the database closes");
+    }
+
+    async fn texts(&self, query: &str) -> Vec<String> {
+        // The text is the test's own.
+        let query = sqlx::AssertSqlSafe(query.to_owned());
+        let rows: Result<Vec<Option<String>>, _> = match &self.backend {
+            Backend::Sqlite => {
+                sqlx::query_scalar(query).fetch_all(&mut self.sqlite().await).await
+            }
+            Backend::Postgres(database) => {
+                sqlx::query_scalar(query).fetch_all(&mut database.connect().await).await
+            }
+        };
+        rows.expect("the query is answered").into_iter().flatten().collect()
+    }
+
+    async fn sqlite(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new()
+            .filename(self.folder.path().join("mortise.db"))
+            .read_only(true);
+        SqliteConnection::connect_with(&options).await.expect("the database opens")
+    }
+
+    async fn dump(&self) -> String {
+        let mut dump = String::new();
+        let tables = match &self.backend {
+            Backend::Sqlite => "select name from sqlite_master where type = 'table'",
+            Backend::Postgres(_) => {
+                "select tablename::text from pg_tables where schemaname = 'public'"
+            }
+        };
+        for table in self.texts(tables).await {
+            let rows = match &self.backend {
+                Backend::Sqlite => {
+                    let columns = format!("select name from pragma_table_info('{table}')");
+                    let columns: Vec<String> = self.texts(&columns).await;
+                    let quoted: Vec<String> =
+                        columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
+                    format!("select {} from \"{table}\"", quoted.join(" || ',' || "))
+                }
+                Backend::Postgres(_) => format!("select t::text from \"{table}\" t"),
+            };
+            for row in self.texts(&rows).await {
+                let _infallible = writeln!(dump, "{table}: {row}");
+            }
+        }
+        assert!(dump.lines().count() > 3, "the dump has what the server wrote: {dump}");
+        dump
+    }
+
+    /// A file of SQLite as it is on disk, journal and free pages too; nothing on PostgreSQL.
+    pub(crate) fn raw(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if matches!(self.backend, Backend::Sqlite) {
+            for name in ["mortise.db", "mortise.db-wal"] {
+                let file = self.folder.path().join(name);
+                bytes.extend(std::fs::read(file).unwrap_or_default());
+            }
+            assert!(!bytes.is_empty(), "the database is there");
+        }
+        bytes
+    }
+}
+
+/// A connection for looking at a database of the run's server.
+pub(crate) type PostgresConnection = PgConnection;
+
+/// Asserts that a secret stands nowhere in a dump: neither as it is, nor as hex or base64.
+#[track_caller]
+pub(crate) fn assert_absent(dump: &str, secret: &str) {
+    use base64::Engine as _;
+    let hex = secret.bytes().fold(String::new(), |mut hex, byte| {
+        let _infallible = write!(hex, "{byte:02x}");
+        hex
+    });
+    let base64 = base64::engine::general_purpose::STANDARD_NO_PAD.encode(secret);
+    // The last characters of an encoding depend on what follows.
+    let base64 = &base64[..base64.len() - 4];
+    for line in dump.lines() {
+        let is_there =
+            line.contains(secret) || line.to_lowercase().contains(&hex) || line.contains(base64);
+        assert!(!is_there, "a secret of {} bytes stands in {line:.300}", secret.len());
+    }
+}
+
+/// Waits until something is there.
+#[track_caller]
+pub(crate) fn eventually<T, F>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> impl Future<Output = T>
+where
+    F: Future<Output = Option<T>>,
+{
+    let place = std::panic::Location::caller();
+    let what = what.to_owned();
+    async move {
+        let clock = Clock::default();
+        let end = clock.instant() + PATIENCE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(clock.instant() < end, "{place}: never came: {what}");
+            clock.sleep(Duration::from_millis(25)).await;
+        }
+    }
+}
