@@ -387,7 +387,7 @@ mod tests {
         assert_eq!(gone.status, StatusCode::NO_CONTENT);
         assert_eq!(list(token).await.status, StatusCode::UNAUTHORIZED);
 
-        let expires_at = api.state.seam().clock.now().plus(Duration::from_secs(60)).rfc3339();
+        let expires_at = api.state.seam().clock.now().plus(Duration::from_mins(1)).rfc3339();
         let token = api.token(json!({"role": "operator", "expiresAt": expires_at})).await;
         assert_eq!(list(&token).await.status, StatusCode::OK);
         api.state.seam().clock.advance(Duration::from_secs(61));

@@ -81,6 +81,7 @@ fn complete(mut response: Response, origin: &str, id: &CorrelationId) -> Respons
 }
 
 /// A handler panicked: the caller learns that something is wrong, the log what.
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
 pub(crate) fn caught(panic: Box<dyn Any + Send + 'static>) -> Response {
     let text = panic
         .downcast_ref::<String>()

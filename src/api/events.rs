@@ -129,7 +129,7 @@ async fn post(State(state): State<ApiState>, request: Request) -> Result<Respons
     let caller = Caller::of(&head)?;
     let sent = head.headers.get("idempotency-key").map_or(&[][..], http::HeaderValue::as_bytes);
     let digest = sha256(&[caller.token.0.as_bytes(), sent].concat());
-    let derived: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let derived = uuid::Uuid::from_slice(&digest[..16]).unwrap_or_default().simple().to_string();
     let accepted = intake.accept(events, Some(&derived)).await?;
     let bytes =
         serde_json::to_vec(&answer(accepted.events)).map_err(|error| Problem::internal(&error))?;

@@ -54,7 +54,7 @@ impl From<LifecycleError> for Problem {
                     .map(|fault| {
                         FieldError::new(fault.pointer, FieldErrorKind::Invalid, fault.message)
                     })
-                    .collect(),
+                    .collect::<Vec<_>>(),
             ),
             LifecycleError::Catalogue(error) => error.into(),
             LifecycleError::OAuth(error) => error.into(),
@@ -144,7 +144,7 @@ impl From<ParseError> for Problem {
                         };
                         FieldError::new(pointer, FieldErrorKind::Invalid, message)
                     })
-                    .collect(),
+                    .collect::<Vec<_>>(),
             ),
         }
     }

@@ -50,7 +50,6 @@ struct Frame;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 #[serde(rename_all = "camelCase")]
-#[expect(dead_code, reason = "describes the document that Problem writes")]
 struct ProblemSchema {
     /// What kind of problem it is, as a URI.
     r#type: String,
@@ -75,7 +74,6 @@ struct ProblemSchema {
 #[derive(Serialize, ToSchema)]
 #[schema(as = FieldError)]
 #[serde(rename_all = "camelCase")]
-#[expect(dead_code, reason = "describes the document that FieldError writes")]
 struct FieldErrorSchema {
     /// A JSON pointer into the body, or the name of a parameter or header.
     field_name: String,
@@ -150,11 +148,30 @@ fn describe(document: &mut OpenApi, origin: &str) {
             (http::Method::PATCH, &mut item.patch),
             (http::Method::DELETE, &mut item.delete),
         ] {
-            if let (Some(operation), Lookup::Found(route)) = (operation, find(&method, path)) {
+            let Some(operation) = operation else { continue };
+            operation.operation_id = Some(operation_id(&method, path));
+            if let Lookup::Found(route) = find(&method, path) {
                 describe_operation(operation, route);
             }
         }
     }
+}
+
+/// A name that is one over the whole API, such as `getInstallationsByIdHistory`: handlers of
+/// different rooms may have the same one.
+fn operation_id(method: &http::Method, path: &str) -> String {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    let mut id = method.as_str().to_ascii_lowercase();
+    for segment in path.split('/') {
+        let name = segment.trim_start_matches(['{', '*']).trim_end_matches('}');
+        id.push_str(if segment.starts_with('{') { "By" } else { "" });
+        for word in name.split(|letter: char| !letter.is_ascii_alphanumeric()) {
+            let (first, rest) = word.split_at(usize::from(!word.is_empty()));
+            id.push_str(&first.to_ascii_uppercase());
+            id.push_str(rest);
+        }
+    }
+    id
 }
 
 fn describe_operation(operation: &mut Operation, route: &super::routes::Route) {
@@ -215,6 +232,19 @@ mod tests {
         }
         assert_eq!(document["paths"]["/health/live"]["get"]["security"], serde_json::json!([]));
         assert_eq!(document["servers"][0]["url"], api.state.origin());
+    }
+
+    #[test]
+    fn every_route_has_an_operation_id_of_its_own() {
+        let ids: Vec<_> = crate::api::routes::ROUTES
+            .iter()
+            .map(|route| operation_id(&route.method, route.path))
+            .collect();
+        for (place, id) in ids.iter().enumerate() {
+            assert!(!ids[..place].contains(id), "{id}");
+            assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
+        }
+        assert!(ids.contains(&"getInstallationsByIdHistory".to_owned()), "{ids:?}");
     }
 
     #[test]

@@ -204,7 +204,8 @@ impl Problem {
     }
 
     /// Values are not valid: the detail names the first of them.
-    pub fn invalid(errors: Vec<FieldError>) -> Self {
+    pub fn invalid(errors: impl IntoIterator<Item = FieldError>) -> Self {
+        let errors: Vec<FieldError> = errors.into_iter().collect();
         let detail = errors.iter().fold(String::new(), |mut text, error| {
             if !text.is_empty() {
                 text.push_str("; ");
@@ -342,6 +343,9 @@ impl From<StoreError> for Problem {
                     .retry_after(DATABASE_PAUSE)
             }
             StoreError::Conflict => Self::new(Code::Conflict),
+            StoreError::UnfitText => {
+                Self::new(Code::InvalidData).detail("A text holds a NUL character.")
+            }
             other => Self::internal(&other),
         }
     }

@@ -174,16 +174,14 @@ pub enum Lookup {
 pub fn find(method: &Method, path: &str) -> Lookup {
     let Some(routes) = BY_PATH.get(path) else { return Lookup::Unknown };
     let method = if method == Method::HEAD { &Method::GET } else { method };
-    match routes.iter().find(|route| route.method == *method) {
-        Some(route) => Lookup::Found(route),
-        None => {
-            let mut methods: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
-            if methods.contains(&"GET") {
-                methods.push("HEAD");
-            }
-            Lookup::OtherMethods(methods.join(", "))
-        }
+    if let Some(route) = routes.iter().find(|route| route.method == *method) {
+        return Lookup::Found(route);
     }
+    let mut methods: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    Lookup::OtherMethods(methods.join(", "))
 }
 
 /// Whether the desk dialect's `Zoho-oauthtoken` works on a path.

@@ -23,7 +23,7 @@ fn document(text: Option<&str>) -> Value {
 /// An installation.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct InstallationBody {
+pub(super) struct InstallationBody {
     /// Its id.
     pub installation_id: Uuid,
     /// The extension.
@@ -76,7 +76,7 @@ pub struct InstallationBody {
 
 /// How a connection does.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ConnectionBody {
+pub(super) struct ConnectionBody {
     /// `none`, `ok` or `broken`.
     pub health: String,
     /// Why it is broken.
@@ -121,7 +121,7 @@ impl From<InstallationView> for InstallationBody {
 /// A webhook.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct WebhookBody {
+pub(super) struct WebhookBody {
     /// Its id.
     pub id: Uuid,
     /// Its org.
@@ -170,7 +170,7 @@ pub struct WebhookBody {
 /// The extension that owns a webhook.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct OwnerBody {
+pub(super) struct OwnerBody {
     /// Its key.
     pub extension_key: String,
     /// Its name.
@@ -222,7 +222,7 @@ impl From<WebhookView> for WebhookBody {
 
 /// A step in the life of an installation.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct TransitionBody {
+pub(super) struct TransitionBody {
     /// When.
     pub at: Option<String>,
     /// Who.
@@ -260,7 +260,7 @@ impl From<TransitionView> for TransitionBody {
 /// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct DeliveryBody {
+pub(super) struct DeliveryBody {
     /// Its id: the `webhook-id` that it is sent with.
     pub id: Uuid,
     /// The event: the caller's id, or ours.
@@ -290,7 +290,7 @@ pub struct DeliveryBody {
 /// One attempt.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct AttemptBody {
+pub(super) struct AttemptBody {
     /// Its number, from 1.
     pub number: i32,
     /// When it began.
@@ -368,7 +368,7 @@ impl From<DeliveryView> for DeliveryBody {
 /// Whether an event goes to a webhook, and if not why.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct VerdictBody {
+pub(super) struct VerdictBody {
     /// The webhook.
     pub webhook_id: Uuid,
     /// The extension that owns it.
@@ -403,7 +403,7 @@ impl From<WebhookVerdict> for VerdictBody {
 /// A lifecycle event, as the journal shows it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct JournalBody {
+pub(super) struct JournalBody {
     /// The `webhook-id` that it was sent with.
     pub id: Uuid,
     /// The body as it was sent, but for the securityContext.

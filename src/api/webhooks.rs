@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::access::Caller;
-use super::extract::{Path, Query, RawBody, json_response, require_json};
+use super::extract::{Path, RawBody, json_response, require_json};
 use super::openapi::ApiRouter;
 use super::paging::{AfterId, Cursor, Limit, Page};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
@@ -227,7 +227,7 @@ async fn explain(
                 .map(|fault| {
                     FieldError::new("/event", FieldErrorKind::Invalid, fault.fault.to_string())
                 })
-                .collect(),
+                .collect::<Vec<_>>(),
         ),
         other => other.into(),
     })?;

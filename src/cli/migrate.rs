@@ -80,7 +80,14 @@ async fn close(store: Store) {
 }
 
 fn failed(config: &Config, error: &StoreError) -> CliError {
-    CliError::failed(format_args!("the database {}: {error}", config.database.url))
+    let failed = CliError::failed(format_args!("the database {}: {error}", config.database.url));
+    match error {
+        StoreError::Locked { .. } => failed.hint(
+            "the server that runs there brought the schema up to date at its start, unless \
+             `database.migrate` is off",
+        ),
+        _ => failed,
+    }
 }
 
 #[cfg(test)]

@@ -28,10 +28,10 @@ use crate::webhook::{Endpoint, Gate};
 const EXCERPT: usize = 1_024;
 
 /// How long an `X-ZDesk-JWT` is valid.
-const JWT_LIFE: Duration = Duration::from_secs(60 * 60);
+const JWT_LIFE: Duration = Duration::from_hours(1);
 
 /// How long before its end a token is made anew.
-const JWT_RENEWAL: Duration = Duration::from_secs(10 * 60);
+const JWT_RENEWAL: Duration = Duration::from_mins(10);
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -77,25 +77,24 @@ const HEADERS_KEPT: (usize, usize) = (32, 2_048);
 
 /// The phases of an attempt in microseconds, as they are kept.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct PhasesKept {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dns_micros: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect_micros: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_byte_micros: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_micros: Option<u32>,
+    #[serde(rename = "dnsMicros", skip_serializing_if = "Option::is_none")]
+    dns: Option<u32>,
+    #[serde(rename = "connectMicros", skip_serializing_if = "Option::is_none")]
+    connect: Option<u32>,
+    #[serde(rename = "firstByteMicros", skip_serializing_if = "Option::is_none")]
+    first_byte: Option<u32>,
+    #[serde(rename = "bodyMicros", skip_serializing_if = "Option::is_none")]
+    body: Option<u32>,
 }
 
 impl From<Phases> for PhasesKept {
     fn from(phases: Phases) -> Self {
         Self {
-            dns_micros: phases.dns_micros,
-            connect_micros: phases.connect_micros,
-            first_byte_micros: phases.first_byte_micros,
-            body_micros: phases.body_micros,
+            dns: phases.dns_micros,
+            connect: phases.connect_micros,
+            first_byte: phases.first_byte_micros,
+            body: phases.body_micros,
         }
     }
 }
@@ -122,8 +121,10 @@ struct Detail<'a> {
 impl Dispatcher {
     /// Makes one attempt and has its result written.
     pub(super) async fn attempt(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
-        if !self.inner.lease.is_valid() {
-            // Another node may hold this claim by now; ours frees itself.
+        // Without a lease another node may hold this claim; it comes back, or this node stops.
+        self.inner.lease.valid(&self.inner.stop).await;
+        if self.inner.stop.is_cancelled() {
+            self.give_back(&job).await;
             return LaneOutcome::Untried;
         }
         if job.lease_until.is_some_and(|until| until <= self.inner.seam.clock.now()) {
@@ -234,7 +235,7 @@ impl Dispatcher {
     }
 
     fn in_a_minute(&self) -> Timestamp {
-        self.inner.seam.clock.now().plus(Duration::from_secs(60))
+        self.inner.seam.clock.now().plus(Duration::from_mins(1))
     }
 
     fn webhook_request(

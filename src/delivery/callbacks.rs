@@ -3,7 +3,7 @@
 //! They go through the same queue as events, on a lane that has the id of the installation. What is
 //! stored has no securityContext; it is put in right before sending.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use sea_orm::{ActiveValue::Set, EntityTrait, sea_query::OnConflict};
@@ -160,7 +160,7 @@ pub async fn enqueue(
 
 /// The spelling under which a manifest declares a callback: the present one, or an older one that
 /// the reference also knew.
-pub fn declared_name<'l>(listener: &'l HashMap<String, Url>, event: &str) -> Option<&'l str> {
+pub fn declared_name<'l>(listener: &'l BTreeMap<String, Url>, event: &str) -> Option<&'l str> {
     let older: &[&str] = match event {
         "onZohoAuthorise" => &["onDeskAuthorise"],
         "onTPAAuthorise" => &["onTPAAuthorize"],
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn older_spellings_are_served() {
         let url = Url::parse("https://vendor.example/cb").expect("a URL");
-        let listener = HashMap::from([("onDeskAuthorise".to_owned(), url)]);
+        let listener = BTreeMap::from([("onDeskAuthorise".to_owned(), url)]);
         assert_eq!(declared_name(&listener, "onZohoAuthorise"), Some("onDeskAuthorise"));
         assert_eq!(declared_name(&listener, "onInstall"), None);
     }

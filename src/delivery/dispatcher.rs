@@ -61,6 +61,8 @@ pub(super) struct Inner {
     pub(super) poked: Notify,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// Where tasks run: hand-over may come from a thread that is not the runtime's.
+    pub(super) runtime: tokio::runtime::Handle,
     budget: MemoryBudget,
     lanes: Mutex<Lanes>,
 }
@@ -78,7 +80,7 @@ impl fmt::Debug for Dispatcher {
 }
 
 impl Dispatcher {
-    /// Makes a dispatcher; it sends nothing before [`Dispatcher::start`].
+    /// Makes a dispatcher on the present runtime; it sends nothing before [`Dispatcher::start`].
     pub fn new(
         store: Store,
         routing: Routing,
@@ -104,6 +106,7 @@ impl Dispatcher {
             poked: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            runtime: tokio::runtime::Handle::current(),
             lanes: Mutex::new(lanes),
         };
         Self { inner: Arc::new(inner) }
@@ -158,7 +161,6 @@ impl Dispatcher {
             let mut lanes = self.lanes();
             for event in events {
                 let content = Arc::new(Content {
-                    event_id: event.id,
                     org_id: event.org_id,
                     event_type: event.event_type,
                     event_time: event.event_time,
@@ -177,7 +179,7 @@ impl Dispatcher {
                                 kind: Kind::Webhook,
                                 content: Arc::clone(&content),
                                 lease_until: None,
-                                place: delivery.place,
+                                _place: delivery.place,
                             },
                             now,
                         ),
@@ -236,7 +238,7 @@ impl Dispatcher {
     pub(super) fn spawn_workers(&self) {
         // Each worker starts the next one while there is more to do.
         if !self.inner.stop.is_cancelled() && self.lanes().wants_worker() {
-            self.inner.tasks.spawn(self.clone().work());
+            self.inner.tasks.spawn_on(self.clone().work(), &self.inner.runtime);
         }
     }
 
@@ -276,6 +278,15 @@ impl Dispatcher {
         }
         if after.wants_refill || after.resumed {
             self.poke();
+        }
+    }
+
+    /// Cancels a delivery whose payload is not kept any more.
+    pub(super) async fn cancel_without_payload(&self, delivery_id: Uuid) {
+        tracing::warn!(delivery = %delivery_id, "cancelled: its payload is not kept any more");
+        if let Some(committer) = self.inner.committer.get() {
+            let state = DeliveryState::Cancelled;
+            committer.settle(Settlement { delivery_id, state, due_at: None }).await;
         }
     }
 

@@ -16,7 +16,6 @@ use crate::store::committer::Place;
 /// An event as deliveries need it; shared by all of them.
 #[derive(Debug)]
 pub(super) struct Content {
-    pub(super) event_id: Uuid,
     pub(super) org_id: Arc<str>,
     pub(super) event_type: Arc<str>,
     /// Milliseconds since the epoch.
@@ -54,8 +53,8 @@ pub(super) struct Job {
     pub(super) content: Arc<Content>,
     /// Until when a row that came from the table is ours; rows from memory are ours for good.
     pub(super) lease_until: Option<Timestamp>,
-    /// Given back when the job ends.
-    pub(super) place: Option<Place>,
+    /// Given back when the job is dropped.
+    pub(super) _place: Option<Place>,
 }
 
 /// The lane of one endpoint.
@@ -119,7 +118,7 @@ pub(super) struct Turn {
 /// All lanes of this node.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    lanes: HashMap<Uuid, Lane>,
+    by_endpoint: HashMap<Uuid, Lane>,
     ready: VecDeque<Uuid>,
     cap: usize,
     policy: BreakerPolicy,
@@ -130,7 +129,7 @@ pub(super) struct Lanes {
 impl Lanes {
     pub(super) fn new(cap: usize, worker_limit: usize, policy: BreakerPolicy) -> Self {
         Self {
-            lanes: HashMap::new(),
+            by_endpoint: HashMap::new(),
             ready: VecDeque::new(),
             cap: cap.max(1),
             policy,
@@ -142,7 +141,7 @@ impl Lanes {
     /// Puts a job in its lane.
     pub(super) fn push(&mut self, job: Job, now: Timestamp) {
         let endpoint = job.endpoint_id;
-        let lane = self.lanes.entry(endpoint).or_default();
+        let lane = self.by_endpoint.entry(endpoint).or_default();
         if job.attempts_before == 0 && !job.is_replay {
             lane.first.push_back(job);
         } else {
@@ -162,7 +161,7 @@ impl Lanes {
     pub(super) fn next(&mut self, now: Timestamp) -> Option<Turn> {
         while let Some(endpoint) = self.ready.pop_front() {
             let cap = self.cap;
-            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { continue };
             lane.is_ready = false;
             if lane.in_flight >= Self::slots(lane, cap, now) {
                 continue;
@@ -193,7 +192,7 @@ impl Lanes {
 
     fn make_ready(&mut self, endpoint: Uuid, now: Timestamp) {
         let cap = self.cap;
-        if let Some(lane) = self.lanes.get_mut(&endpoint)
+        if let Some(lane) = self.by_endpoint.get_mut(&endpoint)
             && !lane.is_ready
             && lane.queued() > 0
             && lane.in_flight < Self::slots(lane, cap, now)
@@ -212,7 +211,7 @@ impl Lanes {
     ) -> AfterJob {
         let mut after = AfterJob::default();
         let cap = self.cap;
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return after };
+        let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return after };
         lane.in_flight = lane.in_flight.saturating_sub(1);
         match outcome {
             LaneOutcome::Success => {
@@ -229,7 +228,7 @@ impl Lanes {
         }
         after.wants_refill = lane.has_more_in_table && lane.queued() < cap;
         if lane.is_idle() && lane.breaker.is_fresh() {
-            self.lanes.remove(&endpoint);
+            self.by_endpoint.remove(&endpoint);
         } else {
             self.make_ready(endpoint, now);
         }
@@ -238,7 +237,7 @@ impl Lanes {
 
     /// How many rows of an endpoint memory has room for now.
     pub(super) fn room(&self, endpoint: Uuid, is_ordered: bool, now: Timestamp) -> usize {
-        let Some(lane) = self.lanes.get(&endpoint) else {
+        let Some(lane) = self.by_endpoint.get(&endpoint) else {
             return if is_ordered { 1 } else { self.cap * 2 };
         };
         let held = lane.queued() + lane.in_flight;
@@ -251,7 +250,7 @@ impl Lanes {
 
     /// Whether a new delivery of an endpoint may wait in memory.
     pub(super) fn admits(&self, endpoint: Uuid, now: Timestamp) -> bool {
-        self.lanes.get(&endpoint).is_none_or(|lane| {
+        self.by_endpoint.get(&endpoint).is_none_or(|lane| {
             !lane.has_more_in_table && lane.breaker.allowance(now) == Allowance::Freely
         })
     }
@@ -259,33 +258,33 @@ impl Lanes {
     /// Notes whether more of an endpoint waits in the table.
     pub(super) fn note_table(&mut self, endpoint: Uuid, has_more: bool) {
         if has_more {
-            self.lanes.entry(endpoint).or_default().has_more_in_table = true;
-        } else if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            self.by_endpoint.entry(endpoint).or_default().has_more_in_table = true;
+        } else if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
             lane.has_more_in_table = false;
             if lane.is_idle() && lane.breaker.is_fresh() {
-                self.lanes.remove(&endpoint);
+                self.by_endpoint.remove(&endpoint);
             }
         }
     }
 
     /// How many requests to an endpoint are under way.
     pub(super) fn in_flight(&self, endpoint: Uuid) -> usize {
-        self.lanes.get(&endpoint).map_or(0, |lane| lane.in_flight)
+        self.by_endpoint.get(&endpoint).map_or(0, |lane| lane.in_flight)
     }
 
     /// How many requests are under way in all.
     pub(super) fn busy(&self) -> usize {
-        self.lanes.values().map(|lane| lane.in_flight).sum()
+        self.by_endpoint.values().map(|lane| lane.in_flight).sum()
     }
 
     /// How many jobs wait in memory.
     pub(super) fn waiting(&self) -> usize {
-        self.lanes.values().map(Lane::queued).sum()
+        self.by_endpoint.values().map(Lane::queued).sum()
     }
 
     /// Ends what is under way to an endpoint.
     pub(super) fn cancel(&mut self, endpoint: Uuid) {
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+        if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
             std::mem::take(&mut lane.cancel).cancel();
         }
     }
@@ -313,7 +312,6 @@ mod tests {
             is_replay: false,
             kind,
             content: Arc::new(Content {
-                event_id: Uuid::nil(),
                 org_id: Arc::from("1"),
                 event_type: Arc::from("Ticket_Add"),
                 event_time: 0,
@@ -321,7 +319,7 @@ mod tests {
                 previous: None,
             }),
             lease_until: None,
-            place: None,
+            _place: None,
         }
     }
 
@@ -387,6 +385,6 @@ mod tests {
         assert_eq!(lanes.next(until).map(|turn| turn.job.id.as_u128()), Some(9));
         assert!(lanes.done(endpoint, LaneOutcome::Success, until).resumed);
         assert!(lanes.admits(endpoint, until));
-        assert!(lanes.lanes.is_empty(), "an idle lane is forgotten");
+        assert!(lanes.by_endpoint.is_empty(), "an idle lane is forgotten");
     }
 }

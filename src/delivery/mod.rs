@@ -13,6 +13,7 @@ mod lane;
 mod node;
 mod outcome;
 mod refill;
+mod retention;
 pub mod retry;
 mod views;
 
@@ -20,6 +21,7 @@ pub use breaker::BreakerPolicy;
 pub use callbacks::{Callback, declared_name, enqueue as enqueue_callback};
 pub use dispatcher::{DeliveryOptions, Dispatcher};
 pub use node::NodeLease;
+pub use retention::{Retention, run as run_retention};
 pub use views::{
     AttemptView, DeliveryFilter, DeliveryView, EndpointScope, RequeueRefusal, find, list, of_event,
     requeue,

@@ -19,6 +19,9 @@ const RENEWAL: Duration = Duration::from_secs(1);
 /// database grants, since another node may judge by it.
 const RELIED_ON: Duration = Duration::from_secs(4);
 
+/// How a waiting worker looks whether the lease is back.
+const VALID_POLL: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 struct Inner {
     nodes: Nodes,
@@ -106,27 +109,52 @@ impl NodeLease {
 
     async fn renew(&self, routing: &Routing, lost: &CancellationToken) -> Result<(), StoreError> {
         let inner = &self.inner;
+        let was_valid = self.is_valid();
         let began = inner.seam.clock.instant().duration_since(inner.started);
         let low_water = inner.budget.low_water(inner.seam.randomness.id());
         let held = inner
             .nodes
             .renew(inner.epoch, routing.applied_revision(), low_water, inner.seam.clock.now())
             .await?;
-        if held {
-            inner.valid_until.store(millis(began + RELIED_ON), Ordering::Release);
-        } else if !inner.is_lost.swap(true, Ordering::AcqRel) {
-            tracing::error!("this node's lease ran out and its work was taken over; stopping");
-            lost.cancel();
+        if !held {
+            if !inner.is_lost.swap(true, Ordering::AcqRel) {
+                tracing::error!("this node's lease ran out and its work was taken over; stopping");
+                lost.cancel();
+            }
+            return Ok(());
         }
+        if !was_valid {
+            // While the lease was out, others answered without waiting for us: catch up first.
+            // From this renewal on they wait again.
+            if let Err(error) = routing.apply().await {
+                tracing::warn!(%error, "cannot catch up with routing; not sending yet");
+                return Ok(());
+            }
+        }
+        inner.valid_until.store(millis(began + RELIED_ON), Ordering::Release);
         Ok(())
+    }
+
+    /// Resolves when this node may send. Ends too when it stops.
+    pub(super) async fn valid(&self, stop: &CancellationToken) {
+        while !self.is_valid() && !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.inner.seam.clock.sleep(VALID_POLL) => {}
+            }
+        }
     }
 
     async fn reap(&self, store: &Store, dispatcher: &Dispatcher) -> Result<(), StoreError> {
         let inner = &self.inner;
         let now = inner.seam.clock.now();
         for dead in inner.nodes.lapsed(inner.epoch, now).await? {
-            let freed = claims::recover(store, dead.epoch, dead.low_water, now).await?;
-            inner.nodes.remove(dead.epoch, now).await?;
+            let work = store.begin().await?;
+            if !inner.nodes.remove_lapsed(&work, dead.epoch, now).await? {
+                continue;
+            }
+            let freed = claims::recover(store, &work, dead.epoch, dead.low_water, now).await?;
+            let _settled = work.commit(now).await?;
             tracing::info!(epoch = dead.epoch.number(), freed, "took over from a dead node");
             dispatcher.poke();
         }
@@ -139,8 +167,11 @@ impl NodeLease {
         let now = inner.seam.clock.now();
         inner.is_lost.store(true, Ordering::Release);
         let low_water = inner.budget.low_water(inner.seam.randomness.id());
-        claims::recover(store, inner.epoch, low_water, now).await?;
-        inner.nodes.remove(inner.epoch, now).await
+        let work = store.begin().await?;
+        inner.nodes.remove(&work, inner.epoch).await?;
+        claims::recover(store, &work, inner.epoch, low_water, now).await?;
+        let _settled = work.commit(now).await?;
+        Ok(())
     }
 }
 

@@ -117,7 +117,7 @@ async fn refill(dispatcher: &Dispatcher, waiting: &WaitingEndpoint) -> Result<()
         Standing::Held => {
             let now = inner.seam.clock.now();
             let work = inner.store.begin().await?;
-            claims::hold_waiting(&inner.store, &work, id).await?;
+            claims::hold_waiting(&inner.store, &work, id, now).await?;
             let _settled = work.commit(now).await?;
             Ok(())
         }
@@ -171,7 +171,6 @@ async fn take_over(
         .into_iter()
         .map(|row| {
             let content = Content {
-                event_id: row.id,
                 org_id: Arc::from(row.org_id.as_str()),
                 event_type: Arc::from(row.event_type.as_str()),
                 event_time: row.event_time,
@@ -182,14 +181,17 @@ async fn take_over(
         })
         .collect();
     let now = inner.seam.clock.now();
+    let (sendable, empty): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|row| {
+        contents.get(&row.event_id).is_some_and(|content| !content.payload.is_empty())
+    });
+    for row in empty {
+        // Its payload is older than what is kept: there is nothing left to send.
+        dispatcher.cancel_without_payload(row.id).await;
+    }
     {
         let mut lanes = dispatcher.lanes();
-        for row in claimed {
-            let Some(content) = contents.get(&row.event_id) else {
-                // Its payload was pruned: there is nothing left to send.
-                tracing::warn!(delivery = %row.id, "a delivery has no event any more");
-                continue;
-            };
+        for row in sendable {
+            let Some(content) = contents.get(&row.event_id) else { continue };
             lanes.push(
                 Job {
                     id: row.id,
@@ -200,7 +202,7 @@ async fn take_over(
                     kind,
                     content: Arc::clone(content),
                     lease_until: Some(lease_until),
-                    place: None,
+                    _place: None,
                 },
                 now,
             );

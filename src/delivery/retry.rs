@@ -20,7 +20,7 @@ pub struct Schedule {
 const JITTER: f64 = 0.10;
 
 /// The longest pause that a receiver may ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_ASKED: Duration = Duration::from_hours(24);
 
 impl Default for Schedule {
     fn default() -> Self {

@@ -278,7 +278,7 @@ pub async fn of_event(
     let mut views = Vec::new();
     // Deliveries are made right after their event, so their ids follow its own closely.
     let accepted = Timestamp::from_micros(event.accepted_at);
-    let latest = id_at(accepted.plus(std::time::Duration::from_secs(60)));
+    let latest = id_at(accepted.plus(std::time::Duration::from_mins(1)));
     for owner in endpoints {
         let rows = delivery::Entity::find()
             .filter(delivery::Column::EndpointId.eq(owner.id))
@@ -296,7 +296,7 @@ pub async fn of_event(
 }
 
 /// The smallest UUIDv7 of a moment.
-fn id_at(moment: Timestamp) -> Uuid {
+pub(super) fn id_at(moment: Timestamp) -> Uuid {
     let millis = u128::from(u64::try_from(moment.millis()).unwrap_or(0));
     Uuid::from_u128(millis << V7_TIME_SHIFT)
 }

@@ -257,7 +257,7 @@ fn read_one(
     if source_id.is_some_and(|id| !is_plain(id, LONGEST_SOURCE_ID)) {
         return Err(field("sourceId", "must have 1 to 128 characters, none a control character"));
     }
-    let event_time = wire.event_time.map(millis_of).transpose()?;
+    let event_time = wire.event_time.as_ref().map(millis_of).transpose()?;
     if !wire.payload.get().starts_with('{') {
         return Err(field("payload", "must be an object"));
     }
@@ -296,8 +296,8 @@ fn is_plain(text: &str, longest: usize) -> bool {
 /// Times are kept to what a JavaScript date can hold.
 const LARGEST_MILLIS: i64 = 8_640_000_000_000_000;
 
-fn millis_of(time: EventTime<'_>) -> Result<i64, Fault> {
-    let millis = match &time {
+fn millis_of(time: &EventTime<'_>) -> Result<i64, Fault> {
+    let millis = match time {
         EventTime::Millis(millis) => Some(*millis),
         EventTime::Text(text) => text
             .parse::<i64>()

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::input::EventInput;
 use crate::delivery::Dispatcher;
+use crate::identifier::DepartmentId;
 use crate::seam::Seam;
 use crate::store::StoreError;
 use crate::store::committer::{Committer, NewDelivery, NewEvent, Written};
@@ -78,11 +79,13 @@ struct PayloadDepartment {
 /// The department that a payload names.
 pub(super) fn payload_department(payload: &[u8]) -> Option<String> {
     let read: PayloadDepartment = serde_json::from_slice(payload).ok()?;
-    match read.department_id? {
-        serde_json::Value::String(id) if !id.is_empty() => Some(id),
-        serde_json::Value::Number(id) => Some(id.to_string()),
-        _ => None,
-    }
+    let id = match read.department_id? {
+        serde_json::Value::String(id) => id,
+        serde_json::Value::Number(id) => id.to_string(),
+        _ => return None,
+    };
+    // What cannot be a department of the host is none.
+    DepartmentId::new(id).ok().map(String::from)
 }
 
 impl Intake {

@@ -1,7 +1,6 @@
 //! What the steps share: the installation under its lock, and the one place that writes a
 //! transition with its effects.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use sea_orm::{
@@ -233,9 +232,9 @@ impl Lifecycle {
             installation_id: row.id,
             extension_key: row.extension_key.clone(),
             generation: row.generation,
-            resource_name: webhook.resource_name,
-            name: webhook.name,
-            description: webhook.description,
+            resource_name: without_nul(webhook.resource_name),
+            name: without_nul(webhook.name),
+            description: webhook.description.map(without_nul),
             url: webhook.url.to_string(),
             subscriptions: serde_json::Value::Object(webhook.subscriptions).to_string(),
             ignore_source_id: webhook.ignore_source_id,
@@ -258,9 +257,9 @@ impl Lifecycle {
         reason: Option<&str>,
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
-        let listener: HashMap<String, Url> =
-            locked.manifest.callback_listener.clone().into_iter().collect();
-        let Some(name) = declared_name(&listener, event) else { return Ok(()) };
+        let Some(name) = declared_name(&locked.manifest.callback_listener, event) else {
+            return Ok(());
+        };
         locked.row.callback_sequence += 1;
         let callback = Callback {
             event: name.to_owned(),
@@ -379,4 +378,9 @@ pub(super) fn read_manifest(
         .ok()
         .and_then(|value| Manifest::from_stored(&value))
         .ok_or(LifecycleError::Unreadable { what: "manifest" })
+}
+
+/// A text of a manifest without NUL characters, which PostgreSQL cannot keep in a text.
+fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }

@@ -261,10 +261,9 @@ pub fn step(state: State, command: Command) -> Step {
         (PendingAuthorization | Active, Uninstall) => {
             to(Uninstalled, Holders::NONE, &[RemoveWebhooks, RevokeCredentials, TellUninstalled])
         }
-        (Uninstalled | Erased, Uninstall) => Step::Nothing,
+        (Uninstalled | Erased, Uninstall) | (Erased, Erase) => Step::Nothing,
 
         (Uninstalled, Erase) => to(Erased, Holders::NONE, &[]),
-        (Erased, Erase) => Step::Nothing,
         (PendingAuthorization | Active, Erase) => {
             Step::Refused("it is still installed: uninstall it first")
         }

@@ -26,7 +26,7 @@ use crate::store::entity::authorization_request;
 use crate::store::{Store, UnitOfWork};
 
 /// How long a state lives.
-const LIFE: Duration = Duration::from_secs(10 * 60);
+const LIFE: Duration = Duration::from_mins(10);
 
 /// How many live states an installation may have; the oldest goes first.
 const MOST_LIVE: usize = 5;
@@ -143,7 +143,7 @@ pub(crate) async fn begin(
     let authorization_url =
         providers.authorization_url(&request.service, &request.scopes, &state, &verifier)?;
     make_room(work, request.installation_id, now).await?;
-    let seal = |place: &AssociatedData<'_>, text: &str| {
+    let sealed = |place: &AssociatedData<'_>, text: &str| {
         ring.seal(Purpose::Vault, place, text.as_bytes(), &seam.randomness)
     };
     let id = request.installation_id;
@@ -153,8 +153,8 @@ pub(crate) async fn begin(
         generation: Set(request.generation),
         connection: Set(request.connection.clone()),
         target_digest: Set(request.target_digest.clone()),
-        sealed_verifier: Set(seal(&verifier_place(id), &verifier)?),
-        sealed_url: Set(seal(&url_place(id), authorization_url.as_str())?),
+        sealed_verifier: Set(sealed(&verifier_place(id), &verifier)?),
+        sealed_url: Set(sealed(&url_place(id), authorization_url.as_str())?),
         start_digest: Set(digest_of(&start_nonce)),
         browser_digest: Set(None),
         return_url: Set(request.return_url.clone()),
@@ -262,6 +262,7 @@ impl PendingAuthorization {
     }
 
     /// Uses the state up, once, and exchanges the code.
+    #[expect(clippy::too_many_arguments, reason = "called once; each is another room's")]
     pub(crate) async fn redeem(
         self,
         store: &Store,

@@ -42,7 +42,7 @@ pub(super) struct Tokens {
 /// All configured authorisation servers. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    providers: Arc<BTreeMap<String, Provider>>,
+    by_service: Arc<BTreeMap<String, Provider>>,
     redirect_url: Url,
     egress: Egress,
     clock: Clock,
@@ -59,23 +59,23 @@ impl Providers {
         let mut redirect_url = public_url.clone();
         redirect_url.set_path("/oauth/callback");
         redirect_url.set_query(None);
-        Self { providers: Arc::new(providers), redirect_url, egress, clock }
+        Self { by_service: Arc::new(providers), redirect_url, egress, clock }
     }
 
     pub(super) fn get(&self, service: &str) -> Result<&Provider, OAuthError> {
-        self.providers
+        self.by_service
             .get(service)
             .ok_or_else(|| OAuthError::UnknownService { service: service.to_owned() })
     }
 
     /// Whether a service is configured.
     pub fn has(&self, service: &str) -> bool {
-        self.providers.contains_key(service)
+        self.by_service.contains_key(service)
     }
 
     /// The origins that a connection's token may go to.
     pub fn api_origins(&self, service: &str) -> &[Origin] {
-        self.providers.get(service).map_or(&[], |provider| provider.api_origins.as_slice())
+        self.by_service.get(service).map_or(&[], |provider| provider.api_origins.as_slice())
     }
 
     /// Where the browser is sent.

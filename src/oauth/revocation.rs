@@ -20,7 +20,7 @@ use crate::store::entity::{installation, revocation};
 use crate::store::{Store, StoreError, UnitOfWork};
 
 /// How long a token is tried to be revoked.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+const GIVE_UP_AFTER: Duration = Duration::from_hours(14 * 24);
 
 /// How often the table is read where nothing pokes; the first try comes within 2 s.
 const POLL: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const POLL: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The longest pause between tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
+const LONGEST_PAUSE: Duration = Duration::from_hours(6);
 
 /// For how long a try keeps others off the row: longer than a call can take.
 const CLAIM: Duration = Duration::from_secs(30);

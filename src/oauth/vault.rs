@@ -36,11 +36,11 @@ pub async fn store(
     seam: &Seam,
 ) -> Result<(), OAuthError> {
     let place = |field| AssociatedData { subject: new.installation_id, field };
-    let seal = |field, token: &SecretText| {
+    let sealed = |field, token: &SecretText| {
         ring.seal(Purpose::Vault, &place(field), token.expose().as_bytes(), &seam.randomness)
     };
     let refresh = match &new.tokens.refresh {
-        Some(token) => Some(seal(REFRESH, token)?),
+        Some(token) => Some(sealed(REFRESH, token)?),
         None => None,
     };
     connection::Entity::insert(connection::ActiveModel {
@@ -48,7 +48,7 @@ pub async fn store(
         installation_id: Set(new.installation_id),
         name: Set(new.name.to_owned()),
         service_name: Set(new.tokens.service.clone()),
-        sealed_access_token: Set(seal(ACCESS, &new.tokens.access)?),
+        sealed_access_token: Set(sealed(ACCESS, &new.tokens.access)?),
         sealed_refresh_token: Set(refresh),
         access_expires_at: Set(new.tokens.expires_at.map(Timestamp::micros)),
         scopes: Set(serde_json::to_string(&new.tokens.scopes)

@@ -15,7 +15,10 @@ use crate::api::access::Authenticator;
 use crate::api::{ApiState, Services};
 use crate::config::Config;
 use crate::crypto::{CryptoError, Keys, SigningSecret, Verifier};
-use crate::delivery::{BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, retry::Schedule};
+use crate::delivery::{
+    BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, Retention, retry::Schedule,
+    run_retention,
+};
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
@@ -23,7 +26,7 @@ use crate::lifecycle::Lifecycle;
 use crate::manifest;
 use crate::oauth::{Providers, Revocations};
 use crate::seam::Seam;
-use crate::store::committer::Committer;
+use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
 use crate::webhook::{ExtensionAuthority, HookFuture, RouteHook, Routing};
 
@@ -51,7 +54,7 @@ pub(super) struct Rooms {
     lease_stop: CancellationToken,
     loops: Vec<JoinHandle<()>>,
     lease_loop: JoinHandle<()>,
-    committer_end: crate::store::committer::CommitterEnd,
+    committer_watch: JoinHandle<()>,
     drain: Duration,
 }
 
@@ -182,6 +185,8 @@ impl Rooms {
                 .map_err(StartError::Nodes)?
         };
         routing.attach(lease.epoch(), hooks(&dispatcher, state.authenticator()));
+        // What changed between reading and entering among the nodes: from here on others wait.
+        routing.apply().await?;
         let providers = Providers::new(
             config.oauth.providers.clone(),
             &config.public_url,
@@ -242,7 +247,19 @@ impl Rooms {
             let stop = stop.clone();
             tokio::spawn(async move { revocations.run(stop).await })
         };
+        let prune = tokio::spawn(run_retention(
+            store.clone(),
+            seam.clock.clone(),
+            Retention {
+                payload: config.delivery.retention.payload,
+                attempts: config.delivery.retention.attempts,
+                deduplication: config.delivery.retention.deduplication,
+            },
+            stop.clone(),
+        ));
         dispatcher.start(committer.clone());
+        let committer_watch =
+            tokio::spawn(watch_committer(committer_end, stop.clone(), lost.clone()));
         Ok(Self {
             store: store.clone(),
             seam: seam.clone(),
@@ -253,9 +270,9 @@ impl Rooms {
             lost,
             stop,
             lease_stop,
-            loops: vec![follow, revoke],
+            loops: vec![follow, revoke, prune],
             lease_loop,
-            committer_end,
+            committer_watch,
             drain: config.limits.drain,
         })
     }
@@ -267,7 +284,7 @@ impl Rooms {
         // While the lease still holds: a result that is not on disk would be sent once more.
         let flushed = async {
             self.committer.end().await;
-            self.committer_end.wait().await;
+            let _ended = self.committer_watch.await;
         };
         tokio::select! {
             () = flushed => {}
@@ -286,6 +303,15 @@ impl Rooms {
         }
         // Routing and dispatcher hold each other, and through them the database's lock.
         self.routing.detach();
+    }
+}
+
+/// Nothing can be accepted without the committer: where it ends by itself, so does the server.
+async fn watch_committer(end: CommitterEnd, stop: CancellationToken, lost: CancellationToken) {
+    end.wait().await;
+    if !stop.is_cancelled() {
+        tracing::error!("the committer ended; nothing can be written any more; stopping");
+        lost.cancel();
     }
 }
 

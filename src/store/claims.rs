@@ -84,8 +84,6 @@ pub(crate) struct ClaimedDelivery {
 pub(crate) struct WaitingEndpoint {
     pub(crate) endpoint_id: Uuid,
     pub(crate) due_at: i64,
-    /// Whether what waits belongs to an ordered endpoint.
-    pub(crate) ordered: Option<i16>,
 }
 
 fn backend(store: &Store) -> DatabaseBackend {
@@ -112,10 +110,7 @@ pub(crate) async fn waiting_endpoints(store: &Store) -> Result<Vec<WaitingEndpoi
         )
         select lane.endpoint_id as endpoint_id,
                (select min(d.due_at) from deliveries d
-                where d.endpoint_id = lane.endpoint_id and d.due_at is not null) as due_at,
-               (select d.ordered from deliveries d
-                where d.endpoint_id = lane.endpoint_id and d.due_at is not null
-                order by d.due_at limit 1) as ordered
+                where d.endpoint_id = lane.endpoint_id and d.due_at is not null) as due_at
         from lane where lane.endpoint_id is not null";
     Ok(WaitingEndpoint::find_by_statement(Statement::from_string(backend(store), SQL))
         .all(store.reader())
@@ -206,11 +201,11 @@ async fn claim(
 /// Frees what a dead node had been handed over in memory. Returns how many rows that were.
 pub(crate) async fn recover(
     store: &Store,
+    work: &UnitOfWork,
     dead: Epoch,
     low_water: Uuid,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let work = store.begin().await?;
     let done = work
         .connection()
         .execute_raw(Statement::from_sql_and_values(
@@ -220,7 +215,6 @@ pub(crate) async fn recover(
             [now.micros().into(), low_water.into(), dead.number().into()],
         ))
         .await?;
-    let _settled = work.commit(now).await?;
     Ok(done.rows_affected())
 }
 
@@ -243,19 +237,22 @@ pub(crate) async fn cancel_unresolved(
     Ok(done.rows_affected())
 }
 
-/// Holds what waits of an endpoint in the table: its webhook does not deliver now.
+/// Holds what waits of an endpoint in the table: its webhook does not deliver now. What is under
+/// way at this moment keeps its claim.
 pub(crate) async fn hold_waiting(
     store: &Store,
     work: &UnitOfWork,
     endpoint: Uuid,
+    now: Timestamp,
 ) -> Result<u64, StoreError> {
     let done = work
         .connection()
         .execute_raw(Statement::from_sql_and_values(
             backend(store),
             "update deliveries set state = 1, claim = null, due_at = $1
-             where endpoint_id = $2 and due_at is not null and due_at <> $1",
-            [HELD.into(), endpoint.into()],
+             where endpoint_id = $2 and due_at is not null and due_at <> $1
+               and (claim is null or due_at <= $3)",
+            [HELD.into(), endpoint.into(), now.micros().into()],
         ))
         .await?;
     Ok(done.rows_affected())

@@ -22,7 +22,7 @@ use super::error::StoreError;
 use crate::seam::Timestamp;
 
 /// The key of the advisory lock under which one node at a time migrates.
-const MIGRATION_LOCK: i64 = 0x6d6f_7274_6973_65;
+const MIGRATION_LOCK: i64 = 0x006d_6f72_7469_7365;
 
 /// The channel on which PostgreSQL says that routing changed.
 pub(crate) const ROUTING_CHANNEL: &str = "mortise_routing";
@@ -117,19 +117,24 @@ impl Store {
         connect: &PgConnectOptions,
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(Ord::max(options.max_connections, 4))
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(connect.clone())
-            .await?;
+        // Two pools: whoever holds a transaction may read beside it, and must never wait for a
+        // connection that another such holder has.
+        let half = Ord::max(options.max_connections.saturating_sub(1) / 2, 2);
+        let pool = |size| {
+            PgPoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(Duration::from_secs(5))
+                .connect_with(connect.clone())
+        };
+        let writer = pool(half).await?;
         if options.migrate {
-            migrate_postgres(&pool).await?;
+            migrate_postgres(&writer).await?;
         }
-        let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+        let reader = pool(half).await?;
         Ok(Self {
             backend: options.backend.clone(),
-            reader: connection.clone(),
-            writer: connection,
+            reader: SqlxPostgresConnector::from_sqlx_postgres_pool(reader),
+            writer: SqlxPostgresConnector::from_sqlx_postgres_pool(writer),
             write_turn: None,
             _lock: None,
         })
@@ -166,10 +171,10 @@ impl Store {
         self.write_turn.clone()
     }
 
-    /// The pool behind the entities, for statements of PostgreSQL alone.
+    /// The pool for reading, for what PostgreSQL alone can do.
     pub(crate) fn postgres(&self) -> Option<&PgPool> {
         matches!(self.backend, Backend::Postgres { .. })
-            .then(|| self.writer.get_postgres_connection_pool())
+            .then(|| self.reader.get_postgres_connection_pool())
     }
 
     /// Answers whether the database can be read now.

@@ -11,6 +11,9 @@ pub enum StoreError {
     /// Another writer was there first.
     #[error("another change came first")]
     Conflict,
+    /// A text holds what the database cannot keep: a NUL character.
+    #[error("a text holds a NUL character, which cannot be kept or looked for")]
+    UnfitText,
     /// The database has what this program does not expect, or refused a statement.
     #[error("the database refused a statement")]
     Refused(#[source] DbErr),
@@ -39,6 +42,9 @@ pub enum StoreError {
     },
 }
 
+/// PostgreSQL's code for a text with a NUL character.
+const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
+
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
@@ -50,6 +56,13 @@ impl From<DbErr> for StoreError {
             | DbErr::Query(RuntimeErr::SqlxError(cause)) => is_passing(cause),
             _ => false,
         };
+        if let DbErr::Exec(RuntimeErr::SqlxError(cause))
+        | DbErr::Query(RuntimeErr::SqlxError(cause)) = &error
+            && let sqlx::Error::Database(cause) = &**cause
+            && cause.code().as_deref() == Some(CHARACTER_NOT_IN_REPERTOIRE)
+        {
+            return Self::UnfitText;
+        }
         if unavailable { Self::Unavailable(error) } else { Self::Refused(error) }
     }
 }

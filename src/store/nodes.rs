@@ -12,7 +12,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::database::{Backend, Store};
+use super::database::{Backend, Store, UnitOfWork};
 use super::entity::routing;
 use super::error::StoreError;
 use crate::seam::Timestamp;
@@ -99,15 +99,10 @@ impl Nodes {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let sql = format!(
-            "update nodes set lease_until = {clock} + {lease}, applied_revision = $1, low_water = $2 \
-             where epoch = $3 {alive}",
-            clock = self.clock(now),
-            lease = LEASE.as_micros(),
-            alive = if self.is_shared() {
-                format!("and lease_until > {}", self.clock(now))
-            } else {
-                String::new()
-            },
+            "update nodes set lease_until = {} + {}, applied_revision = $1, low_water = $2 \
+             where epoch = $3",
+            self.clock(now),
+            LEASE.as_micros(),
         );
         let work = self.store.begin().await?;
         let done = work
@@ -143,16 +138,29 @@ impl Nodes {
             .collect())
     }
 
-    /// Takes a node out: itself at its end, or one whose claims have been freed.
-    pub(crate) async fn remove(&self, epoch: Epoch, now: Timestamp) -> Result<(), StoreError> {
-        let work = self.store.begin().await?;
-        work.connection()
-            .execute_raw(
-                self.statement("delete from nodes where epoch = $1".to_owned(), [epoch.0.into()]),
-            )
-            .await?;
-        let _settled = work.commit(now).await?;
+    /// Takes this node out, in the transaction that frees its claims.
+    pub(crate) async fn remove(&self, work: &UnitOfWork, epoch: Epoch) -> Result<(), StoreError> {
+        let sql = "delete from nodes where epoch = $1".to_owned();
+        work.connection().execute_raw(self.statement(sql, [epoch.0.into()])).await?;
         Ok(())
+    }
+
+    /// Takes a lapsed node out, in the transaction that frees its claims; `false` where it has
+    /// renewed meanwhile, or another node was first.
+    pub(crate) async fn remove_lapsed(
+        &self,
+        work: &UnitOfWork,
+        epoch: Epoch,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let condition = if self.is_shared() {
+            format!("and lease_until <= {}", self.clock(now))
+        } else {
+            String::new()
+        };
+        let sql = format!("delete from nodes where epoch = $1 {condition}");
+        let done = work.connection().execute_raw(self.statement(sql, [epoch.0.into()])).await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// The lowest revision that a node with a live lease has applied, this one left out; nothing

@@ -51,6 +51,9 @@ pub(super) struct Loader {
     clock: Clock,
 }
 
+/// The subscriptions of an org by event type, and its endpoints.
+type Routes = (HashMap<Arc<str>, Vec<Subscription>>, Vec<Arc<Endpoint>>);
+
 /// What signs for an extension, and until when that is so.
 type Signers = HashMap<String, (Arc<Signer>, Option<Timestamp>)>;
 
@@ -114,10 +117,7 @@ impl Loader {
             .collect();
         let signers = self.signers(&keys).await?;
         let mut names: HashMap<String, Arc<str>> = HashMap::new();
-        let mut by_org: HashMap<
-            Arc<str>,
-            (HashMap<Arc<str>, Vec<Subscription>>, Vec<Arc<Endpoint>>),
-        > = HashMap::new();
+        let mut by_org: HashMap<Arc<str>, Routes> = HashMap::new();
         for row in rows {
             let owner = row.installation_id.and_then(|id| installations.get(&id));
             let signer = row.extension_key.as_ref().and_then(|key| signers.get(key));

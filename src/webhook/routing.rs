@@ -245,8 +245,7 @@ impl Routing {
             let after = self.open_endpoints();
             before.into_iter().filter(|id| !after.contains(id)).collect()
         };
-        let hooks =
-            Arc::clone(&self.inner.hooks.read().unwrap_or_else(PoisonError::into_inner));
+        let hooks = Arc::clone(&self.inner.hooks.read().unwrap_or_else(PoisonError::into_inner));
         for hook in hooks.iter() {
             hook(changes.clone(), stopped.clone()).await;
         }

@@ -32,7 +32,11 @@ impl Package {
                 "storage": true,
                 "type": "org",
                 "whiteListedDomains": ["https://mirror.example"],
-                "modules": { "widgets": [] },
+                "modules": { "widgets": [{
+                    "name": "Mirror", "title": "Mirror", "url": "/app/widget.html",
+                    "location": "desk.ticket.detail.rightpanel",
+                    "logo": "/app/icon.svg", "icon": "/app/icon.svg",
+                }] },
                 "cspDomains": { "connect-src": ["https://mirror.example"] },
                 "zohoAuthorisation": {
                     "type": "connectors",

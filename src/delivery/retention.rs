@@ -1,0 +1,160 @@
+//! What is kept and for how long: pruned in small steps that hold nobody up.
+//!
+//! Ids are ordered in time, so everything too old lies at the low end of each table: a step reads
+//! a bounded stretch of the primary key and never searches.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DatabaseBackend, Statement, Value};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::views::id_at;
+use crate::seam::{Clock, Timestamp};
+use crate::store::{Backend, Store, StoreError};
+
+/// How often pruning looks for something to do.
+const PAUSE: Duration = Duration::from_mins(1);
+
+/// The pause between two steps while there is more to do.
+const BETWEEN_STEPS: Duration = Duration::from_millis(50);
+
+/// How many rows one step touches at the most.
+const STEP: u64 = 1_000;
+
+/// For how long changes of routing are kept: a node that was away for longer reads everything.
+const ROUTING_KEPT: Duration = Duration::from_hours(1);
+
+/// How long things are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Payloads, and deliveries that are held.
+    pub payload: Duration,
+    /// Events, deliveries and attempts.
+    pub attempts: Duration,
+    /// The ids that callers gave to events.
+    pub deduplication: Duration,
+}
+
+/// Prunes until told to stop.
+pub async fn run(store: Store, clock: Clock, retention: Retention, stop: CancellationToken) {
+    // Up to where payloads are emptied already; lost with the process, which only costs a scan.
+    let mut emptied = Uuid::nil();
+    loop {
+        let pause = match step(&store, clock.now(), retention, &mut emptied).await {
+            Ok(true) => BETWEEN_STEPS,
+            Ok(false) => PAUSE,
+            Err(error) => {
+                tracing::warn!(%error, "what is too old could not be removed; tried again");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = clock.sleep(pause) => {}
+        }
+    }
+}
+
+/// One step over each table. Returns whether there may be more to do.
+async fn step(
+    store: &Store,
+    now: Timestamp,
+    retention: Retention,
+    emptied: &mut Uuid,
+) -> Result<bool, StoreError> {
+    let payload_cut = id_at(now.minus(retention.payload));
+    let history_cut = id_at(now.minus(retention.attempts.max(retention.payload)));
+    let mut more = empty_payloads(store, payload_cut, now, emptied).await?;
+    let steps: [(&str, Vec<Value>); 6] = [
+        (
+            // What is held is kept as long as what it would send.
+            "delete from deliveries where id in (select id from deliveries \
+             where id < $1 and state = 1 order by id limit 1000)",
+            vec![payload_cut.into()],
+        ),
+        (
+            "delete from deliveries where id in (select id from deliveries \
+             where id < $1 and state in (2, 3, 4) order by id limit 1000)",
+            vec![history_cut.into()],
+        ),
+        (
+            "delete from attempts where delivery_id in (select delivery_id from attempts \
+             where delivery_id < $1 order by delivery_id limit 1000)",
+            vec![history_cut.into()],
+        ),
+        (
+            "delete from events where id in (select id from events \
+             where id < $1 order by id limit 1000)",
+            vec![history_cut.into()],
+        ),
+        (
+            "delete from event_keys where (org_id, event_key) in (select org_id, event_key \
+             from event_keys where accepted_at < $1 order by accepted_at limit 1000)",
+            vec![now.minus(retention.deduplication).micros().into()],
+        ),
+        (
+            "delete from routing_changes where revision in (select revision from routing_changes \
+             where at < $1 order by revision limit 1000)",
+            vec![now.minus(ROUTING_KEPT).micros().into()],
+        ),
+    ];
+    for (sql, values) in steps {
+        more |= execute(store, sql, values, now).await? >= STEP;
+    }
+    Ok(more)
+}
+
+/// Empties payloads that are too old; their events stay for the history.
+async fn empty_payloads(
+    store: &Store,
+    cut: Uuid,
+    now: Timestamp,
+    emptied: &mut Uuid,
+) -> Result<bool, StoreError> {
+    let backend = backend(store);
+    let sql = "select id from events where id > $1 and id < $2 order by id limit 1000";
+    let rows = store
+        .reader()
+        .query_all_raw(Statement::from_sql_and_values(
+            backend,
+            sql,
+            [(*emptied).into(), cut.into()],
+        ))
+        .await?;
+    let Some(last) = rows.last() else { return Ok(false) };
+    let last: Uuid = last.try_get_by_index(0)?;
+    let empty = match backend {
+        DatabaseBackend::Postgres => "''::bytea",
+        _ => "x''",
+    };
+    let sql = format!(
+        "update events set payload = {empty}, previous = null \
+         where id > $1 and id <= $2 and length(payload) > 0"
+    );
+    execute(store, &sql, vec![(*emptied).into(), last.into()], now).await?;
+    *emptied = last;
+    Ok(rows.len() as u64 >= STEP)
+}
+
+async fn execute(
+    store: &Store,
+    sql: &str,
+    values: Vec<Value>,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let work = store.begin().await?;
+    let done = work
+        .connection()
+        .execute_raw(Statement::from_sql_and_values(backend(store), sql, values))
+        .await?;
+    let _settled = work.commit(now).await?;
+    Ok(done.rows_affected())
+}
+
+fn backend(store: &Store) -> DatabaseBackend {
+    match store.backend() {
+        Backend::Postgres { .. } => DatabaseBackend::Postgres,
+        Backend::Sqlite { .. } => DatabaseBackend::Sqlite,
+    }
+}
