@@ -114,7 +114,9 @@ async fn what_arrives_is_the_reference_byte_for_byte(backend: Backend) {
     world.ticket("next").await;
     let arrived = world.arrived(2).await;
     assert_eq!(arrived[1].parameter("securityContext"), received.parameter("securityContext"));
-    world.server.active("other-org").await;
+    let installation = world.server.install("ticket-mirror", "other-org").await;
+    let consent = world.server.consent(&installation.authorization_url).await;
+    world.server.authorize(&installation.id, &consent).await.expect(200);
     assert_eq!(world.fans_out(&ticket("other-org", "z")).await, 1);
     let other = world.arrived(3).await[2].clone();
     assert_eq!(other.parameter("orgId").as_deref(), Some("other-org"));

@@ -75,10 +75,10 @@ async fn faulty_events_are_refused_all_together(backend: Backend) {
     .await;
     let good = ticket(ORG, "good");
     let unknown = json!({ "eventType": "ticket.add", "orgId": ORG, "payload": {} });
-    let refused = world.post(&unknown).await.refused(422, "UNPROCESSABLE_ENTITY");
+    let refused = world.post(&unknown).await.refused(422, "INVALID_DATA");
     assert!(refused.text.contains("Ticket_Add"), "the nearest name: {}", refused.text);
     let refused = world.post(&json!([good, unknown, good])).await;
-    let refused = refused.refused(422, "UNPROCESSABLE_ENTITY");
+    let refused = refused.refused(422, "INVALID_DATA");
     assert!(refused.text.contains("/1"), "the index is named: {}", refused.text);
     for (field, value) in [
         ("payload", json!("text")),

@@ -52,7 +52,11 @@ async fn a_graceful_restart_loses_nothing(backend: Backend) {
     server.vendor.forget();
     server.vendor.behave(HOOK, Behaviour::status(200));
     let world = World { server, host, installation, webhook };
-    // Those that hung when the server stopped have had an attempt and wait for their next.
+    // Those that hung when the server stopped, and those that it began with before the vendor was
+    // back, have had an attempt and wait for their next.
+    eventually("nothing hangs", async || (world.server.vendor.in_hand(HOOK) == 0).then_some(()))
+        .await;
+    a_while().await;
     world.server.advance(Duration::from_secs(120));
     wanted.push("retrying".to_owned());
     for name in &wanted {
