@@ -108,10 +108,8 @@ async fn a_vendor_that_fails_holds_up_only_its_own_callbacks(backend: Backend) {
     }
     told(&server, 5).await;
     server.vendor.behave(PATH, Behaviour::status(200));
-    eventually("the first is given up", async || {
-        (entries().await[0].0 == "failed").then_some(())
-    })
-    .await;
+    eventually("the first is given up", async || (entries().await[0].0 == "failed").then_some(()))
+        .await;
     // Whether the vendor was back in time for the first try of the second or not: it is told.
     server.advance(Duration::from_secs(120));
     eventually("the second arrives", async || (entries().await[1].0 == "delivered").then_some(()))

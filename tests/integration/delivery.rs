@@ -165,7 +165,10 @@ async fn failures_are_tried_again_by_the_schedule_and_then_given_up(backend: Bac
         world.server.advance(pause.mul_f64(1.1));
     }
     let delivery = world.in_state("t", "failed").await;
-    assert_eq!((&delivery["attemptsMade"], &delivery["nextAttemptTime"]), (&json!(5), &Value::Null));
+    assert_eq!(
+        (&delivery["attemptsMade"], &delivery["nextAttemptTime"]),
+        (&json!(5), &Value::Null)
+    );
     let numbers: Vec<_> =
         delivery["attempts"].as_array().unwrap().iter().map(|a| a["number"].clone()).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
@@ -210,8 +213,20 @@ async fn every_way_to_fail_is_recorded_with_its_hint(backend: Backend) {
         ("accepted", Behaviour::status(202), Some(202), None, None),
         ("empty", Behaviour::status(204), Some(204), None, None),
         ("flood", Behaviour::Flood, Some(200), None, None),
-        ("moved", Behaviour::status(302).with_header("location", &elsewhere), Some(302), Some("status"), Some("redirect")),
-        ("kept", Behaviour::status(307).with_header("location", &elsewhere), Some(307), Some("status"), Some("redirect")),
+        (
+            "moved",
+            Behaviour::status(302).with_header("location", &elsewhere),
+            Some(302),
+            Some("status"),
+            Some("redirect"),
+        ),
+        (
+            "kept",
+            Behaviour::status(307).with_header("location", &elsewhere),
+            Some(307),
+            Some("status"),
+            Some("redirect"),
+        ),
         ("bad", Behaviour::status(400).with_body("no"), Some(400), Some("status"), Some("success")),
         ("forbidden", Behaviour::status(403), Some(403), Some("status"), Some("signature")),
         ("missing", Behaviour::status(404), Some(404), Some("status"), Some("path")),
@@ -235,7 +250,9 @@ async fn every_way_to_fail_is_recorded_with_its_hint(backend: Backend) {
         assert_eq!(attempt["error"], json!(error), "{name}: {delivery}");
         let given = attempt["hint"].as_str();
         match hint {
-            Some(hint) => assert!(given.is_some_and(|given| given.contains(hint)), "{name}: {given:?}"),
+            Some(hint) => {
+                assert!(given.is_some_and(|given| given.contains(hint)), "{name}: {given:?}")
+            }
             None => assert_eq!(given, None, "{name}"),
         }
         let milliseconds = attempt["durationMs"].as_f64().expect("a duration");
@@ -460,8 +477,10 @@ async fn both_secrets_sign_while_a_rotation_overlaps(backend: Backend) {
     let after = world.arrived(2).await[1].clone();
     assert!(!is_signed_with(&after, &former), "the former one has ended");
     assert!(is_signed_with(&after, &present));
-    let signatures: HashMap<_, _> =
-        [("during", during.header("webhook-signature")), ("after", after.header("webhook-signature"))]
-            .into();
+    let signatures: HashMap<_, _> = [
+        ("during", during.header("webhook-signature")),
+        ("after", after.header("webhook-signature")),
+    ]
+    .into();
     assert_eq!(signatures["after"].unwrap().split(' ').count(), 1);
 }

@@ -8,7 +8,7 @@ use mortise::development::Behaviour;
 use mortise::seam::{Clock, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::delivery_world::{HOOK, World, a_while, assert_all_there, ticket};
+use crate::support::delivery_world::{HOOK, World, a_while, assert_all_there, ticket, tickets};
 use crate::support::on_both;
 use crate::support::server::{Backend, ORG, eventually};
 
@@ -17,6 +17,7 @@ on_both!(
     the_kill_switch_holds_everything_and_loses_nothing,
     nothing_begins_after_uninstall_was_answered,
     uninstall_is_not_held_by_a_vendor_that_hangs,
+    what_waits_for_one_installation_never_reaches_the_next,
     deliveries_are_listed_by_filter_page_and_tenant,
 );
 
@@ -42,12 +43,23 @@ async fn a_delivery_can_be_sent_again(backend: Backend) {
     assert_eq!(arrived[1].header("x-mortise-replay"), Some("true"));
     assert_eq!(arrived[1].body, arrived[0].body);
     let again = world.attempted("t", 2).await;
-    assert_eq!((&again["state"], &again["attempts"][1]["status"]), (&json!("delivered"), &json!(200)));
+    assert_eq!(
+        (&again["state"], &again["attempts"][1]["status"]),
+        (&json!("delivered"), &json!(200))
+    );
+
+    // One that waits for its next attempt goes at once.
+    server.vendor.behave_in_turn(HOOK, [Behaviour::status(500)], Behaviour::status(200));
+    world.ticket("hurried").await;
+    let hurried = world.attempted("hurried", 1).await;
+    let at_once = format!("/api/v1/deliveries/{}/retry", hurried["id"].as_str().unwrap());
+    client.post(&at_once, &vendor, &json!({})).await.expect(200);
+    world.in_state("hurried", "delivered").await;
 
     // One that is under way is not sent a second time.
     server.vendor.behave(HOOK, Behaviour::status(200).after(Duration::from_secs(2)));
     world.ticket("slow").await;
-    world.arrived(3).await;
+    world.arrived(5).await;
     let slow = world.delivery("slow", |_| true).await;
     let path = format!("/api/v1/deliveries/{}/retry", slow["id"].as_str().unwrap());
     assert_eq!(client.post(&path, &vendor, &json!({})).await.status, 409);
@@ -159,6 +171,36 @@ async fn uninstall_is_not_held_by_a_vendor_that_hangs(backend: Backend) {
     }
     a_while().await;
     assert_eq!(world.server.vendor.received_at(HOOK).len(), seen);
+}
+
+async fn what_waits_for_one_installation_never_reaches_the_next(backend: Backend) {
+    let world = World::start(backend).await;
+    let server = &world.server;
+    server.vendor.behave(HOOK, Behaviour::status(500));
+    world.ticket("of-the-first").await;
+    world.attempted("of-the-first", 1).await;
+    let first = server.vendor.received_at(HOOK)[0].clone();
+    let body = json!({ "installationId": world.installation.id });
+    server.callback("uninstall", &body).await.expect(200);
+    world.in_state("of-the-first", "cancelled").await;
+    let next = server.install("ticket-mirror", ORG).await;
+    assert_eq!(next.generation, 2);
+    assert_eq!(world.fans_out(&ticket(ORG, "between")).await, 0, "it is not authorised yet");
+    let consent = server.consent(&next.authorization_url).await;
+    server.authorize(&next.id, &consent).await.expect(200);
+    server.vendor.behave(HOOK, Behaviour::status(200));
+    server.advance(Duration::from_secs(3 * 3_600));
+    world.ticket("of-the-next").await;
+    let arrived = world.arrived(2).await;
+    a_while().await;
+    assert_eq!(tickets(&world.arrived(2).await), ["of-the-first", "of-the-next"]);
+    assert_ne!(arrived[1].parameter("securityContext"), first.parameter("securityContext"));
+    // A late uninstall of the first one changes nothing for the next.
+    server.callback("uninstall", &body).await.expect(200);
+    let late = json!({ "extensionKey": "ticket-mirror", "orgId": ORG, "generation": 1 });
+    server.callback("uninstall", &late).await.expect(200);
+    world.ticket("still").await;
+    world.arrived(3).await;
 }
 
 async fn deliveries_are_listed_by_filter_page_and_tenant(backend: Backend) {

@@ -11,6 +11,7 @@ on_both!(
     one_event_and_many_are_accepted,
     the_first_of_two_events_with_one_id_wins,
     faulty_events_are_refused_all_together,
+    eight_mebibytes_are_taken_and_not_a_byte_more,
     a_repeated_request_is_answered_as_before,
     the_whole_matching_rule_holds,
     departments_decide_and_configure_changes_them_at_once,
@@ -67,12 +68,9 @@ async fn the_first_of_two_events_with_one_id_wins(backend: Backend) {
 }
 
 async fn faulty_events_are_refused_all_together(backend: Backend) {
-    let world = World::with(
-        backend,
-        |settings| settings.set("limits.event_body_bytes", "64KiB"),
-        |_| {},
-    )
-    .await;
+    let world =
+        World::with(backend, |settings| settings.set("limits.event_body_bytes", "64KiB"), |_| {})
+            .await;
     let good = ticket(ORG, "good");
     let unknown = json!({ "eventType": "ticket.add", "orgId": ORG, "payload": {} });
     let refused = world.post(&unknown).await.refused(422, "INVALID_DATA");
@@ -119,6 +117,22 @@ async fn faulty_events_are_refused_all_together(backend: Backend) {
     assert_eq!(tickets(&world.arrived(1).await), ["good"], "of all of them only the last");
 }
 
+async fn eight_mebibytes_are_taken_and_not_a_byte_more(backend: Backend) {
+    const LIMIT: usize = 8 << 20;
+    let world = World::start(backend).await;
+    let padded = |length: usize| {
+        let mut event = ticket(ORG, "large");
+        event["payload"]["text"] = "".into();
+        let frame = event.to_string().len();
+        event["payload"]["text"] = "x".repeat(length - frame).into();
+        event.to_string()
+    };
+    assert_eq!(world.post_text(&padded(LIMIT + 1)).await.status, 413);
+    assert_eq!(world.post_text(&padded(LIMIT)).await.expect(202).json["accepted"], 1);
+    let arrived = world.arrived(1).await;
+    assert!(arrived[0].body.len() > LIMIT - 200, "{}", arrived[0].body.len());
+}
+
 async fn a_repeated_request_is_answered_as_before(backend: Backend) {
     let world = World::start(backend).await;
     let client = &world.server.client;
@@ -154,9 +168,7 @@ async fn the_whole_matching_rule_holds(backend: Backend) {
         },
     )
     .await;
-    let update = |payload: Value, previous: Value| {
-        json!({ "eventType": "Ticket_Update", "orgId": ORG, "payload": payload, "prevState": previous })
-    };
+    let update = |payload: Value, previous: Value| json!({ "eventType": "Ticket_Update", "orgId": ORG, "payload": payload, "prevState": previous });
     let thread = |direction: &str| {
         json!({ "eventType": "Ticket_Thread_Add", "orgId": ORG,
                 "payload": { "id": "1", "direction": direction } })
@@ -173,10 +185,22 @@ async fn the_whole_matching_rule_holds(backend: Backend) {
         ("not subscribed", json!({ "eventType": "Account_Add", "orgId": ORG, "payload": {} }), 0),
         ("field changed", update(json!({ "status": "Open" }), json!({ "status": "New" })), 1),
         ("field same", update(json!({ "status": "Open" }), json!({ "status": "Open" })), 0),
-        ("other field", update(json!({ "status": "a", "x": 1 }), json!({ "status": "a", "x": 2 })), 0),
+        (
+            "other field",
+            update(json!({ "status": "a", "x": 1 }), json!({ "status": "a", "x": 2 })),
+            0,
+        ),
         ("missing is null", update(json!({ "status": null }), json!({})), 0),
-        ("custom field", update(json!({ "cf": { "severity": 2 } }), json!({ "cf": { "severity": 1 } })), 1),
-        ("same number", update(json!({ "cf": { "severity": 1.0 } }), json!({ "cf": { "severity": 1 } })), 0),
+        (
+            "custom field",
+            update(json!({ "cf": { "severity": 2 } }), json!({ "cf": { "severity": 1 } })),
+            1,
+        ),
+        (
+            "same number",
+            update(json!({ "cf": { "severity": 1.0 } }), json!({ "cf": { "severity": 1 } })),
+            0,
+        ),
         ("no previous", update(json!({ "status": "Open" }), Value::Null), 1),
         ("in", thread("in"), 1),
         ("out", thread("out"), 0),

@@ -1,7 +1,7 @@
 //! What was accepted arrives, whatever becomes of the process that accepted it.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,15 +14,18 @@ use mortise::server::RunningServer;
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
-use crate::support::delivery_world::{HOOK, SOON, World, a_while, assert_all_there, ticket};
-use crate::support::server::{Backend, ORG, TestServer, eventually};
+use crate::support::delivery_world::{
+    HOOK, SOON, World, a_while, assert_all_there, ticket, tickets,
+};
 use crate::support::on_both;
 use crate::support::postgres::database;
+use crate::support::server::{Backend, ORG, TestServer, eventually};
 
 on_both!(
     a_graceful_restart_loses_nothing,
     a_killed_process_loses_nothing,
     more_events_than_memory_takes_all_arrive,
+    a_restart_keeps_the_order_of_ordered_webhooks,
 );
 
 fn names(prefix: &str, count: usize) -> Vec<String> {
@@ -135,7 +138,7 @@ impl Process {
     }
 }
 
-fn shared_settings(folder: &PathBuf, database: Option<&str>) -> BTreeMap<String, String> {
+fn shared_settings(folder: &Path, database: Option<&str>) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::from([
         ("data_dir".to_owned(), folder.display().to_string()),
         ("egress.allow".to_owned(), "127.0.0.0/8".to_owned()),
@@ -196,8 +199,7 @@ async fn a_killed_process_loses_nothing(backend: Backend) {
     let process = Process::start(&settings).await;
     let vendor = &vendor;
     eventually("everything arrives", async || {
-        let there: std::collections::BTreeSet<String> =
-            crate::support::delivery_world::tickets(&vendor.received_at(HOOK)).into_iter().collect();
+        let there: BTreeSet<String> = tickets(&vendor.received_at(HOOK)).into_iter().collect();
         (there.len() == wanted.len()).then_some(())
     })
     .await;
@@ -243,13 +245,43 @@ async fn more_events_than_memory_takes_all_arrive(backend: Backend) {
     assert_eq!(world.deliveries("&state=delivered").await.len(), wanted.len());
 }
 
-/// A second node on the database of a server.
-async fn second_node(world: &World, database: &str, seam: &Seam) -> RunningServer {
-    let mut settings = shared_settings(&world.server.folder(), Some(database));
+async fn a_restart_keeps_the_order_of_ordered_webhooks(backend: Backend) {
+    let world = World::with(
+        backend,
+        |settings| settings.set("delivery.deadline", "1s"),
+        |package| package.resources["webhook"]["mortise"] = json!({ "ordered": true }),
+    )
+    .await;
+    let behaviours = [Behaviour::status(200), Behaviour::status(500)];
+    world.server.vendor.behave_in_turn(HOOK, behaviours, Behaviour::status(200));
+    let mut wanted = names("before", 10);
+    let many: Vec<_> = wanted.iter().map(|name| ticket(ORG, name)).collect();
+    world.post(&json!(many)).await.expect(202);
+    world.attempted("before-1", 1).await;
+    let World { server, host, installation, webhook } = world;
+    let server = server.restart().await;
+    let world = World { server, host, installation, webhook };
+    for name in names("after", 5) {
+        world.ticket(&name).await;
+        wanted.push(name);
+    }
+    a_while().await;
+    assert_eq!(world.arrived(2).await.len(), 2, "those behind the one that failed wait");
+    world.server.advance(Duration::from_secs(70));
+    world.in_state("after-4", "delivered").await;
+    let mut order = tickets(&world.server.vendor.received_at(HOOK));
+    order.dedup();
+    assert_eq!(order, wanted);
+    assert_eq!(world.server.vendor.most_in_hand(HOOK), 1);
+}
+
+/// A further node on the database of a server.
+async fn further_node(folder: &Path, database: &str, seam: Seam) -> RunningServer {
+    let mut settings = shared_settings(folder, Some(database));
     settings.insert("listen".to_owned(), "127.0.0.1:0".to_owned());
     let overrides = settings.into_iter().collect();
     let config = Config::load(&Inputs { overrides, ..Inputs::default() }).expect("it is valid");
-    mortise::server::start(config, seam.clone()).await.expect("the second node starts")
+    mortise::server::start(config, seam).await.expect("the further node starts")
 }
 
 fn client_of(node: &RunningServer) -> Client {
@@ -261,7 +293,8 @@ async fn an_uninstall_answered_by_one_node_stops_the_other() {
     let Some(database) = database().await else { return };
     let url = database.url().to_owned();
     let world = Arc::new(World::start(Backend::Postgres(database)).await);
-    let other = second_node(&world, &url, &world.server.seam).await;
+    let seam = world.server.seam.clone();
+    let other = further_node(&world.server.folder(), &url, seam).await;
     let client = client_of(&other);
     world.ticket("first").await;
     let answer = client.post("/api/v1/events", &world.host, &ticket(ORG, "second")).await;
@@ -312,13 +345,7 @@ fn a_node_that_dies_leaves_its_work_to_the_other() {
         world.server.vendor.behave(HOOK, Behaviour::Hang);
         let seam = world.server.seam.clone();
         let folder = world.server.folder();
-        let node = doomed.spawn(async move {
-            let mut settings = shared_settings(&folder, Some(&url));
-            settings.insert("listen".to_owned(), "127.0.0.1:0".to_owned());
-            let overrides = settings.into_iter().collect();
-            let config = Config::load(&Inputs { overrides, ..Inputs::default() }).expect("valid");
-            mortise::server::start(config, seam).await.expect("the node starts")
-        });
+        let node = doomed.spawn(async move { further_node(&folder, &url, seam).await });
         let node = node.await.expect("the node starts");
         let client = client_of(&node);
         let many: Vec<_> = wanted.iter().map(|name| ticket(ORG, name)).collect();
