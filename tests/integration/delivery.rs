@@ -26,7 +26,7 @@ on_both!(
     both_secrets_sign_while_a_rotation_overlaps,
 );
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn header_map(received: &Received) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -107,7 +107,8 @@ async fn what_arrives_is_the_reference_byte_for_byte(backend: Backend) {
     validation.set_issuer(&[format!("orgId:{ORG}")]);
     validation.set_required_spec_claims(&["iss", "aud", "exp"]);
     let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).expect("it is right");
-    let age = claims.claims["exp"].as_i64().unwrap() - claims.claims["iat"].as_i64().unwrap();
+    let age = claims.claims["exp"].as_i64().expect("it is there")
+        - claims.claims["iat"].as_i64().expect("it is there");
     assert!((1..=86_400).contains(&age), "{age}");
 
     // The same context each time, another one for another org.
@@ -128,7 +129,7 @@ async fn what_arrives_is_the_reference_byte_for_byte(backend: Backend) {
         format!("/api/v1/webhooks?orgId={ORG}"),
         format!("/api/v1/webhooks/{}", world.webhook),
         "/api/v1/deliveries".to_owned(),
-        format!("/api/v1/deliveries/{}", delivery["id"].as_str().unwrap()),
+        format!("/api/v1/deliveries/{}", delivery["id"].as_str().expect("it is there")),
         format!("/api/v1/installations/{}", world.installation.id),
         format!("/api/v1/installations/{}/history", world.installation.id),
         "/api/v1/journal".to_owned(),
@@ -152,13 +153,13 @@ async fn failures_are_tried_again_by_the_schedule_and_then_given_up(backend: Bac
     for (made, pause) in [(1, MINUTE), (2, MINUTE * 5), (3, MINUTE * 30), (4, MINUTE * 120)] {
         let delivery = world.attempted("t", made).await;
         assert_eq!(delivery["state"], "pending");
-        let attempt = &delivery["attempts"][usize::try_from(made).unwrap() - 1];
+        let attempt = &delivery["attempts"][usize::try_from(made).expect("it is there") - 1];
         let wait = moment(&delivery["nextAttemptTime"]).since(moment(&attempt["time"]));
         assert!(wait >= pause, "attempt {made}: {wait:?}");
         assert!(wait <= pause.mul_f64(1.1) + Duration::from_secs(10), "attempt {made}: {wait:?}");
         if made == 1 {
             let before = Duration::from_secs(10);
-            world.server.advance(pause.checked_sub(before).unwrap());
+            world.server.advance(pause.checked_sub(before).expect("it is there"));
             a_while().await;
             assert_eq!(vendor.received_at(HOOK).len(), 1, "nothing comes before its time");
         }
@@ -169,8 +170,12 @@ async fn failures_are_tried_again_by_the_schedule_and_then_given_up(backend: Bac
         (&delivery["attemptsMade"], &delivery["nextAttemptTime"]),
         (&json!(5), &Value::Null)
     );
-    let numbers: Vec<_> =
-        delivery["attempts"].as_array().unwrap().iter().map(|a| a["number"].clone()).collect();
+    let numbers: Vec<_> = delivery["attempts"]
+        .as_array()
+        .expect("it is there")
+        .iter()
+        .map(|a| a["number"].clone())
+        .collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
     world.health("failing").await;
     world.server.advance(MINUTE * 60 * 24);
@@ -183,7 +188,7 @@ async fn failures_are_tried_again_by_the_schedule_and_then_given_up(backend: Bac
         assert_eq!(received.header("webhook-id"), delivery["id"].as_str());
         assert_eq!(received.body, arrived[0].body);
         assert!(is_signed_with(received, &secret));
-        timestamps.push(received.header("webhook-timestamp").unwrap().to_owned());
+        timestamps.push(received.header("webhook-timestamp").expect("it is there").to_owned());
     }
     timestamps.dedup();
     assert_eq!(timestamps.len(), 5, "each attempt is signed anew");
@@ -251,7 +256,7 @@ async fn every_way_to_fail_is_recorded_with_its_hint(backend: Backend) {
         let given = attempt["hint"].as_str();
         match hint {
             Some(hint) => {
-                assert!(given.is_some_and(|given| given.contains(hint)), "{name}: {given:?}")
+                assert!(given.is_some_and(|given| given.contains(hint)), "{name}: {given:?}");
             }
             None => assert_eq!(given, None, "{name}"),
         }
@@ -300,7 +305,7 @@ async fn a_webhook_that_is_gone_holds_its_deliveries(backend: Backend) {
     world.ticket("first").await;
     let delivery = world.in_state("first", "held").await;
     assert_eq!(delivery["attempts"][0]["status"], 410);
-    assert!(delivery["attempts"][0]["hint"].as_str().unwrap().contains("gone"));
+    assert!(delivery["attempts"][0]["hint"].as_str().expect("it is there").contains("gone"));
     world.health("gone").await;
     vendor.behave(HOOK, Behaviour::status(200));
     world.ticket("second").await;
@@ -318,7 +323,8 @@ async fn retry_after_is_honoured(backend: Backend) {
     let format = time::macros::format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );
-    let later = time::OffsetDateTime::from_unix_timestamp(now.seconds() + 7_200).unwrap();
+    let later =
+        time::OffsetDateTime::from_unix_timestamp(now.seconds() + 7_200).expect("it is there");
     let date = later.format(format).expect("a date of HTTP");
     let wait = async |name: &str, status: u16, asked: &str| {
         vendor.behave(HOOK, Behaviour::status(status).with_header("retry-after", asked));
@@ -482,5 +488,5 @@ async fn both_secrets_sign_while_a_rotation_overlaps(backend: Backend) {
         ("after", after.header("webhook-signature")),
     ]
     .into();
-    assert_eq!(signatures["after"].unwrap().split(' ').count(), 1);
+    assert_eq!(signatures["after"].expect("it is there").split(' ').count(), 1);
 }

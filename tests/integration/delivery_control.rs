@@ -26,7 +26,8 @@ async fn a_delivery_can_be_sent_again(backend: Backend) {
     let (server, client) = (&world.server, &world.server.client);
     world.ticket("t").await;
     let delivery = world.in_state("t", "delivered").await;
-    let path = format!("/api/v1/deliveries/{}/retry", delivery["id"].as_str().unwrap());
+    let path =
+        format!("/api/v1/deliveries/{}/retry", delivery["id"].as_str().expect("it is there"));
     let admin = server.admin(ORG).await;
     let refused = client.post(&path, &admin, &json!({})).await.refused(403, "FORBIDDEN");
     assert_eq!(refused.json["lockedBy"]["extensionKey"], "ticket-mirror");
@@ -52,7 +53,8 @@ async fn a_delivery_can_be_sent_again(backend: Backend) {
     server.vendor.behave_in_turn(HOOK, [Behaviour::status(500)], Behaviour::status(200));
     world.ticket("hurried").await;
     let hurried = world.attempted("hurried", 1).await;
-    let at_once = format!("/api/v1/deliveries/{}/retry", hurried["id"].as_str().unwrap());
+    let at_once =
+        format!("/api/v1/deliveries/{}/retry", hurried["id"].as_str().expect("it is there"));
     client.post(&at_once, &vendor, &json!({})).await.expect(200);
     world.in_state("hurried", "delivered").await;
 
@@ -61,7 +63,7 @@ async fn a_delivery_can_be_sent_again(backend: Backend) {
     world.ticket("slow").await;
     world.arrived(5).await;
     let slow = world.delivery("slow", |_| true).await;
-    let path = format!("/api/v1/deliveries/{}/retry", slow["id"].as_str().unwrap());
+    let path = format!("/api/v1/deliveries/{}/retry", slow["id"].as_str().expect("it is there"));
     assert_eq!(client.post(&path, &vendor, &json!({})).await.status, 409);
     world.in_state("slow", "delivered").await;
 
@@ -97,7 +99,7 @@ async fn the_kill_switch_holds_everything_and_loses_nothing(backend: Backend) {
     server.vendor.behave(HOOK, Behaviour::status(200));
     let before = server.vendor.received_at(HOOK).len();
     assert_eq!(world.fans_out(&ticket(ORG, "meanwhile")).await, 0, "no new ones are made");
-    server.advance(Duration::from_secs(3_600));
+    server.advance(Duration::from_hours(1));
     for name in &names {
         world.in_state(name, "held").await;
     }
@@ -189,7 +191,7 @@ async fn what_waits_for_one_installation_never_reaches_the_next(backend: Backend
     let consent = server.consent(&next.authorization_url).await;
     server.authorize(&next.id, &consent).await.expect(200);
     server.vendor.behave(HOOK, Behaviour::status(200));
-    server.advance(Duration::from_secs(3 * 3_600));
+    server.advance(Duration::from_hours(3));
     world.ticket("of-the-next").await;
     let arrived = world.arrived(2).await;
     a_while().await;
@@ -254,7 +256,7 @@ async fn deliveries_are_listed_by_filter_page_and_tenant(backend: Backend) {
     let stranger = server.admin("third-org").await;
     assert!(ids("", &stranger).await.is_empty());
     let delivery = world.delivery("c", |_| true).await;
-    let path = format!("/api/v1/deliveries/{}", delivery["id"].as_str().unwrap());
+    let path = format!("/api/v1/deliveries/{}", delivery["id"].as_str().expect("it is there"));
     assert_eq!(client.get(&path, &stranger).await.status, 404);
     let one: Value = client.get(&path, &server.admin(ORG).await).await.expect(200).json;
     assert_eq!(one["attempts"][0]["status"], 500);

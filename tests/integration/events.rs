@@ -28,8 +28,12 @@ async fn one_event_and_many_are_accepted(backend: Backend) {
     let many = json!([unnamed, ticket("another-org", "t-3"), ticket(ORG, "t-4")]);
     let answer = world.post(&many).await.expect(202);
     assert_eq!(answer.json["accepted"], 3);
-    let deliveries: Vec<_> =
-        answer.json["events"].as_array().unwrap().iter().map(|e| e["deliveries"].clone()).collect();
+    let deliveries: Vec<_> = answer.json["events"]
+        .as_array()
+        .expect("it is there")
+        .iter()
+        .map(|e| e["deliveries"].clone())
+        .collect();
     assert_eq!(deliveries, [1, 0, 1]);
     let ours = answer.json["events"][0]["eventId"].as_str().expect("our id");
     assert_eq!(uuid::Uuid::parse_str(ours).expect("a UUID").get_version_num(), 7);
@@ -59,7 +63,7 @@ async fn the_first_of_two_events_with_one_id_wins(backend: Backend) {
         })
         .collect();
     let answer = world.post(&json!(twins)).await.expect(202);
-    let events = answer.json["events"].as_array().unwrap();
+    let events = answer.json["events"].as_array().expect("it is there");
     assert_eq!(events[0]["duplicate"], Value::Null);
     assert!(events[1..].iter().all(|event| event["duplicate"] == true), "{}", answer.text);
     world.arrived(2).await;
@@ -212,7 +216,7 @@ async fn the_whole_matching_rule_holds(backend: Backend) {
     let mut wanted = 0;
     for (name, event, deliveries) in table {
         assert_eq!(world.fans_out(&event).await, deliveries, "{name}");
-        wanted += usize::try_from(deliveries).unwrap();
+        wanted += usize::try_from(deliveries).expect("it is there");
     }
     // The header stands for a missing field only.
     let client = &world.server.client;
@@ -225,7 +229,7 @@ async fn the_whole_matching_rule_holds(backend: Backend) {
         let answer = client.send(request.header("sourceId", ignored).json(&event)).await;
         let answer = answer.expect(202);
         assert_eq!(answer.json["events"][0]["deliveries"], deliveries, "{field:?}");
-        wanted += usize::try_from(deliveries).unwrap();
+        wanted += usize::try_from(deliveries).expect("it is there");
     }
     // What was before goes only to who asked for it.
     let contact = json!({ "eventType": "Contact_Update", "orgId": ORG,

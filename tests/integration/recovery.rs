@@ -60,7 +60,7 @@ async fn a_graceful_restart_loses_nothing(backend: Backend) {
     eventually("nothing hangs", async || (world.server.vendor.in_hand(HOOK) == 0).then_some(()))
         .await;
     a_while().await;
-    world.server.advance(Duration::from_secs(120));
+    world.server.advance(Duration::from_mins(2));
     wanted.push("retrying".to_owned());
     for name in &wanted {
         world.in_state(name, "delivered").await;
