@@ -264,13 +264,13 @@ impl Dispatcher {
                 LaneOutcome::Untried
             } else {
                 // One delivery that panics must not take its lane's slot with it.
-                match AssertUnwindSafe(self.attempt(job, cancel)).catch_unwind().await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        tracing::error!(delivery = %id, "an attempt panicked; tried again later");
-                        self.put_off(id).await;
-                        LaneOutcome::Failure
-                    }
+                let attempted = AssertUnwindSafe(self.attempt(job, cancel)).catch_unwind().await;
+                if let Ok(outcome) = attempted {
+                    outcome
+                } else {
+                    tracing::error!(delivery = %id, "an attempt panicked; tried again later");
+                    self.put_off(id).await;
+                    LaneOutcome::Failure
                 }
             };
             self.finish(endpoint, kind, outcome).await;
@@ -328,8 +328,8 @@ impl Dispatcher {
         due_at: Option<crate::seam::Timestamp>,
     ) {
         if let Some(committer) = self.inner.committer.get() {
-            let _place = job.place.take();
-            committer.settle(Settlement { _place, delivery_id: job.id, state, due_at }).await;
+            let (delivery_id, place) = (job.id, job.place.take());
+            committer.settle(Settlement { _place: place, delivery_id, state, due_at }).await;
         }
     }
 }

@@ -301,10 +301,10 @@ impl Committer {
     ) -> Result<oneshot::Receiver<Result<Vec<Written>, StoreError>>, NoRoom> {
         let bytes: usize = events.iter().map(NewEvent::bytes).sum();
         let permits = u32::try_from(bytes / 1_024 + 1).map_err(|_| NoRoom)?;
-        let _room = Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| NoRoom)?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| NoRoom)?;
         let (answer, receiver) = oneshot::channel();
         self.commands
-            .try_send(Command::Intake(Intake { events, bytes, _room, answer }))
+            .try_send(Command::Intake(Intake { events, bytes, _room: room, answer }))
             .map_err(|_| NoRoom)?;
         Ok(receiver)
     }
