@@ -86,7 +86,7 @@ impl Lifecycle {
         if installation_id.is_some_and(|id| id != pending.installation_id) {
             return Err(OAuthError::InvalidState.into());
         }
-        self.redeem(pending, code, issuer).await
+        self.redeem(pending, code, issuer, false).await
     }
 
     async fn redeem(
@@ -94,6 +94,7 @@ impl Lifecycle {
         pending: PendingAuthorization,
         code: &str,
         issuer: Option<&str>,
+        is_browser: bool,
     ) -> Result<Exchanged, LifecycleError> {
         let inner = &self.inner;
         let id = pending.installation_id;
@@ -117,7 +118,7 @@ impl Lifecycle {
             .authorization
             .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
         let service = authorization.service_name.as_deref().unwrap_or(DEFAULT_SERVICE).to_owned();
-        inner.providers.check_issuer_of(&service, issuer)?;
+        inner.providers.check_issuer_of(&service, issuer, is_browser)?;
         let target_digest = pending.target_digest.clone();
         let tokens = pending
             .redeem(
@@ -221,7 +222,7 @@ impl Lifecycle {
             }
             return Ok(Returned::HandedOver { return_url });
         }
-        let exchanged = self.redeem(pending, &back.code, back.issuer.as_deref()).await?;
+        let exchanged = self.redeem(pending, &back.code, back.issuer.as_deref(), true).await?;
         let installation_id = exchanged.installation_id;
         self.activate_or_discard(&exchanged, actor).await?;
         Ok(Returned::Authorized { installation_id, return_url })

@@ -103,14 +103,18 @@ impl Providers {
     }
 
     /// Checks the `iss` of an answer where the configuration declares an issuer.
+    ///
+    /// A browser must bring it (`is_required`); what the marketplace passes on need not have it.
     pub(crate) fn check_issuer_of(
         &self,
         service: &str,
         issuer: Option<&str>,
+        is_required: bool,
     ) -> Result<(), OAuthError> {
         let declared = self.get(service)?.issuer.as_deref();
         match (declared, issuer) {
             (Some(declared), Some(given)) if declared == given => Ok(()),
+            (Some(_), None) if !is_required => Ok(()),
             (Some(_), _) => Err(OAuthError::WrongIssuer),
             (None, _) => Ok(()),
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mortise::config::{Config, Inputs};
@@ -136,6 +137,11 @@ impl TestServer {
         let operator = std::fs::read_to_string(file).expect("the operator's token is there");
         let operator = operator.trim().to_owned();
         Self { client: Client::new(base), seam, provider, vendor, operator, running, place }
+    }
+
+    /// The folder with the server's files.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.place.folder.path().to_owned()
     }
 
     /// Stops the server and starts another on the same data. Its port is another one.
