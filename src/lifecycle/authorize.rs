@@ -1,5 +1,6 @@
 //! Authorise: by the marketplace's callback, or by the browser that comes back.
 
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use url::Url;
 use uuid::Uuid;
 
@@ -12,10 +13,9 @@ use crate::oauth::{
     self, DEFAULT_SERVICE, GrantedTokens, OAuthError, PendingAuthorization, Revocation,
     StartedBrowser, StoredConnection, authorization,
 };
-use crate::seam::crash_point;
+use crate::seam::{Timestamp, crash_point};
 use crate::store::UnitOfWork;
-use crate::store::entity::{extension_version, installation};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
+use crate::store::entity::{connection, extension_version, installation};
 
 /// What a browser brings back from the provider.
 #[derive(Clone, Debug)]
@@ -55,6 +55,7 @@ pub struct Exchanged {
     installation_id: Uuid,
     target_digest: String,
     tokens: GrantedTokens,
+    at: Timestamp,
 }
 
 impl Lifecycle {
@@ -120,6 +121,7 @@ impl Lifecycle {
         let service = authorization.service_name.as_deref().unwrap_or(DEFAULT_SERVICE).to_owned();
         inner.providers.check_issuer_of(&service, issuer, is_browser)?;
         let target_digest = pending.target_digest.clone();
+        let at = inner.seam.clock.now();
         let tokens = pending
             .redeem(
                 &inner.store,
@@ -133,7 +135,7 @@ impl Lifecycle {
             .await?;
         crash_point("authorize.after-exchange");
         let missing = tokens.missing(&authorization.scopes);
-        let exchanged = Exchanged { installation_id: id, target_digest, tokens };
+        let exchanged = Exchanged { installation_id: id, target_digest, tokens, at };
         if !missing.is_empty() {
             self.discard(&exchanged).await?;
             return Err(OAuthError::ScopesMissing { missing }.into());
@@ -233,15 +235,26 @@ impl Lifecycle {
         exchanged: &Exchanged,
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
-        let mut work = self.begin().await?;
-        match self.activate(&mut work, exchanged, actor).await {
-            Ok(()) => self.commit(work).await,
-            Err(error) => {
-                work.rollback().await?;
-                // The installation went away meanwhile: nothing may keep the tokens.
-                self.discard(exchanged).await?;
-                Err(error)
-            }
+        let done = async {
+            let mut work = self.begin().await?;
+            self.activate(&mut work, exchanged, actor).await?;
+            self.commit(work).await
+        };
+        let done = done.await;
+        if done.is_err() {
+            self.discard_unless_stored(exchanged).await?;
         }
+        done
+    }
+
+    /// Revokes tokens that were not stored: the installation went away meanwhile, or the last step
+    /// failed.
+    pub async fn discard_unless_stored(&self, exchanged: &Exchanged) -> Result<(), LifecycleError> {
+        let stored = connection::Entity::find()
+            .filter(connection::Column::InstallationId.eq(exchanged.installation_id))
+            .filter(connection::Column::CreatedAt.gte(exchanged.at.micros()))
+            .one(self.inner.store.reader())
+            .await?;
+        if stored.is_some() { Ok(()) } else { self.discard(exchanged).await }
     }
 }

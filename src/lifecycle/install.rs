@@ -18,7 +18,7 @@ use super::service::{Lifecycle, Locked, read_manifest, state_of};
 use super::state::{Command, Phase};
 use crate::audit::Actor;
 use crate::catalogue;
-use crate::crypto::{AssociatedData, Purpose};
+use crate::crypto::{AssociatedData, Purpose, constant_time_equal};
 use crate::identifier::{DepartmentId, ExtensionKey, OrgId};
 use crate::oauth::authorization;
 use crate::oauth::{AuthorizationRequest, DEFAULT_SERVICE};
@@ -186,7 +186,7 @@ impl Lifecycle {
         row: installation::Model,
         return_url: Option<String>,
     ) -> Result<Installed, LifecycleError> {
-        if row.request_digest != request.digest() {
+        if !self.is_same_request(&row, request) {
             return Err(LifecycleError::Installed {
                 extension: row.extension_key,
                 org: row.org_id,
@@ -210,6 +210,17 @@ impl Lifecycle {
             authorization_url,
             start_url,
         })
+    }
+
+    /// Whether a request is the one that made an installation. Its digest is sealed: it covers
+    /// secure parameters, which must not be guessed from it.
+    fn is_same_request(&self, row: &installation::Model, request: &InstallRequest) -> bool {
+        let place = AssociatedData { subject: row.id, field: "install-request" };
+        self.inner
+            .keys
+            .ring
+            .unseal(Purpose::Vault, &place, &row.request_digest)
+            .is_ok_and(|digest| constant_time_equal(digest.expose(), &request.digest()))
     }
 
     /// Makes the addresses of a fresh authorisation.
@@ -363,7 +374,7 @@ impl Lifecycle {
                 .map(|departments| serde_json::json!(departments).to_string()),
             config: Value::Object(checked.open).to_string(),
             sealed_config: self.seal_config(id, &checked.secure)?,
-            request_digest: request.digest(),
+            request_digest: self.seal_request(id, request)?,
             target_digest: version.digest.clone(),
             return_url: return_url.map(str::to_owned),
             granted_scopes: None,
@@ -376,6 +387,13 @@ impl Lifecycle {
             uninstalled_at: None,
             updated_at: now.micros(),
         })
+    }
+
+    fn seal_request(&self, id: Uuid, request: &InstallRequest) -> Result<Vec<u8>, LifecycleError> {
+        let place = AssociatedData { subject: id, field: "install-request" };
+        let inner = &self.inner;
+        let digest = request.digest();
+        Ok(inner.keys.ring.seal(Purpose::Vault, &place, &digest, &inner.seam.randomness)?)
     }
 
     /// Seals the parameters that may not be shown.

@@ -206,6 +206,7 @@ impl Lifecycle {
                 let tokens = oauth::forget_connections(ring, work, id, now, &inner.seam).await?;
                 oauth::authorization::drop_states(work, id).await?;
                 locked.row.sealed_config = None;
+                locked.row.request_digest = Vec::new();
                 locked.row.uninstalled_at = Some(now.micros());
                 "none".clone_into(&mut locked.row.connection_health);
                 let cleanup = if tokens == 0 { "done" } else { "pending" };
