@@ -536,3 +536,35 @@ fn status_hint(code: u16) -> Option<&'static str> {
 fn header_value(text: &str) -> Result<HeaderValue, CryptoError> {
     HeaderValue::from_str(text).map_err(|_| CryptoError::Malformed { what: "header value" })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{KeyId, KeyRing, Locator, MasterKey, Purpose};
+    use crate::identifier::InstallationId;
+    use crate::seam::Randomness;
+
+    #[test]
+    fn an_echoed_context_is_masked_whole_and_cut() {
+        let randomness = Randomness::default();
+        let master = MasterKey::generate(&randomness).expect("a key");
+        let wrapped =
+            KeyRing::generate_wrapped(Purpose::SecurityContext, KeyId(1), &master, &randomness)
+                .expect("a wrapped key");
+        let ring = KeyRing::open([wrapped], &master).expect("a ring");
+        let context = ring
+            .seal_security_context(&Locator {
+                installation: InstallationId(Uuid::from_u128(1)),
+                generation: 1,
+                webhook: None,
+            })
+            .expect("a context");
+        let text = context.expose();
+        let echo = format!("moved to https://vendor.example/?securityContext={text}&x=1");
+        let masked = mask_context_text(&echo, Some(&context));
+        assert_eq!(masked, "moved to https://vendor.example/?securityContext=***&x=1");
+        let cut = format!("body {}", &text[..20]);
+        assert_eq!(mask_context_text(&cut, Some(&context)), "body ***");
+        assert_eq!(mask_context_text("as it is", Some(&context)), "as it is");
+    }
+}
