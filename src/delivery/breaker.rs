@@ -81,7 +81,7 @@ mod tests {
     const POLICY: BreakerPolicy = BreakerPolicy {
         failures: 3,
         pause: Duration::from_secs(10),
-        pause_limit: Duration::from_secs(60),
+        pause_limit: Duration::from_mins(1),
     };
     const START: Timestamp = Timestamp::from_millis(0);
 

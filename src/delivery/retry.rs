@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn only_429_and_503_can_ask_for_patience() {
         let schedule = Schedule::default();
-        let asked = Some(Duration::from_secs(600));
+        let asked = Some(Duration::from_mins(10));
         for (code, expected) in [(429, 600), (503, 600), (500, 60), (200, 0)] {
             let reply = Reply::Status { code, retry_after: asked };
             let pause = match decide(&schedule, reply, 1, NOW, 0.0) {
