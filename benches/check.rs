@@ -51,11 +51,7 @@ fn cases() -> Vec<Case> {
     let mut keys = String::new();
     for number in 0..40_000 {
         // Writing to a string cannot fail.
-        let _infallible = write!(
-            keys,
-            "\"a key that means nothing {number}\": {number},
-"
-        );
+        let _infallible = writeln!(keys, "\"a key that means nothing {number}\": {number},");
     }
     let keys = sample(MANIFEST_FILE).replacen('{', &format!("{{{keys}"), 1);
     vec![

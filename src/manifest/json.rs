@@ -168,7 +168,12 @@ impl<'d> Cursor<'d> {
 
     fn step(&self, segment: &str) -> Option<Self> {
         match &self.node.kind {
-            Kind::List(_) => self.items().nth(segment.parse().ok()?),
+            Kind::List(items) => Some(Self {
+                document: self.document,
+                node: items.get(segment.parse::<usize>().ok()?)?,
+                key: None,
+                pointer: format!("{}/{segment}", self.pointer),
+            }),
             _ => self.get(segment),
         }
     }

@@ -8,7 +8,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `source`, `folder`, `archive`, `intake` | packages as they come in, within their limits |
-//! | `json`, `parse`, `position` | JSON with places |
+//! | `json`, `parse`, `parse_text`, `position` | JSON with places |
 //! | `schema`, `event_type` | the JSON Schemas, and the event types, which are schemas too |
 //! | `rules` | what no schema can say |
 //! | `diagnostic`, `code`, `nearest` | what is said about it |
@@ -29,6 +29,7 @@ mod json;
 mod nearest;
 mod package;
 mod parse;
+mod parse_text;
 mod plan;
 mod policy;
 mod position;
@@ -42,6 +43,8 @@ mod source;
 mod upgrade;
 mod webhook_resource;
 
+#[cfg(test)]
+mod acceptance_tests;
 #[cfg(test)]
 mod example_tests;
 #[cfg(test)]

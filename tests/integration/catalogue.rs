@@ -264,9 +264,12 @@ async fn every_schema_is_published(backend: Backend) {
                 continue;
             }
             let name = path.strip_prefix(&root).expect("inside").display().to_string();
-            let served = server.client.get(&format!("/schemas/{name}"), &server.operator).await;
+            if name == "README.md" {
+                continue;
+            }
+            let answer = server.client.get(&format!("/schemas/{name}"), &server.operator).await;
             let text = std::fs::read_to_string(&path).expect("a schema");
-            assert_eq!(served.expect(200).text, text, "{name}");
+            assert_eq!(answer.expect(200).text, text, "{name}");
             seen += 1;
         }
     }

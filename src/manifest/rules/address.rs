@@ -52,9 +52,10 @@ pub(crate) fn check_callback(
 /// The query parameters that Mortise appends itself.
 pub(crate) fn check_reserved_parameters(cursor: &Cursor<'_>, report: &mut impl FnMut(Finding)) {
     let Some(url) = cursor.text().and_then(|text| Url::parse(text).ok()) else { return };
-    for (name, _) in url.query_pairs() {
-        if name == "orgId" || name == "securityContext" {
-            let message = format!("the parameter `{name}` is dropped: the real one is appended");
+    for reserved in ["orgId", "securityContext"] {
+        if url.query_pairs().any(|(name, _)| name == reserved) {
+            let message =
+                format!("the parameter `{reserved}` is dropped: the real one is appended");
             report(
                 Finding::warning(code::URL_RESERVED_PARAMETER, cursor.at_value(), message)
                     .suggest("remove it"),
@@ -104,8 +105,14 @@ pub(crate) fn absolute(text: &str) -> Result<Url, String> {
     if rest.is_none_or(|rest| rest.starts_with('/')) || text.contains('\\') {
         return Err("it must begin with a scheme and `://`".into());
     }
-    if url.host_str().is_none_or(str::is_empty) {
+    let host = url.host_str().unwrap_or_default();
+    if host.is_empty() {
         return Err("it names no host".into());
+    }
+    // The URL Standard lets through what no name in the DNS can have.
+    let odd = |odd: &char| !odd.is_ascii_alphanumeric() && !"-_.*[]:".contains(*odd);
+    if let Some(odd) = host.chars().find(odd) {
+        return Err(format!("its host contains `{}`", shown(&odd.to_string())));
     }
     Ok(url)
 }
@@ -166,6 +173,8 @@ mod tests {
             "mailto:a@b.example",
             "https://a b/",
             " https://a.example",
+            "https://{{a}}.example/",
+            "https://a,b.example/",
         ] {
             assert!(absolute(bad).is_err(), "{bad:?}");
         }

@@ -96,7 +96,7 @@ fn check_domains(package: &Package<'_>, root: &Cursor<'_>, report: &mut impl FnM
     for domain in root.get("whiteListedDomains").iter().flat_map(Cursor::items) {
         let Some(text) = domain.text() else { continue };
         let template = Template::read(text);
-        for name in &template.names {
+        for name in template.names.iter().collect::<BTreeSet<_>>() {
             if !parameters.contains(name) {
                 let message = format!("there is no parameter `{}` in `config`", shown(name));
                 let hint = guesses.nearest(name, parameters.iter().copied()).map_or_else(
