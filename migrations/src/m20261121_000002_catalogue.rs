@@ -24,6 +24,7 @@ const UP: &[&str] = &[
         extension_key text not null unique,
         vendor text not null,
         name text not null,
+        suspended_by integer not null,
         suspended_at {long},
         suspended_reason text,
         created_at {long} not null

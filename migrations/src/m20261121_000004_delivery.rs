@@ -41,6 +41,7 @@ const UP: &[&str] = &[
         modified_at {long} not null
     )",
     "create index webhooks_org on webhooks (org_id, id)",
+    "create index webhooks_extension on webhooks (extension_key)",
     "create unique index webhooks_resource on webhooks (installation_id, resource_name)",
     // Where deliveries go or went: outlives its webhook, so that history keeps its tenant, and
     // holds neither an address nor a secret. Lifecycle callbacks have one of the id of their
@@ -114,6 +115,8 @@ const UP: &[&str] = &[
     ) {updated in place}",
     "create index deliveries_history on deliveries (endpoint_id, id)",
     "create index deliveries_due on deliveries (endpoint_id, due_at) where due_at is not null",
+    // What is held waits for nobody's due time, so that this is the one way to find what is too old.
+    "create index deliveries_held on deliveries (id) where due_at = 9223372036854775807",
     "create index deliveries_ordered on deliveries (endpoint_id, id) where ordered is not null",
     // Attempts from the second on.
     "create table attempts (

@@ -10,7 +10,7 @@ use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY,
     SET_COOKIE,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -45,12 +45,18 @@ pub(super) fn router() -> ApiRouter {
 )]
 async fn start(
     State(state): State<ApiState>,
+    method: Method,
     Path(nonce): Path<String>,
 ) -> Result<Response, Problem> {
+    if method == Method::HEAD {
+        // Whoever only looks must not use the link up.
+        return Ok(private(StatusCode::OK.into_response()));
+    }
     match state.services()?.lifecycle.start_browser(&nonce).await {
         Ok(started) => {
             let cookie = format!(
-                "{COOKIE_NAME}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COOKIE_LIFE}",
+                "{COOKIE_NAME}-{}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COOKIE_LIFE}",
+                started.flow,
                 started.cookie.expose()
             );
             let mut response = redirect(&started.authorization_url);
@@ -131,7 +137,12 @@ async fn back(
         name: "browser".to_owned(),
         address: peer.map(|Extension(ConnectInfo(address))| address.ip()),
     };
-    match lifecycle.browser_returned(back, &actor).await {
+    // In a task of its own: a tab that is closed must not leave tokens that nobody knows of.
+    let task = {
+        let lifecycle = lifecycle.clone();
+        tokio::spawn(async move { lifecycle.browser_returned(back, &actor).await })
+    };
+    match task.await.map_err(|error| Problem::internal(&error))? {
         Ok(Returned::Authorized { installation_id, return_url: Some(mut url) }) => {
             url.query_pairs_mut()
                 .append_pair("installationId", &installation_id.to_string())
@@ -172,7 +183,7 @@ fn cookies(headers: &HeaderMap) -> Vec<String> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, _)| *name == COOKIE_NAME)
+        .filter(|(name, _)| name.starts_with(COOKIE_NAME))
         .map(|(_, value)| value.to_owned())
         .take(8)
         .collect()

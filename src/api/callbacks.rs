@@ -18,11 +18,11 @@ use super::openapi::ApiRouter;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::shapes::InstallationBody;
 use super::state::ApiState;
-use crate::audit::{self, Entry, PLATFORM_CHAIN};
+use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
 use crate::crypto::{DEFAULT_TOLERANCE, SignatureHeaders};
 use crate::identifier::InstallationId;
 use crate::lifecycle::{
-    self, ConfigureRequest, InstallRequest, InstallationScope, UninstallRequest,
+    self, ConfigureRequest, Exchanged, InstallRequest, InstallationScope, UninstallRequest,
 };
 
 /// The longest code and state that are looked at.
@@ -215,29 +215,48 @@ async fn authorize(
     let request = callback.value;
     let id = request.installation_id.0;
     let scope = InstallationScope::All;
-    let current = lifecycle::installation(state.store(), &scope, id)
+    lifecycle::installation(state.store(), &scope, id)
         .await?
         .ok_or_else(|| Problem::not_found("installation"))?;
-    let is_late = request
-        .generation
-        .is_some_and(|generation| generation < current.generation() || !current.is_live());
-    if is_late {
-        let body = InstallationBody::from(current);
-        let work = state.services()?.lifecycle.begin().await?;
-        return effect.finish(&state, work, StatusCode::OK, &body).await;
-    }
     let lifecycle = &state.services()?.lifecycle;
-    let exchanged =
-        lifecycle.exchange(Some(id), &request.code, &request.state, request.iss.as_deref()).await?;
-    let mut work = lifecycle.begin().await?;
-    if let Err(error) = lifecycle.activate(&mut work, &exchanged, &caller.actor()).await {
-        // The installation went away meanwhile: nothing may keep the tokens.
+    if request.generation.is_some() {
+        let work = lifecycle.begin().await?;
+        if lifecycle.is_late_call(&work, id, request.generation).await? {
+            let body = shown(&work, id).await?;
+            return effect.finish(&state, work, StatusCode::OK, &body).await;
+        }
         work.rollback().await?;
-        lifecycle.discard(&exchanged).await?;
-        return Err(error.into());
     }
+    // In a task of its own: a caller that goes away must not leave tokens that nobody knows of.
+    let lifecycle = lifecycle.clone();
+    let actor = caller.actor();
+    let task = tokio::spawn(async move {
+        let exchanged = lifecycle
+            .exchange(Some(id), &request.code, &request.state, request.iss.as_deref())
+            .await?;
+        let done = activate(&state, &exchanged, id, &actor, effect).await;
+        if done.is_err() {
+            // Whatever went wrong: tokens that were not stored are revoked.
+            lifecycle.discard_unless_stored(&exchanged).await?;
+        }
+        done
+    });
+    task.await.map_err(|error| Problem::internal(&error))?
+}
+
+/// Stores the tokens and makes the installation active, with its answer.
+async fn activate(
+    state: &ApiState,
+    exchanged: &Exchanged,
+    id: Uuid,
+    actor: &Actor,
+    effect: Effect,
+) -> Result<Response, Problem> {
+    let lifecycle = &state.services()?.lifecycle;
+    let mut work = lifecycle.begin().await?;
+    lifecycle.activate(&mut work, exchanged, actor).await?;
     let body = shown(&work, id).await?;
-    effect.finish(&state, work, StatusCode::OK, &body).await
+    effect.finish(state, work, StatusCode::OK, &body).await
 }
 
 /// The installation as the transaction leaves it.

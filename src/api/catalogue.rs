@@ -28,6 +28,7 @@ use super::shapes::moment;
 use super::state::ApiState;
 use crate::catalogue::{self, NewVersion};
 use crate::identifier::{ExtensionKey, VendorKey};
+use crate::lifecycle::state::Holder;
 use crate::manifest::{self, Checked, Limits, PackageSource, ValidationDocument};
 use crate::seam::Timestamp;
 
@@ -539,10 +540,11 @@ async fn switch(
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
     let actor = caller.actor();
+    let holder = if caller.role == Role::Operator { Holder::Operator } else { Holder::Marketplace };
     let installations = if on {
-        lifecycle.suspend_extension(&mut work, key.as_str(), &reason, &actor).await?
+        lifecycle.suspend_extension(&mut work, key.as_str(), holder, &reason, &actor).await?
     } else {
-        lifecycle.resume_extension(&mut work, key.as_str(), &reason, &actor).await?
+        lifecycle.resume_extension(&mut work, key.as_str(), holder, &reason, &actor).await?
     };
     let body = SwitchBody { key: key.to_string(), suspended: on, installations };
     effect.finish(&state, work, StatusCode::OK, &body).await

@@ -174,6 +174,7 @@ async fn retry(
             let why = match refusal {
                 RequeueRefusal::UnderWay => "The delivery is on its way already.",
                 RequeueRefusal::Closed => "The webhook of this delivery is no more.",
+                RequeueRefusal::Emptied => "The payload is older than what is kept.",
             };
             return Err(Problem::new(Code::StateConflict).detail(why));
         }

@@ -8,7 +8,7 @@ use super::answers::{AnswerGuard, AnswerKey, Begun};
 use super::extract::json_bytes;
 use super::problem::Problem;
 use super::state::ApiState;
-use crate::store::UnitOfWork;
+use crate::store::{StoreError, UnitOfWork};
 
 /// A request that is being answered for the first time.
 #[derive(Debug, Default)]
@@ -54,7 +54,16 @@ impl Effect {
         let bytes = serde_json::to_vec(body).map_err(|error| Problem::internal(&error))?;
         let now = state.seam().clock.now();
         for guard in &self.guards {
-            guard.keep(&work, status, &bytes, now).await?;
+            if let Err(error) = guard.keep(&work, status, &bytes, now).await {
+                work.rollback().await?;
+                // Another node was first with the same request: its answer is the answer.
+                if matches!(error, StoreError::Conflict)
+                    && let Some(answer) = state.answers().after_conflict(guard.key()).await?
+                {
+                    return Ok(answer.into_response());
+                }
+                return Err(error.into());
+            }
         }
         state.services()?.lifecycle.commit(work).await?;
         Ok(json_bytes(status, bytes))

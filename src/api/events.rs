@@ -128,7 +128,7 @@ async fn post(State(state): State<ApiState>, request: Request) -> Result<Respons
     // a repeat finds them.
     let caller = Caller::of(&head)?;
     let sent = head.headers.get("idempotency-key").map_or(&[][..], http::HeaderValue::as_bytes);
-    let digest = sha256(&[caller.token.0.as_bytes(), sent].concat());
+    let digest = sha256(&[caller.token.0.as_bytes(), sent, &sha256(&body)].concat());
     let derived = uuid::Uuid::from_slice(&digest[..16]).unwrap_or_default().simple().to_string();
     let accepted = intake.accept(events, Some(&derived)).await?;
     let bytes =

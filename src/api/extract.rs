@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -25,6 +25,9 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The most parameters that a query may have.
 const PARAMETER_LIMIT: usize = 100;
+
+/// How much of a body that is too large is still read, in bytes.
+const DISCARD_LIMIT: usize = 4 << 20;
 
 /// A client did not send its body in time; the listener puts it into the body's stream.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -158,6 +161,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Path<T> {
 pub struct RawBody {
     body: Body,
     length: Option<u64>,
+    /// Whether the client sends nothing before it is told to (`Expect: 100-continue`).
+    waits: bool,
 }
 
 impl fmt::Debug for RawBody {
@@ -173,7 +178,8 @@ impl From<Request> for RawBody {
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.parse().ok());
-        Self { body: request.into_body(), length }
+        let waits = request.headers().contains_key(EXPECT);
+        Self { body: request.into_body(), length, waits }
     }
 }
 
@@ -193,17 +199,37 @@ impl RawBody {
                 .detail(format!("The body is larger than {limit} bytes."))
                 .with("limit", limit)
         };
+        let mut body = self.body;
         if self.length.is_some_and(|length| length > limit as u64) {
+            if !self.waits {
+                discard(body).await;
+            }
             return Err(too_large());
         }
-        match Limited::new(self.body, limit).collect().await {
+        match Limited::new(&mut body, limit).collect().await {
             Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                discard(body).await;
+                Err(too_large())
+            }
             Err(error) if is_too_slow(&*error) => Err(Problem::new(Code::RequestTimeout)
                 .header(CONNECTION, HeaderValue::from_static("close"))),
             Err(error) => Err(Problem::new(Code::BadRequest)
                 .detail(format!("The body could not be read: {error}."))),
         }
+    }
+}
+
+/// Reads on for a while what nobody wants: a client that still sends when the connection closes
+/// may lose the answer that tells it why.
+async fn discard(mut body: Body) {
+    let mut left = DISCARD_LIMIT;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        if length >= left {
+            return;
+        }
+        left -= length;
     }
 }
 

@@ -45,6 +45,7 @@ impl From<LifecycleError> for Problem {
                 Self::new(Code::StateConflict).detail(text).with("installationId", installation)
             }
             LifecycleError::NotNow { .. } => Self::new(Code::StateConflict).detail(text),
+            LifecycleError::HeldByOthers { .. } => Self::new(Code::Forbidden).detail(text),
             LifecycleError::ExtensionSuspended { .. } => {
                 Self::new(Code::ExtensionSuspended).detail(text)
             }

@@ -9,6 +9,6 @@ pub use error::CatalogueError;
 pub use publishing::{NewVersion, Published, publish};
 pub use signing::{ExpiringSecret, SigningSecrets, rotate, signing_secrets};
 pub use versions::{
-    ExtensionRow, VersionRow, extension, extensions, newest_stable, version, version_by_id,
-    versions, withdraw,
+    ExtensionRow, VersionRow, extension, extension_for_install, extensions, newest_stable, version,
+    version_by_id, versions, withdraw,
 };

@@ -152,6 +152,7 @@ async fn own_extension(
         extension_key: Set(new.key.to_string()),
         vendor: Set(new.vendor.to_string()),
         name: Set(new.name.to_owned()),
+        suspended_by: Set(0),
         suspended_at: Set(None),
         suspended_reason: Set(None),
         created_at: Set(seam.clock.now().micros()),

@@ -31,6 +31,19 @@ pub async fn extension(
         .ok_or_else(|| CatalogueError::UnknownExtension { key: key.to_owned() })
 }
 
+/// Reads an extension in the transaction of an installation; the kill switch waits for its end.
+pub async fn extension_for_install(
+    work: &UnitOfWork,
+    key: &str,
+) -> Result<ExtensionRow, CatalogueError> {
+    extension::Entity::find()
+        .filter(extension::Column::ExtensionKey.eq(key))
+        .lock_shared()
+        .one(work.connection())
+        .await?
+        .ok_or_else(|| CatalogueError::UnknownExtension { key: key.to_owned() })
+}
+
 /// Lists extensions, oldest first. `vendor` limits to that vendor's.
 pub async fn extensions(
     store: &Store,

@@ -34,6 +34,17 @@ pub enum KeyStoreError {
         /// The fingerprint that the database keeps.
         expected: String,
     },
+    /// The file is not there, but the database has keys already.
+    #[error(
+        "the database's keys are sealed by the master key {expected}, and there is no file {path}: \
+         copy `master.key` there from another node or from your backup"
+    )]
+    MasterKeyMissing {
+        /// The file.
+        path: String,
+        /// The fingerprint that the database keeps.
+        expected: String,
+    },
     /// The keys could not be read or made.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
@@ -93,8 +104,16 @@ async fn open_once(store: &Store, master_file: &Path, seam: &Seam) -> Result<Key
         .one(store.reader())
         .await
         .map_err(StoreError::from)?;
-    let is_fresh = kept.is_none();
-    let master_key_is_new = is_fresh && !master_file.exists();
+    let is_there = master_file.exists();
+    if let Some(row) = &kept
+        && !is_there
+    {
+        return Err(KeyStoreError::MasterKeyMissing {
+            path: master_file.display().to_string(),
+            expected: row.value.clone(),
+        });
+    }
+    let master_key_is_new = kept.is_none() && !is_there;
     let master = if master_key_is_new {
         if let Some(folder) = master_file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             make_private_folder(folder).map_err(|source| KeyStoreError::Folder {

@@ -48,7 +48,8 @@ impl MasterKey {
         Self::decode(&text).ok_or_else(|| CryptoError::MasterKeyMalformed { path: path.to_owned() })
     }
 
-    /// Makes a new key and writes it to a file with mode 0600.
+    /// Makes a new key and writes it to a file with mode 0600, in a folder that is made where
+    /// there is none.
     ///
     /// The file appears complete or not at all, and an existing one is never replaced: of several
     /// processes that start at once, one makes the key and the others fail with `AlreadyExists`
@@ -58,6 +59,10 @@ impl MasterKey {
         let key = Self::generate(randomness)?;
         let line = Zeroizing::new(format!("{}\n", STANDARD.encode(key.0.as_slice())));
         let draft = draft_path(path, randomness)?;
+        // On PostgreSQL nothing else has made the data folder by now.
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
         let written = write_private(&draft, line.as_bytes())
             .and_then(|()| fs::hard_link(&draft, path))
             .and_then(|()| sync_directory(path));
@@ -165,13 +170,14 @@ mod tests {
     #[test]
     fn a_created_key_is_private_complete_and_loads_again() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("master.key");
+        let folder = folder.path().join("not/there/yet");
+        let path = folder.join("master.key");
         let made = MasterKey::create(&path, &randomness()).unwrap();
         let loaded = MasterKey::load(&path).unwrap();
         assert_eq!(made.fingerprint().unwrap(), loaded.fingerprint().unwrap());
         assert_eq!(made.0, loaded.0);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no draft is left");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::dispatcher::Dispatcher;
 use super::lane::{Job, Kind, LaneOutcome};
 use super::retry::{self, Decision, Reply};
-use crate::crypto::{CryptoError, JwtClaims, Signer, desk_hash};
+use crate::crypto::{CryptoError, JwtClaims, SecurityContext, Signer, desk_hash};
 use crate::dialect::EventParts;
 use crate::egress::{
     Answer, ErrorClass, Gate as SendGate, OutgoingRequest, Phases, SendError, VettedUrl,
@@ -26,6 +26,9 @@ use crate::webhook::{Endpoint, Gate};
 
 /// How much of a response body is kept.
 const EXCERPT: usize = 1_024;
+
+/// What stands for a securityContext.
+const MASK: &str = "***";
 
 /// How long an `X-ZDesk-JWT` is valid.
 const JWT_LIFE: Duration = Duration::from_hours(1);
@@ -120,14 +123,16 @@ struct Detail<'a> {
 
 impl Dispatcher {
     /// Makes one attempt and has its result written.
-    pub(super) async fn attempt(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
+    pub(super) async fn attempt(&self, mut job: Job, cancel: CancellationToken) -> LaneOutcome {
         // Without a lease another node may hold this claim; it comes back, or this node stops.
         self.inner.lease.valid(&self.inner.stop).await;
         if self.inner.stop.is_cancelled() {
-            self.give_back(&job).await;
+            self.give_back(&mut job).await;
             return LaneOutcome::Untried;
         }
-        if job.lease_until.is_some_and(|until| until <= self.inner.seam.clock.now()) {
+        // It must end within its lease, or another may send it meanwhile; it comes back by itself.
+        let ends_by = self.inner.seam.clock.now().plus(self.inner.options.deadline);
+        if job.lease_until.is_some_and(|until| until < ends_by) {
             return LaneOutcome::Untried;
         }
         match job.kind {
@@ -136,9 +141,9 @@ impl Dispatcher {
         }
     }
 
-    async fn attempt_webhook(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
+    async fn attempt_webhook(&self, mut job: Job, cancel: CancellationToken) -> LaneOutcome {
         let Gate::Open(endpoint) = self.gate(&job) else {
-            self.withdraw(&job).await;
+            self.withdraw(&mut job).await;
             return LaneOutcome::Untried;
         };
         let request = match self.webhook_request(&job, &endpoint) {
@@ -146,17 +151,19 @@ impl Dispatcher {
             Err(Unprepared::Address(refusal)) => {
                 let error = refused(&refusal);
                 let at = self.inner.seam.clock.now();
-                let (outcome, decision) = self.record(&job, at, 0, Some(Err(error))).await;
+                let (outcome, decision) =
+                    self.record(&mut job, at, 0, Some(Err(error)), None).await;
                 self.note_webhook(&endpoint, decision);
                 return outcome;
             }
             Err(Unprepared::Crypto(error)) => {
                 tracing::error!(delivery = %job.id, error = %error, "cannot prepare a delivery");
-                self.settle(&job, DeliveryState::Pending, Some(self.in_a_minute())).await;
+                self.settle(&mut job, DeliveryState::Pending, Some(self.in_a_minute())).await;
                 return LaneOutcome::Untried;
             }
         };
-        match self.send_and_record(&job, request, cancel).await {
+        let context = endpoint.security_context.as_ref();
+        match self.send_and_record(&mut job, request, context, cancel).await {
             Some((outcome, decision)) => {
                 self.note_webhook(&endpoint, decision);
                 outcome
@@ -170,7 +177,7 @@ impl Dispatcher {
     }
 
     /// Gives up a delivery whose webhook does not deliver now: held or cancelled, as the gate says.
-    async fn withdraw(&self, job: &Job) {
+    async fn withdraw(&self, job: &mut Job) {
         let (state, due_at) = self.withdrawn_state(job);
         self.settle(job, state, due_at).await;
     }
@@ -183,21 +190,21 @@ impl Dispatcher {
         }
     }
 
-    async fn attempt_callback(&self, job: Job, cancel: CancellationToken) -> LaneOutcome {
+    async fn attempt_callback(&self, mut job: Job, cancel: CancellationToken) -> LaneOutcome {
         let lane = match self.inner.routing.callback_lane(job.endpoint_id).await {
             Ok(Some(lane)) => lane,
             Ok(None) => {
-                self.settle(&job, DeliveryState::Cancelled, None).await;
+                self.settle(&mut job, DeliveryState::Cancelled, None).await;
                 return LaneOutcome::Untried;
             }
             Err(error) => {
                 tracing::error!(installation = %job.endpoint_id, error = %error, "cannot read a callback's address");
-                self.settle(&job, DeliveryState::Pending, Some(self.in_a_minute())).await;
+                self.settle(&mut job, DeliveryState::Pending, Some(self.in_a_minute())).await;
                 return LaneOutcome::Untried;
             }
         };
         let Some(url) = super::callbacks::address(&lane, &job.content.event_type) else {
-            self.settle(&job, DeliveryState::Cancelled, None).await;
+            self.settle(&mut job, DeliveryState::Cancelled, None).await;
             return LaneOutcome::Untried;
         };
         let prepared = super::callbacks::body(&lane, &job.content).and_then(|body| {
@@ -215,11 +222,17 @@ impl Dispatcher {
                 let ended = match self.inner.egress.vet(url) {
                     Ok(url) => {
                         let request = self.request(url, headers, body, None);
-                        self.send_and_record(&job, request, cancel).await
+                        self.send_and_record(
+                            &mut job,
+                            request,
+                            Some(&lane.security_context),
+                            cancel,
+                        )
+                        .await
                     }
                     Err(refusal) => {
                         let error = refused(&refusal.to_string());
-                        Some(self.record(&job, at, 0, Some(Err(error))).await)
+                        Some(self.record(&mut job, at, 0, Some(Err(error)), None).await)
                     }
                 };
                 let Some((outcome, decision)) = ended else { return LaneOutcome::Untried };
@@ -228,7 +241,7 @@ impl Dispatcher {
             }
             Err(error) => {
                 tracing::error!(delivery = %job.id, error = %error, "cannot prepare a callback");
-                self.settle(&job, DeliveryState::Pending, Some(self.in_a_minute())).await;
+                self.settle(&mut job, DeliveryState::Pending, Some(self.in_a_minute())).await;
                 LaneOutcome::Untried
             }
         }
@@ -328,8 +341,9 @@ impl Dispatcher {
     /// Sends, and has the result written; nothing where the gate closed before the first byte.
     async fn send_and_record(
         &self,
-        job: &Job,
+        job: &mut Job,
         request: OutgoingRequest,
+        context: Option<&SecurityContext>,
         cancel: CancellationToken,
     ) -> Option<(LaneOutcome, Decision)> {
         crash_point("delivery.before-send");
@@ -346,22 +360,23 @@ impl Dispatcher {
             return None;
         }
         let micros = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
-        Some(self.record(job, at, micros, sent).await)
+        Some(self.record(job, at, micros, sent, context).await)
     }
 
     /// Decides what follows from an attempt and has it written. `sent` is nothing where we broke
     /// the attempt off ourselves.
     async fn record(
         &self,
-        job: &Job,
+        job: &mut Job,
         at: Timestamp,
         micros: i64,
         sent: Option<Result<Answer, SendError>>,
+        context: Option<&SecurityContext>,
     ) -> (LaneOutcome, Decision) {
         let ended_at = self.inner.seam.clock.now();
         let made = usize::try_from(job.attempts_before).unwrap_or(0) + 1;
         let (reply, status, error, detail) = match &sent {
-            Some(Ok(answer)) => answered(answer, ended_at),
+            Some(Ok(answer)) => answered(answer, ended_at, context),
             Some(Err(error)) => unanswered(error),
             None => (Reply::Nothing, None, Some("interrupted"), None),
         };
@@ -385,6 +400,7 @@ impl Dispatcher {
             Decision::Failed => (DeliveryState::Failed, None),
         };
         let result = AttemptResult {
+            _place: job.place.take(),
             delivery_id: job.id,
             attempts_before: job.attempts_before,
             state,
@@ -438,21 +454,41 @@ fn refused(refusal: &str) -> SendError {
 
 type Recorded = (Reply, Option<u16>, Option<&'static str>, Option<String>);
 
-fn answered(answer: &Answer, now: Timestamp) -> Recorded {
+fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) -> Recorded {
+    // A receiver that redirects or echoes would bring the context into the history.
+    let mask = |text: &str| mask_context_text(text, context);
     let code = answer.status.as_u16();
     let reply = Reply::Status { code, retry_after: retry_after(&answer.headers, now) };
     let error = (!answer.status.is_success()).then_some("status");
-    let body = String::from_utf8_lossy(&answer.body_excerpt);
+    let body = mask(&String::from_utf8_lossy(&answer.body_excerpt));
+    let headers = answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1);
     let detail = Detail {
         phases: answer.timing.into(),
         address: answer.remote_address.map(|address| address.to_string()),
-        headers: answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1),
+        headers: headers.into_iter().map(|(name, value)| (name, mask(&value))).collect(),
         body: &body,
         truncated: answer.truncated,
         message: None,
         hint: status_hint(code),
     };
     (reply, Some(code), error, serde_json::to_string(&detail).ok())
+}
+
+/// The shortest beginning of a context that is taken for one where a text is cut off.
+const CUT_CONTEXT: usize = 8;
+
+/// A text without the securityContext that it may echo, whole or cut off at the end.
+fn mask_context_text(text: &str, context: Option<&SecurityContext>) -> String {
+    let Some(context) = context.map(SecurityContext::expose) else { return text.to_owned() };
+    let mut masked = text.replace(context, MASK);
+    let cut = (CUT_CONTEXT..context.len())
+        .rev()
+        .find(|length| context.get(..*length).is_some_and(|start| masked.ends_with(start)));
+    if let Some(length) = cut {
+        masked.truncate(masked.len() - length);
+        masked.push_str(MASK);
+    }
+    masked
 }
 
 fn unanswered(error: &SendError) -> Recorded {

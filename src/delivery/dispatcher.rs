@@ -1,9 +1,11 @@
 //! The dispatcher: takes what intake committed, and sends it.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +26,9 @@ use crate::webhook::{Endpoint, Routing};
 
 /// How long requests that are under way may end by themselves when their endpoint stops delivering.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// For how long a delivery is put off whose attempt panicked.
+const PUT_OFF: Duration = Duration::from_mins(1);
 
 /// How a waiting caller looks whether they have.
 const GRACE_POLL: Duration = Duration::from_millis(2);
@@ -179,7 +184,7 @@ impl Dispatcher {
                                 kind: Kind::Webhook,
                                 content: Arc::clone(&content),
                                 lease_until: None,
-                                _place: delivery.place,
+                                place: delivery.place,
                             },
                             now,
                         ),
@@ -223,6 +228,10 @@ impl Dispatcher {
             clock.sleep(GRACE_POLL).await;
         }
         self.inner.jwt.forget(endpoints);
+        let mut lanes = self.lanes();
+        for endpoint in endpoints {
+            lanes.forget(*endpoint);
+        }
     }
 
     /// Requests under way and jobs waiting in memory.
@@ -248,13 +257,21 @@ impl Dispatcher {
             let turn = self.lanes().next(self.inner.seam.clock.now());
             let Some(turn) = turn else { return };
             self.spawn_workers();
-            let Turn { job, cancel } = turn;
-            let (endpoint, kind) = (job.endpoint_id, job.kind);
+            let Turn { mut job, cancel } = turn;
+            let (endpoint, kind, id) = (job.endpoint_id, job.kind, job.id);
             let outcome = if self.inner.stop.is_cancelled() {
-                self.give_back(&job).await;
+                self.give_back(&mut job).await;
                 LaneOutcome::Untried
             } else {
-                self.attempt(job, cancel).await
+                // One delivery that panics must not take its lane's slot with it.
+                let attempted = AssertUnwindSafe(self.attempt(job, cancel)).catch_unwind().await;
+                if let Ok(outcome) = attempted {
+                    outcome
+                } else {
+                    tracing::error!(delivery = %id, "an attempt panicked; tried again later");
+                    self.put_off(id).await;
+                    LaneOutcome::Failure
+                }
             };
             self.finish(endpoint, kind, outcome).await;
         }
@@ -263,9 +280,9 @@ impl Dispatcher {
     async fn finish(&self, endpoint: Uuid, kind: Kind, outcome: LaneOutcome) {
         let now = self.inner.seam.clock.now();
         let after = self.lanes().done(endpoint, outcome, now);
-        if let Some((until, waiting)) = after.paused {
+        if let Some((until, mut waiting)) = after.paused {
             tracing::info!(%endpoint, until = %until, "endpoint paused after failures in a row");
-            for job in &waiting {
+            for job in &mut waiting {
                 self.settle(job, DeliveryState::Pending, Some(until)).await;
             }
             self.note_pause(endpoint, Some(until));
@@ -281,28 +298,38 @@ impl Dispatcher {
         }
     }
 
+    /// Puts a delivery off for a while.
+    async fn put_off(&self, delivery_id: Uuid) {
+        let due_at = Some(self.inner.seam.clock.now().plus(PUT_OFF));
+        if let Some(committer) = self.inner.committer.get() {
+            let state = DeliveryState::Pending;
+            committer.settle(Settlement { _place: None, delivery_id, state, due_at }).await;
+        }
+    }
+
     /// Cancels a delivery whose payload is not kept any more.
     pub(super) async fn cancel_without_payload(&self, delivery_id: Uuid) {
         tracing::warn!(delivery = %delivery_id, "cancelled: its payload is not kept any more");
         if let Some(committer) = self.inner.committer.get() {
             let state = DeliveryState::Cancelled;
-            committer.settle(Settlement { delivery_id, state, due_at: None }).await;
+            committer.settle(Settlement { _place: None, delivery_id, state, due_at: None }).await;
         }
     }
 
     /// Gives a job back to the table, for whoever comes next.
-    pub(super) async fn give_back(&self, job: &Job) {
+    pub(super) async fn give_back(&self, job: &mut Job) {
         self.settle(job, DeliveryState::Pending, Some(self.inner.seam.clock.now())).await;
     }
 
     pub(super) async fn settle(
         &self,
-        job: &Job,
+        job: &mut Job,
         state: DeliveryState,
         due_at: Option<crate::seam::Timestamp>,
     ) {
         if let Some(committer) = self.inner.committer.get() {
-            committer.settle(Settlement { delivery_id: job.id, state, due_at }).await;
+            let (delivery_id, place) = (job.id, job.place.take());
+            committer.settle(Settlement { _place: place, delivery_id, state, due_at }).await;
         }
     }
 }

@@ -53,8 +53,8 @@ pub(super) struct Job {
     pub(super) content: Arc<Content>,
     /// Until when a row that came from the table is ours; rows from memory are ours for good.
     pub(super) lease_until: Option<Timestamp>,
-    /// Given back when the job is dropped.
-    pub(super) _place: Option<Place>,
+    /// Goes on with the result, and is given back when that is on disk.
+    pub(super) place: Option<Place>,
 }
 
 /// The lane of one endpoint.
@@ -238,11 +238,11 @@ impl Lanes {
     /// How many rows of an endpoint memory has room for now.
     pub(super) fn room(&self, endpoint: Uuid, is_ordered: bool, now: Timestamp) -> usize {
         let Some(lane) = self.by_endpoint.get(&endpoint) else {
-            return if is_ordered { 1 } else { self.cap * 2 };
+            return if is_ordered { 1 } else { self.cap };
         };
         let held = lane.queued() + lane.in_flight;
         match lane.breaker.allowance(now) {
-            Allowance::Freely if !is_ordered => (self.cap * 2).saturating_sub(held),
+            Allowance::Freely if !is_ordered => self.cap.saturating_sub(held),
             Allowance::Freely | Allowance::Probe => usize::from(held == 0),
             Allowance::NothingUntil(_) => 0,
         }
@@ -282,6 +282,17 @@ impl Lanes {
         self.by_endpoint.values().map(Lane::queued).sum()
     }
 
+    /// Forgets an endpoint that stopped delivering, breaker and all, where nothing of it is left.
+    pub(super) fn forget(&mut self, endpoint: Uuid) {
+        let is_idle = self
+            .by_endpoint
+            .get(&endpoint)
+            .is_some_and(|lane| lane.in_flight == 0 && lane.queued() == 0);
+        if is_idle {
+            self.by_endpoint.remove(&endpoint);
+        }
+    }
+
     /// Ends what is under way to an endpoint.
     pub(super) fn cancel(&mut self, endpoint: Uuid) {
         if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
@@ -319,7 +330,7 @@ mod tests {
                 previous: None,
             }),
             lease_until: None,
-            _place: None,
+            place: None,
         }
     }
 

@@ -83,21 +83,28 @@ impl NodeLease {
             || millis(elapsed) < self.inner.valid_until.load(Ordering::Acquire)
     }
 
-    /// Renews the lease until told to stop, publishes how far routing is, and frees what dead
-    /// nodes left. Cancels `lost` where another node took this one for dead.
-    pub async fn run(
-        self,
-        store: Store,
-        routing: Routing,
-        dispatcher: Dispatcher,
-        stop: CancellationToken,
-        lost: CancellationToken,
-    ) {
+    /// Frees what dead nodes left, until told to stop. Apart from the renewals: it may take its
+    /// time.
+    pub async fn run_reaper(self, store: Store, dispatcher: Dispatcher, stop: CancellationToken) {
+        loop {
+            if self.is_valid()
+                && let Err(error) = self.reap(&store, &dispatcher).await
+            {
+                tracing::warn!(error = %error, "cannot free what a dead node left");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.inner.seam.clock.sleep(RENEWAL) => {}
+            }
+        }
+    }
+
+    /// Renews the lease until told to stop, and publishes how far routing is. Cancels `lost` where
+    /// another node took this one for dead.
+    pub async fn run(self, routing: Routing, stop: CancellationToken, lost: CancellationToken) {
         loop {
             if let Err(error) = self.renew(&routing, &lost).await {
                 tracing::warn!(error = %error, "cannot renew this node's lease");
-            } else if let Err(error) = self.reap(&store, &dispatcher).await {
-                tracing::warn!(error = %error, "cannot free what a dead node left");
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -109,6 +116,12 @@ impl NodeLease {
 
     async fn renew(&self, routing: &Routing, lost: &CancellationToken) -> Result<(), StoreError> {
         let inner = &self.inner;
+        // A node whose routing cannot follow must not keep the others waiting for it, nor go on
+        // sending by what it knew: it lets its lease run out.
+        if let Err(error) = routing.apply().await {
+            tracing::warn!(%error, "routing could not be read; not renewing this node's lease");
+            return Ok(());
+        }
         let was_valid = self.is_valid();
         let began = inner.seam.clock.instant().duration_since(inner.started);
         let low_water = inner.budget.low_water(inner.seam.randomness.id());

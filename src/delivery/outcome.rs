@@ -1,13 +1,13 @@
 //! What delivering finds out about an endpoint, and who hears of it: health in the table, and in
 //! the index where it decides over the next delivery.
 
-use sea_orm::{ActiveValue::Set, EntityTrait, sea_query::OnConflict};
+use sea_orm::{ActiveValue::Set, EntityTrait, QuerySelect, sea_query::OnConflict};
 use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
 use super::retry::Decision;
 use crate::seam::Timestamp;
-use crate::store::entity::endpoint_state;
+use crate::store::entity::{endpoint_state, webhook};
 use crate::store::{RoutingChange, StoreError};
 use crate::webhook::Endpoint;
 
@@ -82,6 +82,23 @@ impl Dispatcher {
         let now = self.inner.seam.clock.now();
         let mut work = self.inner.store.begin().await?;
         let succeeded = health == Health::Ok;
+        // Requests under way end in any order: a late success must not undo a "gone", and nothing
+        // is written of a webhook that was removed meanwhile.
+        let current = endpoint_state::Entity::find_by_id(endpoint)
+            .lock_exclusive()
+            .one(work.connection())
+            .await?
+            .map(|row| row.health);
+        let undoes = match health {
+            Health::Ok => !matches!(current.as_deref(), Some("failing" | "pending")),
+            Health::Failing => current.as_deref() == Some("gone"),
+            Health::Gone => false,
+        };
+        let is_removed = change.is_some()
+            && webhook::Entity::find_by_id(endpoint).one(work.connection()).await?.is_none();
+        if undoes || is_removed {
+            return work.rollback().await;
+        }
         let mut row = fresh(endpoint, now);
         row.health = Set(health.name().to_owned());
         row.last_success_at = Set(succeeded.then(|| now.micros()));

@@ -57,8 +57,16 @@ async fn round(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError>
     for waiting in claims::waiting_endpoints(&inner.store).await? {
         let now = inner.seam.clock.now();
         let due_at = Timestamp::from_micros(waiting.due_at);
+        if waiting.last_due_at == HELD {
+            // One that fails must not keep the others waiting.
+            if let Err(error) = settle_held(dispatcher, waiting.endpoint_id).await {
+                tracing::warn!(endpoint = %waiting.endpoint_id, %error, "cannot settle what is held");
+            }
+        }
         if due_at <= now {
-            refill(dispatcher, &waiting).await?;
+            if let Err(error) = refill(dispatcher, &waiting).await {
+                tracing::warn!(endpoint = %waiting.endpoint_id, %error, "cannot read what is due");
+            }
         } else if waiting.due_at != HELD {
             next_due = Some(next_due.map_or(due_at, |former| former.min(due_at)));
         }
@@ -87,6 +95,25 @@ async fn standing(dispatcher: &Dispatcher, id: Uuid) -> Result<Standing, StoreEr
         Some(row) if row.lane == "lifecycle" => Standing::Open(Kind::Callback),
         _ => Standing::Gone,
     })
+}
+
+/// What was held while its webhook came back or went is found here: a hold and a release may cross.
+async fn settle_held(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
+    let inner = &dispatcher.inner;
+    let standing = standing(dispatcher, id).await?;
+    if matches!(standing, Standing::Held) {
+        return Ok(());
+    }
+    let now = inner.seam.clock.now();
+    let work = inner.store.begin().await?;
+    match standing {
+        Standing::Open(_) => claims::release_held(&inner.store, &work, id, now).await?,
+        Standing::Held | Standing::Gone => {
+            claims::cancel_unresolved(&inner.store, &work, id).await?
+        }
+    };
+    let _settled = work.commit(now).await?;
+    Ok(())
 }
 
 async fn refill(dispatcher: &Dispatcher, waiting: &WaitingEndpoint) -> Result<(), StoreError> {
@@ -202,7 +229,7 @@ async fn take_over(
                     kind,
                     content: Arc::clone(content),
                     lease_until: Some(lease_until),
-                    _place: None,
+                    place: None,
                 },
                 now,
             );

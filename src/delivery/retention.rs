@@ -38,6 +38,7 @@ pub struct Retention {
 
 /// Prunes until told to stop.
 pub async fn run(store: Store, clock: Clock, retention: Retention, stop: CancellationToken) {
+    // Lifecycle callbacks (their names begin with "on") are the journal: they go with the history.
     // Up to where payloads are emptied already; lost with the process, which only costs a scan.
     let mut emptied = Uuid::nil();
     loop {
@@ -70,7 +71,7 @@ async fn step(
         (
             // What is held is kept as long as what it would send.
             "delete from deliveries where id in (select id from deliveries \
-             where id < $1 and state = 1 order by id limit 1000)",
+             where id < $1 and due_at = 9223372036854775807 and state = 1 order by id limit 1000)",
             vec![payload_cut.into()],
         ),
         (
@@ -130,7 +131,7 @@ async fn empty_payloads(
     };
     let sql = format!(
         "update events set payload = {empty}, previous = null \
-         where id > $1 and id <= $2 and length(payload) > 0"
+         where id > $1 and id <= $2 and length(payload) > 0 and event_type not like 'on%'"
     );
     execute(store, &sql, vec![(*emptied).into(), last.into()], now).await?;
     *emptied = last;

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
 use serde_json::Value;
@@ -134,7 +134,7 @@ pub async fn list(
     scope: &EndpointScope,
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryView>, StoreError> {
-    let mut newest: Vec<(delivery::Model, event::Model, endpoint::Model)> = Vec::new();
+    let mut newest: Vec<(delivery::Model, EventHead, endpoint::Model)> = Vec::new();
     let mut after: Option<Uuid> = None;
     loop {
         let endpoints = endpoint_page(store, scope, filter, after).await?;
@@ -187,7 +187,7 @@ async fn of_endpoint(
     store: &Store,
     owner: endpoint::Model,
     filter: &DeliveryFilter,
-) -> Result<Vec<(delivery::Model, event::Model, endpoint::Model)>, StoreError> {
+) -> Result<Vec<(delivery::Model, EventHead, endpoint::Model)>, StoreError> {
     let mut query = delivery::Entity::find()
         .filter(delivery::Column::EndpointId.eq(owner.id))
         .order_by_desc(delivery::Column::Id)
@@ -230,15 +230,36 @@ async fn of_endpoint(
         .collect())
 }
 
-async fn events_of(
-    store: &Store,
-    rows: &[delivery::Model],
-) -> Result<Vec<event::Model>, StoreError> {
+/// What a delivery shows of its event: never the payload, which may be large.
+#[derive(Clone, Debug, FromQueryResult)]
+struct EventHead {
+    id: Uuid,
+    event_key: Option<String>,
+    event_type: String,
+}
+
+impl EventHead {
+    const COLUMNS: [event::Column; 3] =
+        [event::Column::Id, event::Column::EventKey, event::Column::EventType];
+
+    fn of(event: &event::Model) -> Self {
+        Self {
+            id: event.id,
+            event_key: event.event_key.clone(),
+            event_type: event.event_type.clone(),
+        }
+    }
+}
+
+async fn events_of(store: &Store, rows: &[delivery::Model]) -> Result<Vec<EventHead>, StoreError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     Ok(event::Entity::find()
+        .select_only()
+        .columns(EventHead::COLUMNS)
         .filter(event::Column::Id.is_in(rows.iter().map(|row| row.event_id)))
+        .into_model()
         .all(store.reader())
         .await?)
 }
@@ -256,7 +277,7 @@ pub async fn find(
         .filter(scope.condition())
         .one(store.reader())
         .await?;
-    let event = event::Entity::find_by_id(row.event_id).one(store.reader()).await?;
+    let event = events_of(store, std::slice::from_ref(&row)).await?.pop();
     let (Some(owner), Some(event)) = (owner, event) else { return Ok(None) };
     let later = later_attempts(store, id).await?;
     Ok(Some(view(row, event, owner, later)))
@@ -289,7 +310,7 @@ pub async fn of_event(
             .await?;
         for row in rows {
             let later = later_attempts(store, row.id).await?;
-            views.push(view(row, event.clone(), owner.clone(), later));
+            views.push(view(row, EventHead::of(event), owner.clone(), later));
         }
     }
     Ok(views)
@@ -311,7 +332,7 @@ async fn later_attempts(store: &Store, id: Uuid) -> Result<Vec<attempt::Model>, 
 
 fn view(
     row: delivery::Model,
-    event: event::Model,
+    event: EventHead,
     owner: endpoint::Model,
     later: Vec<attempt::Model>,
 ) -> DeliveryView {
@@ -358,6 +379,8 @@ pub enum RequeueRefusal {
     UnderWay,
     /// Its webhook is no more.
     Closed,
+    /// Its payload is older than what is kept.
+    Emptied,
 }
 
 /// Puts a delivery back on its way, with the same id, to the webhook's present address.
@@ -381,6 +404,14 @@ pub async fn requeue(
         && row.due_at.is_none_or(|due| row.claim.is_some() && due > now.micros())
     {
         return Ok(Err(RequeueRefusal::UnderWay));
+    }
+    let has_payload = event::Entity::find_by_id(row.event_id)
+        .filter(Expr::cust("length(payload) > 0"))
+        .one(work.connection())
+        .await?
+        .is_some();
+    if !has_payload {
+        return Ok(Err(RequeueRefusal::Emptied));
     }
     delivery::Entity::update_many()
         .col_expr(delivery::Column::State, Expr::value(DeliveryState::Pending.number()))

@@ -1,5 +1,6 @@
 //! Authorise: by the marketplace's callback, or by the browser that comes back.
 
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use url::Url;
 use uuid::Uuid;
 
@@ -12,10 +13,9 @@ use crate::oauth::{
     self, GrantedTokens, OAuthError, PendingAuthorization, Revocation, StartedBrowser,
     StoredConnection, authorization,
 };
-use crate::seam::crash_point;
+use crate::seam::{Timestamp, crash_point};
 use crate::store::UnitOfWork;
-use crate::store::entity::{extension_version, installation};
-use sea_orm::EntityTrait;
+use crate::store::entity::{connection, extension_version, installation};
 
 /// What a browser brings back from the provider.
 #[derive(Clone, Debug)]
@@ -55,6 +55,7 @@ pub struct Exchanged {
     installation_id: Uuid,
     target_digest: String,
     tokens: GrantedTokens,
+    at: Timestamp,
 }
 
 impl Lifecycle {
@@ -86,7 +87,7 @@ impl Lifecycle {
         if installation_id.is_some_and(|id| id != pending.installation_id) {
             return Err(OAuthError::InvalidState.into());
         }
-        self.redeem(pending, code, issuer).await
+        self.redeem(pending, code, issuer, false).await
     }
 
     async fn redeem(
@@ -94,6 +95,7 @@ impl Lifecycle {
         pending: PendingAuthorization,
         code: &str,
         issuer: Option<&str>,
+        is_browser: bool,
     ) -> Result<Exchanged, LifecycleError> {
         let inner = &self.inner;
         let id = pending.installation_id;
@@ -117,8 +119,9 @@ impl Lifecycle {
             .authorisation
             .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
         let service = authorization.service_name;
-        inner.providers.check_issuer_of(&service, issuer)?;
+        inner.providers.check_issuer_of(&service, issuer, is_browser)?;
         let target_digest = pending.target_digest.clone();
+        let at = inner.seam.clock.now();
         let tokens = pending
             .redeem(
                 &inner.store,
@@ -132,7 +135,7 @@ impl Lifecycle {
             .await?;
         crash_point("authorize.after-exchange");
         let missing = tokens.missing(&authorization.scopes);
-        let exchanged = Exchanged { installation_id: id, target_digest, tokens };
+        let exchanged = Exchanged { installation_id: id, target_digest, tokens, at };
         if !missing.is_empty() {
             self.discard(&exchanged).await?;
             return Err(OAuthError::ScopesMissing { missing }.into());
@@ -154,6 +157,13 @@ impl Lifecycle {
             };
             oauth::schedule_revocation(&inner.keys.ring, &work, job, now, &inner.seam).await?;
         }
+        // Where it was uninstalled meanwhile, its clean-up begins anew.
+        installation::Entity::update_many()
+            .col_expr(installation::Column::Cleanup, Expr::value("pending"))
+            .filter(installation::Column::Id.eq(exchanged.installation_id))
+            .filter(installation::Column::Live.eq(0))
+            .exec(work.connection())
+            .await?;
         self.commit(work).await
     }
 
@@ -209,9 +219,12 @@ impl Lifecycle {
                 .append_pair("installationId", &pending.installation_id.to_string())
                 .append_pair("code", &back.code)
                 .append_pair("state", &back.state);
+            if let Some(issuer) = &back.issuer {
+                return_url.query_pairs_mut().append_pair("iss", issuer);
+            }
             return Ok(Returned::HandedOver { return_url });
         }
-        let exchanged = self.redeem(pending, &back.code, back.issuer.as_deref()).await?;
+        let exchanged = self.redeem(pending, &back.code, back.issuer.as_deref(), true).await?;
         let installation_id = exchanged.installation_id;
         self.activate_or_discard(&exchanged, actor).await?;
         Ok(Returned::Authorized { installation_id, return_url })
@@ -222,15 +235,26 @@ impl Lifecycle {
         exchanged: &Exchanged,
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
-        let mut work = self.begin().await?;
-        match self.activate(&mut work, exchanged, actor).await {
-            Ok(()) => self.commit(work).await,
-            Err(error) => {
-                work.rollback().await?;
-                // The installation went away meanwhile: nothing may keep the tokens.
-                self.discard(exchanged).await?;
-                Err(error)
-            }
+        let done = async {
+            let mut work = self.begin().await?;
+            self.activate(&mut work, exchanged, actor).await?;
+            self.commit(work).await
+        };
+        let done = done.await;
+        if done.is_err() {
+            self.discard_unless_stored(exchanged).await?;
         }
+        done
+    }
+
+    /// Revokes tokens that were not stored: the installation went away meanwhile, or the last step
+    /// failed.
+    pub async fn discard_unless_stored(&self, exchanged: &Exchanged) -> Result<(), LifecycleError> {
+        let stored = connection::Entity::find()
+            .filter(connection::Column::InstallationId.eq(exchanged.installation_id))
+            .filter(connection::Column::CreatedAt.gte(exchanged.at.micros()))
+            .one(self.inner.store.reader())
+            .await?;
+        if stored.is_some() { Ok(()) } else { self.discard(exchanged).await }
     }
 }

@@ -51,11 +51,7 @@ impl Lifecycle {
         actor: &Actor,
     ) -> Result<Uuid, LifecycleError> {
         let mut locked = self.lock(work, request.installation_id.0).await?;
-        // A late call, for a generation that has ended or that another has followed.
-        let is_late = request
-            .generation
-            .is_some_and(|generation| generation < locked.row.generation || locked.row.live == 0);
-        if is_late {
+        if self.is_late(work, &locked.row, request.generation).await? {
             return Ok(locked.row.id);
         }
         if let Some(departments) = &request.department_ids {

@@ -52,6 +52,16 @@ pub enum LifecycleError {
         /// Why, as it was said.
         reason: String,
     },
+    /// Somebody else suspended the extension.
+    #[error(
+        "extension {extension} was suspended by: {holders}; each lifts its own suspension only"
+    )]
+    HeldByOthers {
+        /// The extension.
+        extension: String,
+        /// Who.
+        holders: String,
+    },
     /// Fields of the request break rules.
     #[error("{}", faults.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("; "))]
     Invalid {

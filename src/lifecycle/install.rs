@@ -18,7 +18,7 @@ use super::service::{Lifecycle, Locked, read_manifest, state_of};
 use super::state::{Command, Phase};
 use crate::audit::Actor;
 use crate::catalogue;
-use crate::crypto::{AssociatedData, Purpose};
+use crate::crypto::{AssociatedData, Purpose, constant_time_equal};
 use crate::identifier::{DepartmentId, ExtensionKey, OrgId};
 use crate::oauth::AuthorizationRequest;
 use crate::oauth::authorization;
@@ -58,12 +58,12 @@ pub struct InstallRequest {
     #[schema(value_type = Option<Object>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Map<String, Value>>,
+    /// A lower one than the live one changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i32>,
     /// Where the browser goes at the end; its origin must be one of `marketplace.return_urls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
-    /// The generation that the caller means: a late call for a former one changes nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generation: Option<i32>,
 }
 
 impl InstallRequest {
@@ -107,12 +107,13 @@ impl Lifecycle {
         let return_url = self.check_return_url(request.return_url.as_deref())?;
         check_texts(request)?;
         let key = request.extension_key.as_str();
-        let extension = catalogue::extension(&inner.store, key, None).await?;
+        // Under its lock: the kill switch either sees this installation, or is seen here.
+        let extension = catalogue::extension_for_install(work, key).await?;
         let generation = self.next_generation(work, request).await?;
-        if let Some(former) = self.late_for(work, request, generation).await? {
-            return Ok(former);
-        }
         if let Some(row) = self.live(work, key, request.org_id.as_str()).await? {
+            if self.is_late(work, &row, request.generation).await? {
+                return self.install_late(work, request).await;
+            }
             return self.install_again(work, request, row, return_url).await;
         }
         if extension.suspended_at.is_some() {
@@ -156,27 +157,25 @@ impl Lifecycle {
         })
     }
 
-    /// A call that means a generation which has ended is answered with what became of it.
-    async fn late_for(
+    /// The call is for an earlier installation than the live one: it is told how that one is.
+    async fn install_late(
         &self,
         work: &UnitOfWork,
         request: &InstallRequest,
-        next: i32,
-    ) -> Result<Option<Installed>, LifecycleError> {
-        let Some(meant) = request.generation.filter(|meant| *meant < next) else {
-            return Ok(None);
-        };
+    ) -> Result<Installed, LifecycleError> {
         let (key, org) = (request.extension_key.as_str(), request.org_id.as_str());
-        let former = self.former(work, key, org, Some(meant)).await?;
-        let former = former.filter(|row| row.live == 0).map(|row| Installed {
+        let row = self
+            .former(work, key, org, request.generation)
+            .await?
+            .ok_or_else(|| LifecycleError::Unknown(format!("of {key} in org {org}")))?;
+        Ok(Installed {
             installation_id: row.id,
             generation: row.generation,
             state: state_of(&row).name(),
             is_new: false,
             authorization_url: None,
             start_url: None,
-        });
-        Ok(former)
+        })
     }
 
     /// A live installation exists: the same request is answered again, another is refused.
@@ -187,7 +186,7 @@ impl Lifecycle {
         row: installation::Model,
         return_url: Option<String>,
     ) -> Result<Installed, LifecycleError> {
-        if row.request_digest != request.digest() {
+        if !self.is_same_request(&row, request) {
             return Err(LifecycleError::Installed {
                 extension: row.extension_key,
                 org: row.org_id,
@@ -211,6 +210,17 @@ impl Lifecycle {
             authorization_url,
             start_url,
         })
+    }
+
+    /// Whether a request is the one that made an installation. Its digest is sealed: it covers
+    /// secure parameters, which must not be guessed from it.
+    fn is_same_request(&self, row: &installation::Model, request: &InstallRequest) -> bool {
+        let place = AssociatedData { subject: row.id, field: "install-request" };
+        self.inner
+            .keys
+            .ring
+            .unseal(Purpose::Vault, &place, &row.request_digest)
+            .is_ok_and(|digest| constant_time_equal(digest.expose(), &request.digest()))
     }
 
     /// Makes the addresses of a fresh authorisation.
@@ -361,7 +371,7 @@ impl Lifecycle {
                 .map(|departments| serde_json::json!(departments).to_string()),
             config: Value::Object(checked.open).to_string(),
             sealed_config: self.seal_config(id, &checked.secure)?,
-            request_digest: request.digest(),
+            request_digest: self.seal_request(id, request)?,
             target_digest: version.digest.clone(),
             return_url: return_url.map(str::to_owned),
             granted_scopes: None,
@@ -374,6 +384,13 @@ impl Lifecycle {
             uninstalled_at: None,
             updated_at: now.micros(),
         })
+    }
+
+    fn seal_request(&self, id: Uuid, request: &InstallRequest) -> Result<Vec<u8>, LifecycleError> {
+        let place = AssociatedData { subject: id, field: "install-request" };
+        let inner = &self.inner;
+        let digest = request.digest();
+        Ok(inner.keys.ring.seal(Purpose::Vault, &place, &digest, &inner.seam.randomness)?)
     }
 
     /// Seals the parameters that may not be shown.

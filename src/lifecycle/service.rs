@@ -206,6 +206,7 @@ impl Lifecycle {
                 let tokens = oauth::forget_connections(ring, work, id, now, &inner.seam).await?;
                 oauth::authorization::drop_states(work, id).await?;
                 locked.row.sealed_config = None;
+                locked.row.request_digest = Vec::new();
                 locked.row.uninstalled_at = Some(now.micros());
                 "none".clone_into(&mut locked.row.connection_health);
                 let cleanup = if tokens == 0 { "done" } else { "pending" };
@@ -352,6 +353,33 @@ impl Lifecycle {
             .lock_exclusive()
             .one(work.connection())
             .await?)
+    }
+
+    /// Whether a call comes late: it names a lower generation than that of the live installation.
+    /// Such a call changes nothing.
+    pub(super) async fn is_late(
+        &self,
+        work: &UnitOfWork,
+        row: &installation::Model,
+        generation: Option<i32>,
+    ) -> Result<bool, LifecycleError> {
+        let Some(generation) = generation else { return Ok(false) };
+        if row.live == 1 || generation < row.generation {
+            return Ok(generation < row.generation);
+        }
+        let live = self.live(work, &row.extension_key, &row.org_id).await?;
+        Ok(live.is_some_and(|live| generation < live.generation))
+    }
+
+    /// Whether a call for an installation comes late, by its generation.
+    pub async fn is_late_call(
+        &self,
+        work: &UnitOfWork,
+        id: Uuid,
+        generation: Option<i32>,
+    ) -> Result<bool, LifecycleError> {
+        let locked = self.lock(work, id).await?;
+        self.is_late(work, &locked.row, generation).await
     }
 
     /// The installation of a generation, or the newest one.

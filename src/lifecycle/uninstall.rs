@@ -73,10 +73,7 @@ impl Lifecycle {
         }
         let row = self.target(work, request).await?;
         let mut locked = self.with_version(work, row).await?;
-        // A late call for an earlier generation changes nothing.
-        let is_late =
-            request.generation.is_some_and(|generation| generation < locked.row.generation);
-        if !is_late {
+        if !self.is_late(work, &locked.row, request.generation).await? {
             self.take(work, &mut locked, Command::Uninstall, actor, request.reason.as_deref())
                 .await?;
         }

@@ -93,16 +93,6 @@ impl InstallationView {
         self.row.id
     }
 
-    /// Its generation.
-    pub fn generation(&self) -> i32 {
-        self.row.generation
-    }
-
-    /// Whether it can still do anything.
-    pub fn is_live(&self) -> bool {
-        self.row.live == 1
-    }
-
     /// Who holds it suspended.
     pub fn suspended_by(&self) -> Vec<&'static str> {
         Holders::from_number(self.row.suspended_by).names()

@@ -64,6 +64,8 @@ pub struct Begun {
 pub struct StartedBrowser {
     /// Where it goes on.
     pub authorization_url: Url,
+    /// What tells its cookie from that of another flow in the same browser.
+    pub flow: String,
     /// What its cookie holds.
     pub cookie: SecretText,
 }
@@ -227,7 +229,12 @@ pub(crate) async fn start_browser(
         .ok()
         .and_then(|text| Url::parse(text).ok())
         .ok_or(OAuthError::Unreadable { what: "authorisation address" })?;
-    Ok(StartedBrowser { authorization_url, cookie: SecretText::new(cookie) })
+    let flow = row
+        .state_digest
+        .iter()
+        .take(8)
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    Ok(StartedBrowser { authorization_url, flow, cookie: SecretText::new(cookie) })
 }
 
 /// Finds what a state belongs to; nothing is used up.

@@ -23,7 +23,7 @@ pub enum OAuthError {
     #[error("the extension changed since the consent was asked for: start the authorisation anew")]
     TargetChanged,
     /// The `iss` of the answer is not the configured issuer (RFC 9207).
-    #[error("the answer comes from another issuer than the configured one")]
+    #[error("the answer names another issuer (iss) than the configured one, or none")]
     WrongIssuer,
     /// The server refused the code.
     #[error("the authorisation server refused the code: {reason}")]

@@ -103,15 +103,20 @@ impl Providers {
     }
 
     /// Checks the `iss` of an answer where the configuration declares an issuer.
+    ///
+    /// A browser must bring it (`is_required`); what the marketplace passes on need not have it.
     pub(crate) fn check_issuer_of(
         &self,
         service: &str,
         issuer: Option<&str>,
+        is_required: bool,
     ) -> Result<(), OAuthError> {
         let declared = self.get(service)?.issuer.as_deref();
         match (declared, issuer) {
-            (Some(declared), Some(given)) if declared != given => Err(OAuthError::WrongIssuer),
-            _ => Ok(()),
+            (Some(declared), Some(given)) if declared == given => Ok(()),
+            (Some(_), None) if !is_required => Ok(()),
+            (Some(_), _) => Err(OAuthError::WrongIssuer),
+            (None, _) => Ok(()),
         }
     }
 
@@ -139,6 +144,13 @@ impl Providers {
                     | BasicErrorResponseType::UnauthorizedClient => OAuthError::Unreachable {
                         reason: format!("it does not know this client ({})", answer.error()),
                     },
+                    // These say that the server failed, not that the code is wrong; some servers
+                    // answer the authorisation endpoint's codes here (RFC 6749 section 4.1.2.1).
+                    BasicErrorResponseType::Extension(code)
+                        if code == "server_error" || code == "temporarily_unavailable" =>
+                    {
+                        OAuthError::Unreachable { reason: format!("it failed ({code})") }
+                    }
                     other => OAuthError::CodeRefused { reason: other.to_string() },
                 },
                 RequestTokenError::Request(error) => {

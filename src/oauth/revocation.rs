@@ -9,6 +9,7 @@ use sea_orm::{
     sea_query::Expr,
 };
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,6 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(6);
 
 /// For how long a try keeps others off the row: longer than a call can take.
 const CLAIM: Duration = Duration::from_secs(30);
+
+/// How many tries may be under way.
+const MOST_TRIES: usize = 256;
 
 /// How many tokens one round takes on.
 const ROUND: u64 = 16;
@@ -80,6 +84,14 @@ pub async fn schedule(
     Ok(())
 }
 
+/// How many tokens of an installation wait to be revoked.
+pub(super) async fn waiting(work: &UnitOfWork, installation_id: Uuid) -> Result<u64, OAuthError> {
+    Ok(revocation::Entity::find()
+        .filter(revocation::Column::InstallationId.eq(installation_id))
+        .count(work.connection())
+        .await?)
+}
+
 /// The job that revokes.
 #[derive(Debug)]
 pub struct Revocations {
@@ -103,8 +115,10 @@ impl Revocations {
 
     /// Revokes until told to stop.
     pub async fn run(&self, stop: CancellationToken) {
+        // A provider that hangs holds its own tries and not the loop.
+        let mut tries = JoinSet::new();
         loop {
-            let more = match self.round().await {
+            let more = match self.round(&mut tries).await {
                 Ok(more) => more,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read the tokens to revoke");
@@ -123,7 +137,13 @@ impl Revocations {
     }
 
     /// Tries what is due. Returns whether there may be more.
-    async fn round(&self) -> Result<bool, StoreError> {
+    async fn round(&self, tries: &mut JoinSet<Result<(), OAuthError>>) -> Result<bool, StoreError> {
+        while let Some(ended) = tries.try_join_next() {
+            note(ended);
+        }
+        if tries.len() >= MOST_TRIES {
+            return Ok(false);
+        }
         let now = self.seam.clock.now();
         let due = revocation::Entity::find()
             .filter(revocation::Column::DueAt.lte(now.micros()))
@@ -132,7 +152,6 @@ impl Revocations {
             .all(self.store.reader())
             .await?;
         let is_full = due.len() as u64 == ROUND;
-        let mut tries = tokio::task::JoinSet::new();
         for row in due {
             if self.claim(&row, now).await? {
                 let (ring, providers, seam, store) = (
@@ -142,15 +161,6 @@ impl Revocations {
                     self.store.clone(),
                 );
                 tries.spawn(async move { revoke(&store, &ring, &providers, &seam, row).await });
-            }
-        }
-        while let Some(ended) = tries.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(error = %error, "cannot note a revocation");
-                }
-                Err(error) => tracing::error!(error = %error, "a revocation panicked"),
             }
         }
         Ok(is_full)
@@ -167,6 +177,14 @@ impl Revocations {
             .await?;
         let _settled = work.commit(now).await?;
         Ok(claimed.rows_affected == 1)
+    }
+}
+
+fn note(ended: Result<Result<(), OAuthError>, tokio::task::JoinError>) {
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %error, "cannot note a revocation"),
+        Err(error) => tracing::error!(error = %error, "a revocation panicked"),
     }
 }
 
@@ -209,11 +227,7 @@ async fn revoke(
                 tracing::error!(installation = %row.installation_id, error = %error, "gave up revoking a token");
             }
             revocation::Entity::delete_by_id(row.id).exec(work.connection()).await?;
-            let left = revocation::Entity::find()
-                .filter(revocation::Column::InstallationId.eq(row.installation_id))
-                .count(work.connection())
-                .await?;
-            if left == 0 {
+            if waiting(&work, row.installation_id).await? == 0 {
                 installation::Entity::update_many()
                     .col_expr(installation::Column::Cleanup, Expr::value("done"))
                     .filter(installation::Column::Id.eq(row.installation_id))

@@ -63,19 +63,18 @@ pub async fn store(
 }
 
 /// Takes all connections of an installation out; their tokens live on only in the revocation job.
-/// Returns how many tokens are to be revoked.
+/// Returns how many tokens of the installation wait to be revoked, those of refused consents too.
 pub async fn forget(
     ring: &KeyRing,
     work: &UnitOfWork,
     installation_id: Uuid,
     now: Timestamp,
     seam: &Seam,
-) -> Result<usize, OAuthError> {
+) -> Result<u64, OAuthError> {
     let rows = connection::Entity::find()
         .filter(connection::Column::InstallationId.eq(installation_id))
         .all(work.connection())
         .await?;
-    let mut scheduled = 0;
     for row in rows {
         let sealed = [
             (ACCESS, "access_token", Some(row.sealed_access_token)),
@@ -95,12 +94,11 @@ pub async fn forget(
                 token: &token,
             };
             revocation::schedule(ring, work, job, now, seam).await?;
-            scheduled += 1;
         }
         connection::Entity::delete_by_id(row.id)
             .exec(work.connection())
             .await
             .map_err(StoreError::from)?;
     }
-    Ok(scheduled)
+    revocation::waiting(work, installation_id).await
 }

@@ -236,13 +236,10 @@ impl Rooms {
         let stop = CancellationToken::new();
         let lease_stop = CancellationToken::new();
         let lost = CancellationToken::new();
-        let lease_loop = tokio::spawn(lease.clone().run(
-            store.clone(),
-            routing.clone(),
-            dispatcher.clone(),
-            lease_stop.clone(),
-            lost.clone(),
-        ));
+        let lease_loop =
+            tokio::spawn(lease.clone().run(routing.clone(), lease_stop.clone(), lost.clone()));
+        let reaper =
+            tokio::spawn(lease.clone().run_reaper(store.clone(), dispatcher.clone(), stop.clone()));
         let follow =
             tokio::spawn(follow(routing.clone(), store.clone(), seam.clone(), lease_stop.clone()));
         let revoke = {
@@ -272,7 +269,7 @@ impl Rooms {
             lost,
             stop,
             lease_stop,
-            loops: vec![follow, revoke, prune],
+            loops: vec![follow, revoke, prune, reaper],
             lease_loop,
             committer_watch,
             drain: config.limits.drain,

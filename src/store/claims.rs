@@ -83,7 +83,10 @@ pub(crate) struct ClaimedDelivery {
 #[derive(Clone, Copy, Debug, FromQueryResult)]
 pub(crate) struct WaitingEndpoint {
     pub(crate) endpoint_id: Uuid,
+    /// The earliest.
     pub(crate) due_at: i64,
+    /// The latest: [`HELD`] where some are held.
+    pub(crate) last_due_at: i64,
 }
 
 /// The endpoints that have rows waiting, each with its earliest due time.
@@ -103,7 +106,9 @@ pub(crate) async fn waiting_endpoints(store: &Store) -> Result<Vec<WaitingEndpoi
         )
         select lane.endpoint_id as endpoint_id,
                (select min(d.due_at) from deliveries d
-                where d.endpoint_id = lane.endpoint_id and d.due_at is not null) as due_at
+                where d.endpoint_id = lane.endpoint_id and d.due_at is not null) as due_at,
+               (select max(d.due_at) from deliveries d
+                where d.endpoint_id = lane.endpoint_id and d.due_at is not null) as last_due_at
         from lane where lane.endpoint_id is not null";
     Ok(WaitingEndpoint::find_by_statement(Statement::from_string(store.dialect(), SQL))
         .all(store.reader())

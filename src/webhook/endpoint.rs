@@ -7,7 +7,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::matching::Filter;
-use crate::crypto::{SecretText, Signer};
+use crate::crypto::{SecretText, SecurityContext, Signer};
 use crate::dialect::Dialect;
 use crate::egress::VettedUrl;
 
@@ -44,6 +44,8 @@ pub struct Endpoint {
     pub generation: i32,
     /// The address, with `orgId` and `securityContext`; or why it may not be called.
     pub destination: Result<VettedUrl, String>,
+    /// The securityContext in that address, to be masked where a receiver echoes it.
+    pub security_context: Option<SecurityContext>,
     /// How its body looks.
     pub dialect: Dialect,
     /// Signs with every live secret.
@@ -84,5 +86,5 @@ pub struct CallbackLane {
     /// Signs with every live secret of the extension.
     pub signer: Arc<Signer>,
     /// The securityContext that goes into the body.
-    pub security_context: crate::crypto::SecurityContext,
+    pub security_context: SecurityContext,
 }

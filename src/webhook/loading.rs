@@ -174,7 +174,7 @@ impl Loader {
             |what| RoutingError::Unreadable { what, subject: format!("webhook {}", row.id) };
         let declared = Url::parse(&row.url).map_err(|_| unreadable("url"))?;
         let org = OrgId::new(&row.org_id).map_err(|_| unreadable("org"))?;
-        let url = match owner {
+        let (url, security_context) = match owner {
             Some(owner) => {
                 let context = self.keys.ring.seal_security_context(&Locator {
                     installation: InstallationId(owner.id),
@@ -182,9 +182,9 @@ impl Loader {
                         .map_err(|_| unreadable("generation"))?,
                     webhook: Some(WebhookId(row.id)),
                 })?;
-                append_context(&declared, &org, context.expose())
+                (append_context(&declared, &org, context.expose()), Some(context))
             }
-            None => declared,
+            None => (declared, None),
         };
         let passage = match owner {
             Some(owner) if owner.suspended_by != 0 => Passage::Suspended,
@@ -200,6 +200,7 @@ impl Loader {
             }),
             generation: row.generation,
             destination: self.egress.vet(&url).map_err(|refusal| refusal.to_string()),
+            security_context,
             dialect: Dialect::from_name(&row.dialect).ok_or_else(|| unreadable("dialect"))?,
             signer,
             ordered: row.ordered != 0,

@@ -3,7 +3,7 @@
 
 use std::cell::OnceCell;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 /// The direction of a thread, for `Ticket_Thread_Add`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,8 +195,11 @@ fn field_of<'v>(document: &'v Value, field: &str) -> &'v Value {
 fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => {
+            // Whole numbers are compared as they are: ids are larger than what a double can tell apart.
+            let is_whole = |number: &Number| number.is_i64() || number.is_u64();
             left == right
-                || matches!((left.as_f64(), right.as_f64()), (Some(l), Some(r)) if l.total_cmp(&r).is_eq())
+                || (!(is_whole(left) && is_whole(right))
+                    && matches!((left.as_f64(), right.as_f64()), (Some(l), Some(r)) if l.total_cmp(&r).is_eq()))
         }
         (Value::Array(left), Value::Array(right)) => {
             left.len() == right.len() && left.iter().zip(right).all(|(l, r)| same(l, r))
@@ -249,6 +252,7 @@ mod tests {
             (r#"{"cf":{"cf_region":"EU"}}"#, Some(r#"{"cf":{"cf_region":"US"}}"#), true),
             (r#"{"cf":{"cf_region":"EU"}}"#, Some(r#"{"cf":{"cf_region":"EU"}}"#), false),
             (r#"{"status":1}"#, Some(r#"{"status":1.0}"#), false),
+            (r#"{"status":892000000056007001}"#, Some(r#"{"status":892000000056007002}"#), true),
             (r#"{"status":{"a":1,"b":null}}"#, Some(r#"{"status":{"a":1}}"#), false),
             (r#"{"status":[1,2]}"#, Some(r#"{"status":[2,1]}"#), true),
         ];

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program with arguments, in a folder of its own and without the surroundings' settings.
 fn program(folder: &Path, arguments: &str) -> Command {
@@ -301,6 +301,27 @@ async fn migrations_work_on_postgresql() {
     on_it("token list").await.expect(0);
     let up = on_it("migrate status").await.expect(0).answers;
     assert!(up.starts_with("applied  m2"), "{up}");
+}
+
+#[tokio::test]
+async fn nodes_on_postgresql_share_keys_and_another_key_is_kept_out() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let folder = folder();
+    let on_it = format!("--set database.url={}", database.url());
+    let first = Served::start(folder.path(), &on_it).await;
+    assert!(folder.path().join("data/operator.token").exists());
+    let second = Served::start(folder.path(), &on_it).await;
+    let made = run(folder.path(), &format!("token create --role operator {on_it}")).await.expect(0);
+    for address in [&first.address, &second.address] {
+        assert_eq!(answered(address, made.answers.trim()).await, 200);
+    }
+    let elsewhere = format!("serve --listen 127.0.0.1:0 --set data_dir=elsewhere {on_it}");
+    let refused = run(folder.path(), &elsewhere).await.expect(1);
+    refused.says(&["there is no file elsewhere/master.key", "from another node"]);
+    for node in [second, first] {
+        let (code, rest) = node.terminate().await;
+        assert!(code == Some(0) && !rest.contains("WARN"), "{code:?} {rest}");
+    }
 }
 
 #[tokio::test]

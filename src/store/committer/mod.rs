@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::claims::{DeliveryState, HELD};
@@ -32,6 +32,12 @@ pub(crate) const GROUP_LIMIT: usize = 512;
 
 /// How many commands may wait before callers are told to come back later.
 const CHANNEL_CAPACITY: usize = 4_096;
+
+/// How many bytes of events may wait to be written, in permits of a KiB.
+const WAITING_KIB: usize = 64 * 1_024;
+
+/// How many bytes of events one group takes before it is written.
+const GROUP_BYTES: usize = 16 * 1_024 * 1_024;
 
 /// The pause before a group that could not be written is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -54,6 +60,13 @@ pub(crate) struct NewEvent {
     pub(crate) payload: Bytes,
     pub(crate) previous: Option<Bytes>,
     pub(crate) deliveries: Vec<NewDelivery>,
+}
+
+impl NewEvent {
+    /// What it takes in memory, about.
+    fn bytes(&self) -> usize {
+        512 + self.payload.len() + self.previous.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// A delivery to be written with its event.
@@ -122,8 +135,11 @@ pub(crate) enum Written {
 }
 
 /// What an attempt came to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct AttemptResult {
+    /// Its place in memory: given back only when this is on disk, since the oldest place says from
+    /// where on a dead node's claims are looked for.
+    pub(crate) _place: Option<Place>,
     pub(crate) delivery_id: Uuid,
     /// The attempts before this one; part of the fence.
     pub(crate) attempts_before: i32,
@@ -139,8 +155,10 @@ pub(crate) struct AttemptResult {
 }
 
 /// A delivery given back without an attempt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Settlement {
+    /// As in [`AttemptResult`].
+    pub(crate) _place: Option<Place>,
     pub(crate) delivery_id: Uuid,
     pub(crate) state: DeliveryState,
     pub(crate) due_at: Option<Timestamp>,
@@ -169,6 +187,9 @@ enum Command {
 #[derive(Debug)]
 struct Intake {
     events: Vec<NewEvent>,
+    bytes: usize,
+    /// Room among what waits; given back when it is written.
+    _room: OwnedSemaphorePermit,
     answer: oneshot::Sender<Result<Vec<Written>, StoreError>>,
 }
 
@@ -201,6 +222,12 @@ impl Group {
         self.intakes.iter().flat_map(|intake| &intake.events)
     }
 
+    /// Whether it is to be written before it grows further.
+    fn is_full(&self) -> bool {
+        self.weight() >= GROUP_LIMIT
+            || self.intakes.iter().map(|intake| intake.bytes).sum::<usize>() >= GROUP_BYTES
+    }
+
     /// How much is in it: events and results, not requests.
     fn weight(&self) -> usize {
         self.intakes.iter().map(|intake| intake.events.len()).sum::<usize>()
@@ -226,6 +253,7 @@ pub(crate) struct NoRoom;
 #[derive(Clone, Debug)]
 pub struct Committer {
     commands: mpsc::Sender<Command>,
+    room: Arc<Semaphore>,
 }
 
 impl Committer {
@@ -261,7 +289,8 @@ impl Committer {
                     })?;
             }
         }
-        Ok((Self { commands }, CommitterEnd { end }))
+        let room = Arc::new(Semaphore::new(WAITING_KIB));
+        Ok((Self { commands, room }, CommitterEnd { end }))
     }
 
     /// Writes the events of one request, all or none. Returns what became of each, in order, or at
@@ -270,8 +299,13 @@ impl Committer {
         &self,
         events: Vec<NewEvent>,
     ) -> Result<oneshot::Receiver<Result<Vec<Written>, StoreError>>, NoRoom> {
+        let bytes: usize = events.iter().map(NewEvent::bytes).sum();
+        let permits = u32::try_from(bytes / 1_024 + 1).map_err(|_| NoRoom)?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| NoRoom)?;
         let (answer, receiver) = oneshot::channel();
-        self.commands.try_send(Command::Intake(Intake { events, answer })).map_err(|_| NoRoom)?;
+        self.commands
+            .try_send(Command::Intake(Intake { events, bytes, _room: room, answer }))
+            .map_err(|_| NoRoom)?;
         Ok(receiver)
     }
 

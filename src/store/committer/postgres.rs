@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{
-    AttemptResult, Command, GROUP_LIMIT, Group, HandOver, NewEvent, RETRY_PAUSE, Settlement,
-    Written, due_micros, finish,
+    AttemptResult, Command, Group, HandOver, NewEvent, RETRY_PAUSE, Settlement, Written,
+    due_micros, finish,
 };
 use crate::seam::Clock;
 use crate::store::error::{StoreError, is_passing};
@@ -21,8 +21,14 @@ const SESSION: &str = "set plan_cache_mode = force_generic_plan; set enable_seqs
                        set enable_hashjoin = off; set enable_mergejoin = off";
 
 /// Events without keys of their callers, their deliveries, and results of first attempts.
+///
+/// A node that was taken for dead while it waited hands nothing over in memory any more: `alive`
+/// is nothing then, and its rows wait in the table. The lock keeps whoever takes over waiting for
+/// this statement, and so from missing its rows.
 const PLAIN: &str = "
-with e as (
+with alive as materialized (
+    select 1 from nodes where epoch = $30 for share
+), e as (
     insert into events (id, org_id, event_type, department_id, event_time, origin, source_id,
                         actor, event_key, accepted_at, payload, previous)
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[],
@@ -31,8 +37,12 @@ with e as (
 ), d as (
     insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, ordered,
                             created_at)
-    select * from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
+    select u.id, u.event_id, u.endpoint_id, u.generation, u.state,
+        case when exists (select 1 from alive) then u.due_at else coalesce(u.due_at, u.created_at) end,
+        case when exists (select 1 from alive) then u.claim end, u.ordered, u.created_at
+    from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
         $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[])
+        as u(id, event_id, endpoint_id, generation, state, due_at, claim, ordered, created_at)
     on conflict (id) do nothing
 )
 update deliveries d set state = r.state, due_at = r.due_at, claim = null,
@@ -45,7 +55,9 @@ where d.id = r.id and d.claim = $30 and d.attempts = 0";
 
 /// The same where callers gave ids to their events: the first one wins.
 const KEYED: &str = "
-with input as (
+with alive as materialized (
+    select 1 from nodes where epoch = $23 for share
+), input as (
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[],
         $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bytea[],
         $12::bytea[], $22::integer[])
@@ -68,7 +80,10 @@ with input as (
 ), d as (
     insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, ordered,
                             created_at)
-    select u.* from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
+    select u.id, u.event_id, u.endpoint_id, u.generation, u.state,
+        case when exists (select 1 from alive) then u.due_at else coalesce(u.due_at, u.created_at) end,
+        case when exists (select 1 from alive) then u.claim end, u.ordered, u.created_at
+    from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
         $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[])
         as u(id, event_id, endpoint_id, generation, state, due_at, claim, ordered, created_at)
     where u.event_id in (select id from e)
@@ -107,6 +122,9 @@ from unnest($1::uuid[], $2::bigint[], $3::integer[], $4::bigint[], $5::text[], $
 join deliveries d on d.id = r.id
 where d.first_at is distinct from r.at
 on conflict do nothing";
+
+/// How long one group may take to be written before its connection is given up.
+const WRITE_LIMIT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Owns the connection, and opens it anew where it broke.
 #[derive(Debug)]
@@ -168,7 +186,7 @@ pub(super) async fn run(
     clock: Clock,
     hand_over: HandOver,
 ) {
-    let mut waiting = Vec::with_capacity(GROUP_LIMIT);
+    let mut waiting = Vec::new();
     let mut left_over: Option<Command> = None;
     loop {
         let mut group = Group::default();
@@ -181,7 +199,7 @@ pub(super) async fn run(
             for command in waiting.drain(..) {
                 group.push(command);
             }
-            if group.weight() >= GROUP_LIMIT || group.is_last {
+            if group.is_full() || group.is_last {
                 break;
             }
             match received.try_recv() {
@@ -204,7 +222,13 @@ pub(super) async fn run(
 async fn commit(writer: &mut Writer, group: Group, clock: &Clock, hand_over: &HandOver) {
     let mut groups = vec![group];
     while let Some(group) = groups.pop() {
-        match writer.write(&group).await {
+        // A connection that was dropped without a word would hold everybody up for the time-out of
+        // TCP. What was written unseen is found to be there.
+        let written = tokio::select! {
+            written = writer.write(&group) => written,
+            () = clock.sleep(WRITE_LIMIT) => Err(sqlx::Error::PoolTimedOut),
+        };
+        match written {
             Ok(written) => finish(group, written, hand_over),
             Err(error) if is_passing(&error) => {
                 tracing::warn!(error = %error, "the database cannot be written; trying again");
@@ -284,6 +308,7 @@ async fn write_keyed(
         .collect();
     let rows = bind_events(sqlx::query(KEYED), events, epoch)
         .bind(counts)
+        .bind(epoch)
         .fetch_all(&mut *connection)
         .await?;
     let inserted: std::collections::HashSet<Uuid> =

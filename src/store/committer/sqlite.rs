@@ -12,8 +12,8 @@ use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
 use super::{
-    AttemptResult, Command, GROUP_LIMIT, Group, HandOver, NewEvent, RETRY_PAUSE, Settlement,
-    Written, due_micros, finish,
+    AttemptResult, Command, Group, HandOver, NewEvent, RETRY_PAUSE, Settlement, Written,
+    due_micros, finish,
 };
 use crate::seam::Clock;
 use crate::store::error::StoreError;
@@ -73,7 +73,7 @@ pub(super) fn run(
     while let Some(command) = received.blocking_recv() {
         let mut group = Group::default();
         group.push(command);
-        while group.weight() < GROUP_LIMIT && !group.is_last {
+        while !group.is_full() && !group.is_last {
             match received.try_recv() {
                 Ok(command) => group.push(command),
                 Err(_) => break,

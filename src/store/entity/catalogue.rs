@@ -19,6 +19,7 @@ pub(crate) mod extension {
         pub vendor: String,
         #[sea_orm(column_type = "Text")]
         pub name: String,
+        pub suspended_by: i32,
         pub suspended_at: Option<i64>,
         #[sea_orm(column_type = "Text", nullable)]
         pub suspended_reason: Option<String>,

@@ -1,6 +1,7 @@
 //! What integration tests stand on.
 
 pub(crate) mod client;
+pub(crate) mod delivery_world;
 pub(crate) mod package;
 pub(crate) mod postgres;
 pub(crate) mod server;

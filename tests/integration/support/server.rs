@@ -15,8 +15,8 @@ use mortise::seam::{Clock, Seam};
 use mortise::server::RunningServer;
 use mortise::store::Store;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
 use super::client::{Answer, Client};
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The origin that a `returnUrl` may have.
 pub(crate) const RETURN_ORIGIN: &str = "https://marketplace.example";
 
-/// The scopes that the usual package asks for.
+/// The org that tests with one org have.
 pub(crate) const ORG: &str = "60001280952";
 
 /// Which database a server runs on.
@@ -139,6 +139,11 @@ impl TestServer {
         Self { client: Client::new(base), seam, provider, vendor, operator, running, place }
     }
 
+    /// The folder with the server's files.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.place.folder.path().to_owned()
+    }
+
     /// Stops the server and starts another on the same data. Its port is another one.
     pub(crate) async fn restart(self) -> Self {
         let Self { seam, provider, vendor, running, place, .. } = self;
@@ -150,11 +155,6 @@ impl TestServer {
     pub(crate) async fn stop(self) -> Place {
         self.running.stop().await;
         self.place
-    }
-
-    /// The folder with the server's files.
-    pub(crate) fn folder(&self) -> PathBuf {
-        self.place.folder.path().to_owned()
     }
 
     /// The vendor's origin.
@@ -357,9 +357,6 @@ impl Place {
         bytes
     }
 }
-
-/// A connection for looking at a database of the run's server.
-pub(crate) type PostgresConnection = PgConnection;
 
 /// Asserts that a secret stands nowhere in a dump: neither as it is, nor as hex or base64.
 #[track_caller]
