@@ -1,5 +1,6 @@
 //! `/extensions`: the catalogue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -28,7 +29,7 @@ use super::state::ApiState;
 use crate::catalogue::{self, NewVersion};
 use crate::identifier::{ExtensionKey, VendorKey};
 use crate::lifecycle::state::Holder;
-use crate::manifest::{self, PackageSource};
+use crate::manifest::{self, Checked, Limits, PackageSource, ValidationDocument};
 use crate::seam::Timestamp;
 
 /// The longest name of an extension.
@@ -152,7 +153,8 @@ async fn read_upload(parts: &Parts, body: &[u8]) -> Result<Upload, Problem> {
                 if query.is_empty() { None } else { Some(parse_query::<Identity>(query)?) };
             let bytes = body.to_vec();
             // Unpacking takes its time: not on a thread that serves others.
-            let source = tokio::task::spawn_blocking(move || PackageSource::from_zip(&bytes))
+            let read = move || PackageSource::from_zip(&bytes, &Limits::default());
+            let source = tokio::task::spawn_blocking(read)
                 .await
                 .map_err(|error| Problem::internal(&error))?
                 .map_err(unusable)?;
@@ -182,6 +184,14 @@ pub(crate) fn invalid_package(diagnostics: &[manifest::Diagnostic]) -> Problem {
         .message(manifest::desk_message(diagnostics))
         .errors(&errors)
         .with("warnings", warnings)
+}
+
+/// Checks a package. A large one takes its time: not on a thread that serves others.
+async fn check(state: &ApiState, source: PackageSource) -> Result<Checked, Problem> {
+    let policy = Arc::clone(&state.services()?.policy);
+    tokio::task::spawn_blocking(move || manifest::check(&source, &policy))
+        .await
+        .map_err(|error| Problem::internal(&error))
 }
 
 /// Publishes a version.
@@ -226,7 +236,7 @@ async fn publish(
             message,
         )]));
     }
-    let checked = manifest::check(&upload.source, &state.services()?.policy);
+    let checked = check(&state, upload.source).await?;
     let Some(package) = checked.package else {
         return Err(invalid_package(&checked.diagnostics));
     };
@@ -278,11 +288,11 @@ async fn validate(
     let body =
         RawBody::from(axum::extract::Request::from_parts(parts.clone(), body)).read(limit).await?;
     let upload = read_upload(&parts, &body).await?;
-    let checked = manifest::check(&upload.source, &state.services()?.policy);
+    let checked = check(&state, upload.source).await?;
     if checked.package.is_none() {
         return Err(invalid_package(&checked.diagnostics));
     }
-    Ok(json_response(StatusCode::OK, &manifest::validation_document(&checked.diagnostics)))
+    Ok(json_response(StatusCode::OK, &ValidationDocument::new(&checked.diagnostics)))
 }
 
 /// An extension.

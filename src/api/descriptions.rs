@@ -36,11 +36,14 @@ async fn keys(State(state): State<ApiState>) -> Response {
     responses((status = 200, description = "The schema"), (status = 404, description = "No such schema"))
 )]
 async fn schema(Path(path): Path<String>) -> Result<Response, Problem> {
-    let own = manifest::schema_files();
-    let text = own
-        .chain(catalogue::schema_files())
-        .find(|(name, _)| name.trim_start_matches("/schemas/").trim_start_matches('/') == path)
+    let of_packages = || {
+        let is_meant = |name: &str| name.strip_prefix("/schemas/") == Some(path.as_str());
+        manifest::schemas().find(|(name, _)| is_meant(name)).map(|(_, text)| text)
+    };
+    let text = catalogue::schema_files()
+        .find(|(name, _)| *name == path)
         .map(|(_, text)| text)
+        .or_else(of_packages)
         .ok_or_else(|| Problem::not_found("schema"))?;
     let content_type = HeaderValue::from_static("application/schema+json");
     Ok(([(CONTENT_TYPE, content_type)], text).into_response())

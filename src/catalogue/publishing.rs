@@ -1,15 +1,19 @@
 //! Publishing a version: checked before, never changed after.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use secrecy::ExposeSecret as _;
 use semver::Version;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::error::CatalogueError;
 use super::signing;
 use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
 use crate::crypto::{AssociatedData, Keys, Purpose, SecretText};
 use crate::identifier::{ExtensionKey, VendorKey};
-use crate::manifest::{self, CheckedPackage};
+use crate::manifest::CheckedPackage;
 use crate::seam::Seam;
 use crate::store::entity::{extension, extension_version};
 use crate::store::{StoreError, UnitOfWork};
@@ -52,8 +56,10 @@ pub async fn publish(
     seam: &Seam,
 ) -> Result<Published, CatalogueError> {
     let now = seam.clock.now();
-    let (stripped, secrets) = manifest::split_secrets(&new.package.manifest_json);
-    let digest = manifest::digest(&stripped, &new.package.resources_json);
+    let secrets: BTreeMap<&str, &str> = (new.package.secrets().iter())
+        .map(|(pointer, secret)| (pointer.as_str(), secret.expose_secret()))
+        .collect();
+    let digest = String::from(new.package.digest());
     let extension_id = own_extension(work, &new, keys, seam).await?;
 
     let former = extension_version::Entity::find()
@@ -65,7 +71,7 @@ pub async fn publish(
         let kept = unseal_manifest_secrets(keys, &former)?;
         let same_secrets = kept.len() == secrets.len()
             && secrets.iter().all(|(pointer, secret)| {
-                kept.get(pointer).is_some_and(|kept| *kept == SecretText::new(secret.as_str()))
+                kept.get(*pointer).is_some_and(|kept| *kept == SecretText::new(*secret))
             });
         return if former.digest == digest && same_secrets {
             Ok(Published { extension_id, digest, is_new: false })
@@ -83,7 +89,7 @@ pub async fn publish(
     let sealed_secrets = if secrets.is_empty() {
         None
     } else {
-        let text = serde_json::to_vec(&secrets).map_err(unreadable)?;
+        let text = Zeroizing::new(serde_json::to_vec(&secrets).map_err(unreadable)?);
         let place = AssociatedData { subject: id, field: "manifest-secrets" };
         Some(keys.ring.seal(Purpose::Vault, &place, &text, &seam.randomness)?)
     };
@@ -93,8 +99,8 @@ pub async fn publish(
         version: Set(new.version.to_string()),
         name: Set(new.name.to_owned()),
         digest: Set(digest.clone()),
-        manifest: Set(stripped.to_string()),
-        resources: Set(new.package.resources_json.to_string()),
+        manifest: Set(new.package.stripped_manifest().to_string()),
+        resources: Set(new.package.resources().to_string()),
         sealed_secrets: Set(sealed_secrets),
         required_scopes: Set(
             serde_json::to_string(new.package.required_scopes()).map_err(unreadable)?

@@ -3,6 +3,8 @@
 mod companions;
 mod configuration;
 mod demo;
+mod diff;
+mod explain;
 mod local_server;
 mod logging;
 mod migrate;
@@ -42,6 +44,10 @@ enum Command {
     Demo(demo::Arguments),
     /// Check an extension package: a folder or a zip archive
     Validate(validate::Arguments),
+    /// Explain a rule of packages, or list all rules
+    Explain(explain::Arguments),
+    /// Say what an upgrade from one package to another changes, and whether it needs consent
+    Diff(diff::Arguments),
     /// Look at the database's schema, or bring it up to date
     Migrate(migrate::Arguments),
     /// List, make and revoke API tokens
@@ -55,6 +61,8 @@ impl Arguments {
             Command::Serve(arguments) => Box::pin(serve::run(arguments, output)).await,
             Command::Demo(arguments) => Box::pin(demo::run(arguments, output)).await,
             Command::Validate(arguments) => validate::run(&arguments, output),
+            Command::Explain(arguments) => explain::run(&arguments, output),
+            Command::Diff(arguments) => diff::run(&arguments, output),
             Command::Migrate(arguments) => migrate::run(arguments, output).await,
             Command::Token(arguments) => token::run(arguments, output).await,
         }

@@ -18,9 +18,9 @@ pub(super) const VERSION: &str = "1.0.0";
 /// The vendor.
 pub(super) const VENDOR: &str = "sample-vendor";
 /// The org in which it is installed; the payloads are of it.
-pub(super) const ORG: &str = "60001";
+pub(super) const ORG: &str = "761336011";
 /// The manifest's secret, which makes `HASH`.
-pub(super) const SECRET: &str = "ticket-mirror-sample-secret";
+pub(super) const SECRET: &str = "0f3c6b1e9d7a4c52b8e1f0a96d2c7b43";
 /// The path of the vendor's receiver.
 pub(super) const HOOK: &str = "/hooks/desk";
 /// The path of the vendor's callback listener.
@@ -31,18 +31,20 @@ const DECLARED: &str = "https://vendor.example";
 
 const MANIFEST: &str = include_str!("../../fixtures/ticket-mirror/plugin-manifest.json");
 const RESOURCES: &str = include_str!("../../fixtures/ticket-mirror/resources.json");
-const APP: [(&str, &str); 4] = [
-    ("app/img/icon.svg", include_str!("../../fixtures/ticket-mirror/app/img/icon.svg")),
-    ("app/index.js", include_str!("../../fixtures/ticket-mirror/app/index.js")),
+const APP: [(&str, &[u8]); 6] = [
+    ("app/img/icon.svg", include_bytes!("../../fixtures/ticket-mirror/app/img/icon.svg")),
+    ("app/img/logo.png", include_bytes!("../../fixtures/ticket-mirror/app/img/logo.png")),
     (
         "app/translations/en.json",
-        include_str!("../../fixtures/ticket-mirror/app/translations/en.json"),
+        include_bytes!("../../fixtures/ticket-mirror/app/translations/en.json"),
     ),
-    ("app/widget.html", include_str!("../../fixtures/ticket-mirror/app/widget.html")),
+    ("app/widget.css", include_bytes!("../../fixtures/ticket-mirror/app/widget.css")),
+    ("app/widget.html", include_bytes!("../../fixtures/ticket-mirror/app/widget.html")),
+    ("app/widget.js", include_bytes!("../../fixtures/ticket-mirror/app/widget.js")),
 ];
 
-const TICKET_ADD: &str = include_str!("../../fixtures/payloads/ticket-add.json");
-const TICKET_UPDATE: &str = include_str!("../../fixtures/payloads/ticket-update.json");
+const TICKET_ADD: &str = include_str!("../../fixtures/payloads/Ticket_Add.json");
+const TICKET_UPDATE: &str = include_str!("../../fixtures/payloads/Ticket_Update.json");
 
 /// The sample as a zip archive, with its receiver and its callback listener at the vendor's origin.
 pub(super) fn package(vendor: &str) -> Result<Vec<u8>, DemoError> {
@@ -74,11 +76,10 @@ fn at(text: &str, vendor: &str) -> String {
 
 fn packed(manifest: &str, resources: &str) -> Result<Vec<u8>, DemoError> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, content) in
-        [(MANIFEST_FILE, manifest), (RESOURCES_FILE, resources)].iter().chain(&APP)
-    {
+    let texts = [(MANIFEST_FILE, manifest.as_bytes()), (RESOURCES_FILE, resources.as_bytes())];
+    for (name, content) in texts.iter().chain(&APP) {
         archive.start_file(*name, SimpleFileOptions::default())?;
-        archive.write_all(content.as_bytes())?;
+        archive.write_all(content)?;
     }
     Ok(archive.finish()?.into_inner())
 }
@@ -98,24 +99,28 @@ fn event(delivered: &str) -> Value {
 mod tests {
     use std::sync::Arc;
 
+    use secrecy::ExposeSecret as _;
+
     use super::*;
-    use crate::manifest::{HostVerdict, PackageSource, Policy, check};
+    use crate::manifest::{HostVerdict, Limits, PackageSource, Policy, Severity, check};
 
     fn lenient() -> Policy {
         let host_vetting = Arc::new(|_: &url::Host<&str>, _: u16| HostVerdict::Public);
-        Policy { require_https: false, host_vetting, ..Policy::offline() }
+        Policy { require_https: false, host_vetting, ..Policy::strict_offline() }
     }
 
     #[test]
     fn the_sample_is_accepted_and_the_broken_one_refused_for_both_mistakes() {
-        let read = |bytes: Vec<u8>| PackageSource::from_zip(&bytes).unwrap();
+        let read = |bytes: Vec<u8>| PackageSource::from_zip(&bytes, &Limits::default()).unwrap();
         let vendor = "http://127.0.0.1:9";
         let good = check(&read(package(vendor).unwrap()), &lenient());
         let package = good.package.expect("it is accepted");
+        let secret = package.secrets().iter().map(|(_, secret)| secret.expose_secret());
+        assert_eq!(secret.collect::<Vec<_>>(), [SECRET]);
         let url = package.webhook.expect("it has a webhook").url;
         assert!(url.to_string().starts_with("http://127.0.0.1:9/hooks/desk?"), "{url}");
         let bad = check(&read(broken_package(vendor).unwrap()), &lenient());
-        let errors = bad.diagnostics.iter().filter(|one| one.is_error()).count();
+        let errors = bad.of_severity(Severity::Error).count();
         assert_eq!(errors, 2, "{:?}", bad.diagnostics);
     }
 

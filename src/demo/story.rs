@@ -149,8 +149,8 @@ impl Scene<'_, '_> {
         let request = json!({
             "extensionKey": KEY,
             "orgId": ORG,
-            "installedBy": "600010000000041",
-            "config": { "mirrorHost": "mirror.example", "mode": "all" },
+            "installedBy": "1892000000056007",
+            "config": { "mirrorTarget": "Support", "mirrorMode": "all" },
         });
         let path = "/api/v1/callbacks/install";
         let content = Content::Json(request);

@@ -181,6 +181,21 @@ mod tests {
             .expect("the schema is a schema")
     }
 
+    /// Packages are checked by one catalogue and events by the other.
+    #[test]
+    fn the_package_checker_knows_the_same_types_and_options() {
+        type Types = BTreeMap<&'static str, std::collections::BTreeSet<&'static str>>;
+        let own: Types = catalogue()
+            .iter()
+            .map(|known| (known.name, known.options.iter().map(|one| one.name()).collect()))
+            .collect();
+        let of_packages: Types = crate::manifest::event_types()
+            .iter()
+            .map(|known| (known.name, known.options.iter().map(|one| one.as_str()).collect()))
+            .collect();
+        assert_eq!(own, of_packages);
+    }
+
     #[test]
     fn there_are_56_types_and_each_is_told_apart() {
         assert_eq!(catalogue().len(), 56);

@@ -10,8 +10,8 @@ use super::service::{Lifecycle, Locked, read_manifest};
 use super::state::{Command, Phase};
 use crate::audit::Actor;
 use crate::oauth::{
-    self, DEFAULT_SERVICE, GrantedTokens, OAuthError, PendingAuthorization, Revocation,
-    StartedBrowser, StoredConnection, authorization,
+    self, GrantedTokens, OAuthError, PendingAuthorization, Revocation, StartedBrowser,
+    StoredConnection, authorization,
 };
 use crate::seam::{Timestamp, crash_point};
 use crate::store::UnitOfWork;
@@ -116,9 +116,9 @@ impl Lifecycle {
             .await?
             .ok_or(LifecycleError::Unreadable { what: "version" })?;
         let authorization = read_manifest(&version)?
-            .authorization
+            .authorisation
             .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
-        let service = authorization.service_name.as_deref().unwrap_or(DEFAULT_SERVICE).to_owned();
+        let service = authorization.service_name;
         inner.providers.check_issuer_of(&service, issuer, is_browser)?;
         let target_digest = pending.target_digest.clone();
         let at = inner.seam.clock.now();

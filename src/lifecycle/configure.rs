@@ -60,7 +60,7 @@ impl Lifecycle {
                 departments.as_ref().map(|ids| serde_json::json!(ids).to_string());
         }
         if let Some(config) = &request.config {
-            let checked = parameters::check(config, &locked.manifest.config, false)?;
+            let checked = parameters::check(config, &locked.manifest.parameters, false)?;
             let mut open: Map<String, Value> = serde_json::from_str(&locked.row.config)
                 .map_err(|_| LifecycleError::Unreadable { what: "config" })?;
             let mut secure =

@@ -20,8 +20,8 @@ use crate::audit::Actor;
 use crate::catalogue;
 use crate::crypto::{AssociatedData, Purpose, constant_time_equal};
 use crate::identifier::{DepartmentId, ExtensionKey, OrgId};
+use crate::oauth::AuthorizationRequest;
 use crate::oauth::authorization;
-use crate::oauth::{AuthorizationRequest, DEFAULT_SERVICE};
 use crate::store::entity::{endpoint, extension_version, installation, installation_generation};
 use crate::store::{RoutingChange, UnitOfWork};
 
@@ -124,10 +124,10 @@ impl Lifecycle {
         }
         let version = self.version_to_install(request).await?;
         let manifest = read_manifest(&version)?;
-        if let Some(authorization) = &manifest.authorization {
-            let service = authorization.service_name.as_deref().unwrap_or(DEFAULT_SERVICE);
+        if let Some(authorization) = &manifest.authorisation {
+            let service = &authorization.service_name;
             if !inner.providers.has(service) {
-                let service = service.to_owned();
+                let service = service.clone();
                 return Err(crate::oauth::OAuthError::UnknownService { service }.into());
             }
         }
@@ -138,7 +138,7 @@ impl Lifecycle {
         let now = inner.seam.clock.now();
         self.record(work, &locked.row, "install", None, actor, None).await?;
         self.tell(work, &mut locked, "onInstall", None, now).await?;
-        let (authorization_url, start_url) = if locked.manifest.authorization.is_some() {
+        let (authorization_url, start_url) = if locked.manifest.authorisation.is_some() {
             self.save(work, &locked.row).await?;
             let (authorization, start) = self.ask(work, &locked, return_url).await?;
             (Some(authorization), Some(start))
@@ -231,17 +231,14 @@ impl Lifecycle {
         return_url: Option<String>,
     ) -> Result<(Url, Url), LifecycleError> {
         let inner = &self.inner;
-        let Some(authorization) = &locked.manifest.authorization else {
+        let Some(authorization) = &locked.manifest.authorisation else {
             return Err(LifecycleError::Unreadable { what: "authorisation of the manifest" });
         };
         let request = AuthorizationRequest {
             installation_id: locked.row.id,
             generation: locked.row.generation,
             connection: HOST_CONNECTION.to_owned(),
-            service: authorization
-                .service_name
-                .clone()
-                .unwrap_or_else(|| DEFAULT_SERVICE.to_owned()),
+            service: authorization.service_name.clone(),
             scopes: authorization.scopes.clone(),
             target_digest: locked.row.target_digest.clone(),
             return_url,
@@ -357,7 +354,7 @@ impl Lifecycle {
         let now = self.inner.seam.clock.now();
         let id = self.inner.seam.randomness.id();
         let given = request.config.clone().unwrap_or_default();
-        let checked = parameters::check(&given, &manifest.config, true)?;
+        let checked = parameters::check(&given, &manifest.parameters, true)?;
         Ok(installation::Model {
             id,
             org_id: request.org_id.to_string(),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::{FieldFault, LifecycleError};
-use crate::manifest::{ConfigParameter, nearest};
+use crate::manifest::{Parameter, ParameterKind, nearest};
 
 /// The longest text of a parameter.
 const LONGEST_TEXT: usize = 8_192;
@@ -21,7 +21,7 @@ pub(super) struct Parameters {
 /// counts.
 pub(super) fn check(
     given: &Map<String, Value>,
-    declared: &[ConfigParameter],
+    declared: &[Parameter],
     is_whole: bool,
 ) -> Result<Parameters, LifecycleError> {
     let mut parameters = Parameters::default();
@@ -59,31 +59,46 @@ pub(super) fn check(
     if faults.is_empty() { Ok(parameters) } else { Err(LifecycleError::Invalid { faults }) }
 }
 
+/// What may be chosen. Real options are plain texts; numbers and objects with a value are taken as
+/// meant.
+fn option(option: &Value) -> Option<String> {
+    match option {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Object(members) => {
+            let text = |key: &str| members.get(key).and_then(Value::as_str).map(str::to_owned);
+            text("value").or_else(|| text("name"))
+        }
+        _ => None,
+    }
+}
+
 /// Whether a value is of the parameter's type (facts on the reference's manifest, `config[]`).
-fn fits(parameter: &ConfigParameter, value: &Value) -> Result<(), String> {
+fn fits(parameter: &Parameter, value: &Value) -> Result<(), String> {
+    let options: Vec<String> = parameter.options.iter().filter_map(option).collect();
     let is_option = |value: &Value| {
-        value.as_str().is_some_and(|text| {
-            parameter.options.is_empty() || parameter.options.iter().any(|option| option == text)
-        })
+        value
+            .as_str()
+            .is_some_and(|text| options.is_empty() || options.iter().any(|option| option == text))
     };
     let is_short = |text: &str| text.chars().count() <= LONGEST_TEXT;
-    let (is_fit, rule) = match parameter.kind.as_str() {
-        "number" => (
+    let (is_fit, rule) = match parameter.kind {
+        Some(ParameterKind::Number) => (
             value.is_number() || value.as_str().is_some_and(|text| text.parse::<f64>().is_ok()),
             "must be a number".to_owned(),
         ),
-        "switch" | "checkbox" => (
+        Some(ParameterKind::Switch | ParameterKind::Checkbox) => (
             value.is_boolean() || matches!(value.as_str(), Some("true" | "false")),
             "must be true or false".to_owned(),
         ),
-        "radio" | "picklist" => {
-            (is_option(value), format!("must be one of: {}", parameter.options.join(", ")))
+        Some(ParameterKind::Radio | ParameterKind::Picklist) => {
+            (is_option(value), format!("must be one of: {}", options.join(", ")))
         }
-        "multiselect" => (
+        Some(ParameterKind::Multiselect) => (
             value.as_array().is_some_and(|values| values.iter().all(is_option)),
-            format!("must be a list of: {}", parameter.options.join(", ")),
+            format!("must be a list of: {}", options.join(", ")),
         ),
-        _ => (
+        Some(ParameterKind::Text) | None => (
             value.as_str().is_some_and(is_short),
             format!("must be a text of at most {LONGEST_TEXT} characters"),
         ),

@@ -17,7 +17,7 @@ use crate::audit::{self, Actor, Entry};
 use crate::config::Origin;
 use crate::crypto::Keys;
 use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
-use crate::manifest::{Manifest, WebhookResource};
+use crate::manifest::{CheckedPackage, Manifest};
 use crate::oauth::{self, Providers, Revocations};
 use crate::seam::{Seam, Timestamp, crash_point};
 use crate::store::entity::{extension_version, installation, transition};
@@ -224,9 +224,13 @@ impl Lifecycle {
         locked: &Locked,
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
-        let resources = serde_json::from_str(&locked.version.resources)
-            .map_err(|_| LifecycleError::Unreadable { what: "resources" })?;
-        let Some(webhook) = WebhookResource::from_stored(&resources) else { return Ok(()) };
+        let Some(webhook) = read_package(&locked.version)?.webhook else { return Ok(()) };
+        let webhook = webhook.provision(None);
+        let subscriptions: serde_json::Map<String, serde_json::Value> = (webhook.subscriptions)
+            .into_iter()
+            .map(|(event, options)| (event, options.to_json()))
+            .collect();
+        let origins = webhook.include_events_from;
         let row = &locked.row;
         let new = NewExtensionWebhook {
             org_id: row.org_id.clone(),
@@ -237,11 +241,10 @@ impl Lifecycle {
             name: without_nul(webhook.name),
             description: webhook.description.map(without_nul),
             url: webhook.url.to_string(),
-            subscriptions: serde_json::Value::Object(webhook.subscriptions).to_string(),
-            ignore_source_id: webhook.ignore_source_id,
-            include_events_from: webhook
-                .include_events_from
-                .map(|from| serde_json::Value::from(from).to_string()),
+            subscriptions: serde_json::Value::Object(subscriptions).to_string(),
+            ignore_source_id: webhook.ignore_source_id.to_string(),
+            include_events_from: (!origins.is_empty())
+                .then(|| serde_json::json!(origins).to_string()),
             ordered: webhook.ordered,
         };
         let inner = &self.inner;
@@ -402,10 +405,15 @@ impl Lifecycle {
 pub(super) fn read_manifest(
     version: &extension_version::Model,
 ) -> Result<Manifest, LifecycleError> {
-    serde_json::from_str(&version.manifest)
-        .ok()
-        .and_then(|value| Manifest::from_stored(&value))
-        .ok_or(LifecycleError::Unreadable { what: "manifest" })
+    read_package(version).map(|package| package.manifest)
+}
+
+fn read_package(version: &extension_version::Model) -> Result<CheckedPackage, LifecycleError> {
+    let unreadable = |what| LifecycleError::Unreadable { what };
+    let manifest = serde_json::from_str(&version.manifest).map_err(|_| unreadable("manifest"))?;
+    let resources =
+        serde_json::from_str(&version.resources).map_err(|_| unreadable("resources"))?;
+    CheckedPackage::from_stored(&manifest, &resources).map_err(|_| unreadable("package"))
 }
 
 /// A text of a manifest without NUL characters, which PostgreSQL cannot keep in a text.

@@ -1,189 +1,232 @@
-//! What the checker says: one finding, its place, and the wire forms of many.
+//! What the checker says, and how it collects it.
+
+use std::cmp::Ordering;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
-/// The name of the manifest inside of a package.
-pub const MANIFEST_FILE: &str = "plugin-manifest.json";
-/// The name of the resource file inside of a package.
-pub const RESOURCES_FILE: &str = "resources.json";
-/// What a finding about the package as a whole names as its file.
-pub const PACKAGE: &str = "package";
+use super::code;
+use super::json::{Document, Place};
+use super::position::Positions;
+use super::source::{MANIFEST_FILE, RESOURCES_FILE};
 
-/// The longest piece of a vendor's text that a message repeats, in characters.
-const MAX_SHOWN: usize = 80;
-
-/// Whether a finding refuses the package.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The package is refused.
+    /// The package cannot be published.
     Error,
-    /// The package is accepted; something will likely not do what its author expects.
+    /// The package can be published, but this should be looked at.
     Warning,
 }
 
-/// The other place that a finding is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+/// Another place that belongs to a diagnostic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Related {
-    /// The file of the package.
-    pub file: &'static str,
-    /// A JSON pointer (RFC 6901) into it.
+    /// The file in the package.
+    pub file: String,
+    /// The part of the file, as a JSON Pointer.
     pub pointer: String,
 }
 
-/// One finding of the checker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+/// One thing that the checker has to say about a package.
+///
+/// `line` and `column` count from 1, the column in characters; they are `null` where the source
+/// text is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Diagnostic {
-    /// The rule, for machines: stable.
+    /// The stable name of the rule.
     pub code: &'static str,
-    /// Whether it refuses the package.
+    /// Whether the package can still be published.
     pub severity: Severity,
-    /// `plugin-manifest.json`, `resources.json` or `package`.
-    pub file: &'static str,
-    /// A JSON pointer (RFC 6901) into the file; empty for the whole.
+    /// The file in the package.
+    pub file: String,
+    /// The part of the file, as a JSON Pointer.
     pub pointer: String,
-    /// The line, from 1, where the source text is known.
+    /// The line, from 1.
     pub line: Option<u32>,
-    /// The column, from 1 and in characters, where the source text is known.
+    /// The character of the line, from 1.
     pub column: Option<u32>,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// What to do about it.
     pub suggestion: Option<String>,
-    /// The other place that matters.
+    /// Another place that belongs to it.
     pub related: Option<Related>,
     /// Where the rule is explained.
     pub doc: String,
+    /// How many characters it takes, for the caret.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub(crate) width: u32,
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub(crate) offset: Option<usize>,
 }
 
-impl Diagnostic {
-    pub(crate) fn new(
-        code: &'static str,
-        severity: Severity,
-        file: &'static str,
-        pointer: String,
-        message: String,
-    ) -> Self {
-        let doc = format!("docs/package-rules.md#{}", code.replace('.', ""));
-        Self {
-            code,
-            severity,
-            file,
-            pointer,
-            line: None,
-            column: None,
-            message,
-            suggestion: None,
-            related: None,
-            doc,
+/// A diagnostic that is being put together.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    code: &'static str,
+    severity: Severity,
+    place: Place,
+    message: String,
+    suggestion: Option<String>,
+    related: Option<Related>,
+}
+
+impl Finding {
+    pub(crate) fn error(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, severity: Severity::Error, place, message, suggestion: None, related: None }
+    }
+
+    pub(crate) fn warning(code: &'static str, place: Place, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, place, message) }
+    }
+
+    pub(crate) fn severity(self, severity: Severity) -> Self {
+        Self { severity, ..self }
+    }
+
+    pub(crate) fn suggest(self, suggestion: impl Into<String>) -> Self {
+        Self { suggestion: Some(suggestion.into()), ..self }
+    }
+
+    pub(crate) fn suggest_if(self, suggestion: Option<String>) -> Self {
+        Self { suggestion, ..self }
+    }
+
+    pub(crate) fn related(self, file: &str, pointer: impl Into<String>) -> Self {
+        Self { related: Some(Related { file: file.into(), pointer: pointer.into() }), ..self }
+    }
+}
+
+/// Collects diagnostics, at most as many as anybody would read.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    diagnostics: Vec<Diagnostic>,
+    most: usize,
+    left_out: usize,
+    errors: usize,
+}
+
+impl Reporter {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { diagnostics: Vec::new(), most, left_out: 0, errors: 0 }
+    }
+
+    /// Whether no more is kept: rules then need not work out suggestions.
+    pub(crate) fn is_full(&self) -> bool {
+        self.diagnostics.len() >= self.most
+    }
+
+    /// Counts an error that nobody would read any more.
+    pub(crate) fn leave_out_error(&mut self) {
+        self.errors += 1;
+        self.left_out += 1;
+    }
+
+    /// Notes something about a parsed document.
+    pub(crate) fn report(&mut self, document: &Document, finding: Finding) {
+        self.report_at(document.positions.as_ref(), finding);
+    }
+
+    /// Notes something about a file as a whole.
+    pub(crate) fn report_file(&mut self, finding: Finding) {
+        self.report_at(None, finding);
+    }
+
+    pub(crate) fn report_at(&mut self, positions: Option<&Positions>, finding: Finding) {
+        if finding.severity == Severity::Error {
+            self.errors += 1;
         }
+        if self.is_full() {
+            self.left_out += 1;
+            return;
+        }
+        let span = finding.place.span;
+        let found = positions.zip(span);
+        let position = found.map(|(positions, span)| positions.of(span.start));
+        self.diagnostics.push(Diagnostic {
+            code: finding.code,
+            severity: finding.severity,
+            file: finding.place.file,
+            pointer: finding.place.pointer,
+            line: position.map(|position| position.line),
+            column: position.map(|position| position.column),
+            message: finding.message,
+            suggestion: finding.suggestion,
+            related: finding.related,
+            doc: code::page_path(finding.code),
+            width: found.map_or(1, |(positions, span)| positions.width(span.start, span.end)),
+            offset: span.map(|span| span.start),
+        });
     }
 
-    /// Adds what to do.
-    pub(crate) fn suggest(&mut self, suggestion: impl Into<String>) -> &mut Self {
-        self.suggestion = Some(suggestion.into());
-        self
+    /// Whether anything was wrong that forbids publishing, shown or left out.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors > 0
     }
 
-    /// Adds the other place.
-    pub(crate) fn relate(&mut self, file: &'static str, pointer: impl Into<String>) -> &mut Self {
-        self.related = Some(Related { file, pointer: pointer.into() });
-        self
-    }
-
-    /// Whether it refuses the package.
-    pub fn is_error(&self) -> bool {
-        self.severity == Severity::Error
+    /// All of it in the order of files and of the places in them.
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        self.diagnostics.sort_by(order);
+        if self.left_out > 0 {
+            let place = Place { file: MANIFEST_FILE.into(), pointer: String::new(), span: None };
+            let severity = if self.errors > 0 { Severity::Error } else { Severity::Warning };
+            let message = format!("{} more diagnostics are not shown", self.left_out);
+            let finding = Finding::warning(code::REPORT_CUT_SHORT, place, message)
+                .severity(severity)
+                .suggest("repair what is shown and check again");
+            self.most += 1;
+            self.report_file(finding);
+        }
+        self.diagnostics
     }
 }
 
-/// The desk dialect's form of a refusal: a JSON document in a string, with the messages of the
-/// errors under `manifestJson` and `resourcesJson`.
+/// The manifest first, then the resources, then the other files by name; within a file by place.
+fn order(one: &Diagnostic, other: &Diagnostic) -> Ordering {
+    let rank = |diagnostic: &Diagnostic| match diagnostic.file.as_str() {
+        MANIFEST_FILE => 0,
+        RESOURCES_FILE => 1,
+        _ => 2,
+    };
+    rank(one)
+        .cmp(&rank(other))
+        .then_with(|| one.file.cmp(&other.file))
+        .then_with(|| one.offset.cmp(&other.offset))
+}
+
+/// The reference's form of the errors: a JSON document in a string, with the keys `manifestJson`
+/// and `resourcesJson`. What belongs to another file of the package is told with the manifest.
+///
+/// The two rules that the reference words itself have its wording to the letter, misspelling
+/// included, because vendors' tools compare it.
 pub fn desk_message(diagnostics: &[Diagnostic]) -> String {
-    let mut errors = serde_json::Map::new();
-    for diagnostic in diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
-        let key = if diagnostic.file == RESOURCES_FILE { "resourcesJson" } else { "manifestJson" };
-        let list = errors.entry(key).or_insert_with(|| Value::Array(Vec::new()));
-        if let Value::Array(list) = list {
-            list.push(Value::String(diagnostic.message.clone()));
+    let (mut manifest, mut resources) = (Vec::new(), Vec::new());
+    for diagnostic in diagnostics {
+        if diagnostic.severity == Severity::Error {
+            let sentence = match diagnostic.code {
+                code::WEBHOOK_SCOPE_MISSING => {
+                    "The webhook resource should have connection in zohoAuthorisation with Desk.events.ALL scope."
+                }
+                code::WEBHOOK_ORG_TYPE => "webhook should be configured for org exension type",
+                _ => &diagnostic.message,
+            };
+            let list =
+                if diagnostic.file == RESOURCES_FILE { &mut resources } else { &mut manifest };
+            list.push(sentence);
         }
     }
-    json!({ "errors": errors }).to_string()
-}
-
-/// The answer of a validation: `valid`, the `errors` if there are any, and the `warnings`.
-pub fn validation_document(diagnostics: &[Diagnostic]) -> Value {
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        diagnostics.iter().partition(|diagnostic| diagnostic.is_error());
-    if errors.is_empty() {
-        json!({ "valid": true, "warnings": warnings })
-    } else {
-        json!({ "valid": false, "errors": errors, "warnings": warnings })
+    let mut errors = serde_json::Map::new();
+    if !manifest.is_empty() {
+        errors.insert("manifestJson".into(), manifest.into());
     }
-}
-
-/// The known name that was most likely meant: at most a third of its characters differ, and at
-/// least one in a short name.
-pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // No known name is this long, and the comparison is quadratic in the length.
-    if given.len() > 64 {
-        return None;
+    if !resources.is_empty() {
+        errors.insert("resourcesJson".into(), resources.into());
     }
-    let lower = given.to_lowercase();
-    known
-        .into_iter()
-        .map(|name| (strsim::osa_distance(&lower, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= (name.chars().count() / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
-/// A piece of a vendor's text, quoted and shortened for a message.
-pub(crate) fn shown(text: &str) -> String {
-    let mut short: String = text.chars().take(MAX_SHOWN).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    format!("{short:?}")
-}
-
-/// A key as a token of a JSON pointer.
-pub(crate) fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_is_near() {
-        let known = ["Ticket_Add", "Ticket_Update", "Task_Add"];
-        assert_eq!(nearest("ticket_add", known), Some("Ticket_Add"));
-        assert_eq!(nearest("Ticket_Udpate", known), Some("Ticket_Update"));
-        assert_eq!(nearest("Nope", known), None);
-        assert_eq!(nearest(&"T".repeat(100_000), known), None);
-    }
-
-    #[test]
-    fn the_wire_form_has_every_field_and_the_desk_form_only_errors() {
-        let error = Diagnostic::new(
-            "webhook.scope-missing",
-            Severity::Error,
-            RESOURCES_FILE,
-            "/webhook".into(),
-            "a".into(),
-        );
-        let warning = Diagnostic { severity: Severity::Warning, ..error.clone() };
-        let document = validation_document(&[error.clone(), warning.clone()]);
-        assert_eq!(document["valid"], false);
-        assert!(document["errors"][0]["line"].is_null());
-        assert_eq!(document["errors"][0].as_object().map(serde_json::Map::len), Some(10));
-        assert_eq!(document["warnings"][0]["severity"], "warning");
-        assert_eq!(validation_document(std::slice::from_ref(&warning))["valid"], Value::Bool(true));
-        assert_eq!(desk_message(&[error, warning]), r#"{"errors":{"resourcesJson":["a"]}}"#);
-    }
+    serde_json::json!({ "errors": errors }).to_string()
 }

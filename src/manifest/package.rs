@@ -1,229 +1,340 @@
-//! A package that was checked, as types.
+//! The typed view of a package.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::Value;
 use url::Url;
 
-/// A package without errors.
-#[derive(Debug, Clone)]
-pub struct CheckedPackage {
-    /// What its manifest declares.
-    pub manifest: Manifest,
-    /// Its webhook, if it has one.
-    pub webhook: Option<WebhookResource>,
-    /// The manifest as sent; it holds the secrets, see [`super::split_secrets`].
-    pub manifest_json: Value,
-    /// The resources as sent.
-    pub resources_json: Value,
+use super::digest::{Digest, digest};
+use super::reading::Part;
+use super::rules::OWN_SERVICE;
+use super::secret::{DeclaredSecret, split_secrets};
+use super::source::{MANIFEST_FILE, RESOURCES_FILE};
+use super::webhook_resource::WebhookResource;
+
+/// A stored package is not what the rules let pass.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}{pointer} must be {expected}")]
+pub struct StoredPackageInvalid {
+    /// Which file.
+    pub file: &'static str,
+    /// Which part of it.
+    pub pointer: String,
+    /// What it should be.
+    pub expected: &'static str,
 }
 
-impl CheckedPackage {
-    /// The scopes that an installation must be granted.
-    pub fn required_scopes(&self) -> &[String] {
-        self.manifest.required_scopes()
-    }
-}
-
-/// Who sees and authorises an extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whom an extension is installed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ExtensionType {
     /// An administrator installs and authorises for everybody.
     Org,
-    /// Every user authorises for himself; also what a manifest without a type is.
+    /// Each user installs and authorises for himself.
     Personal,
 }
 
-/// The authorisation that a manifest asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authorization {
-    /// The authorisation server; the host's own if absent.
-    pub service_name: Option<String>,
-    /// The name under which the extension uses the connection.
-    pub connection_link_name: Option<String>,
-    /// The scopes, as declared.
-    pub scopes: Vec<String>,
-    /// Whether each user connects for himself.
-    pub user_access: bool,
-}
-
-/// One configuration parameter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ConfigParameter {
-    /// Its name.
-    pub name: String,
-    /// `text`, `number`, `radio`, `switch`, `picklist`, `multiselect` or `checkbox`; `text` if absent.
+/// What an extension may do in the help desk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorisation {
+    /// `connectors`, `oauth` or what the vendor wrote.
     pub kind: String,
-    /// Whether it must have a value.
-    pub mandatory: bool,
-    /// Whether its value is a secret.
-    pub secure: bool,
-    /// Whether the one who installs fills it in; else the extension itself does.
-    pub user_defined: bool,
-    /// What may be chosen.
-    pub options: Vec<String>,
-    /// The value that holds until another is set.
-    pub default: Option<Value>,
-    /// Its label; the name if absent.
+    /// The provider, as in `oauth.providers`; `zlabs_integration` where the manifest names none.
+    pub service_name: String,
+    /// The name by which calls refer to the connection.
+    pub connection_link_name: Option<String>,
+    /// What administrators see the connection as.
+    pub connection_name: Option<String>,
+    /// Whether each user has a connection of his own.
+    pub user_access: bool,
+    /// Whether the vendor defined the service himself.
+    pub is_user_defined_service: bool,
+    /// Who made the connection. Recorded, never trusted.
+    pub shared_by: Option<String>,
+    /// The scopes, each once, in the manifest's order.
+    pub scopes: Vec<String>,
+}
+
+/// A connection to a service of somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connector {
+    /// What administrators see the connection as.
+    pub connection_name: String,
+    /// The name by which calls refer to the connection.
+    pub connection_link_name: String,
+    /// The provider, as in `oauth.providers`.
+    pub service_name: String,
+    /// Whether each user has a connection of his own.
+    pub user_access: bool,
+    /// Who made the connection. Recorded, never trusted.
+    pub shared_by: Option<String>,
+    /// The scopes, each once, in the manifest's order.
+    pub scopes: Vec<String>,
+}
+
+/// How a parameter is filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ParameterKind {
+    /// A line of text.
+    Text,
+    /// A number.
+    Number,
+    /// One of a few options, all in sight.
+    Radio,
+    /// On or off.
+    Switch,
+    /// One of a list of options.
+    Picklist,
+    /// Any of a list of options.
+    Multiselect,
+    /// Ticked or not, or any of a few options.
+    Checkbox,
+}
+
+/// A setting of an extension.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// The name by which the extension reads it.
+    pub name: String,
+    /// What administrators see it as.
     pub display_name: Option<String>,
+    /// What it is for; may hold a Markdown link.
+    pub description: Option<String>,
+    /// Whether administrators fill it in; otherwise the extension itself does.
+    pub user_defined: bool,
+    /// How it is filled in; only a hidden one may have none.
+    pub kind: Option<ParameterKind>,
+    /// Whether the extension needs a value.
+    pub mandatory: bool,
+    /// Whether the value is a secret.
+    pub secure: bool,
+    /// `org` or `personal`, where the manifest says it.
+    pub level: Option<String>,
+    /// The values to choose from, as the manifest has them.
+    pub options: Vec<Value>,
+    /// The value until another is chosen.
+    pub default: Option<Value>,
 }
 
-/// What a manifest declares, as far as the program acts on it.
-#[derive(Debug, Clone, PartialEq)]
+/// What `plugin-manifest.json` says.
+#[derive(Clone, Debug)]
 pub struct Manifest {
-    /// Who sees and authorises it.
-    pub extension_type: ExtensionType,
-    /// What it asks for; absent if the key is missing or `{}`.
-    pub authorization: Option<Authorization>,
-    /// Its configuration parameters, in the order of the manifest.
-    pub config: Vec<ConfigParameter>,
-    /// The only hosts that it may call, as declared.
-    pub whitelisted_domains: Vec<String>,
-    /// Where each platform event is sent.
-    pub callback_listener: BTreeMap<String, Url>,
-    /// Whether it has a `secret`.
-    pub has_secret: bool,
-    /// Whether it uses the data store.
-    pub storage: bool,
-    /// The codes of its languages.
+    /// The product: `DESK`.
+    pub service: String,
+    /// Whom the extension is for; a webhook needs [`ExtensionType::Org`].
+    pub extension_type: Option<ExtensionType>,
+    /// The languages.
     pub locales: Vec<String>,
+    /// Whether the extension uses the key-value store.
+    pub storage: bool,
+    /// What it may do in the help desk; none where the object is missing or empty.
+    pub authorisation: Option<Authorisation>,
+    /// Its connections to others.
+    pub connectors: Vec<Connector>,
+    /// Its settings.
+    pub parameters: Vec<Parameter>,
+    /// The only hosts that it may call, as written, with placeholders.
+    pub white_listed_domains: Vec<String>,
+    /// Where to call for each event of an installation's life, as the manifest spells the event.
+    pub callback_listener: BTreeMap<String, Url>,
+    /// The key of callbacks and invoke calls.
+    pub secret: Option<DeclaredSecret>,
+    /// Asked before each installation.
+    pub installation_validator: Option<Url>,
+    /// Receives what third parties post.
+    pub incoming_webhook: Option<Url>,
+    /// When installations must have moved to this version, as written.
+    pub update_before: Option<String>,
 }
 
-fn text(value: &Value, key: &str) -> Option<String> {
-    value.get(key).and_then(Value::as_str).map(str::to_owned)
+/// A package without errors.
+///
+/// Its secrets are cut out: neither its JSON nor its `Debug` holds one.
+#[derive(Clone, Debug)]
+pub struct CheckedPackage {
+    /// What the manifest says.
+    pub manifest: Manifest,
+    /// The webhook, where the extension has one.
+    pub webhook: Option<WebhookResource>,
+    stripped_manifest: Value,
+    resources: Value,
+    secrets: Vec<(String, SecretString)>,
 }
 
-fn flag(value: &Value, key: &str) -> bool {
-    value.get(key).and_then(Value::as_bool).unwrap_or(false)
+impl CheckedPackage {
+    /// The typed view of a package that passed the rules, as it was sent or as it is stored with
+    /// sealed secrets.
+    pub fn from_stored(manifest: &Value, resources: &Value) -> Result<Self, StoredPackageInvalid> {
+        let (stripped_manifest, secrets) = split_secrets(manifest);
+        let root = Part::new(RESOURCES_FILE, resources);
+        root.object()?;
+        Ok(Self {
+            manifest: Manifest::read(&Part::new(MANIFEST_FILE, manifest))?,
+            webhook: root.get("webhook").map(|part| WebhookResource::read(&part)).transpose()?,
+            stripped_manifest,
+            resources: resources.clone(),
+            secrets,
+        })
+    }
+
+    /// The manifest with markers in place of its secrets: what may be stored and shown.
+    pub fn stripped_manifest(&self) -> &Value {
+        &self.stripped_manifest
+    }
+
+    /// The resources as they were sent.
+    pub fn resources(&self) -> &Value {
+        &self.resources
+    }
+
+    /// The secrets that were in the manifest, each with its place; none in a stored one.
+    pub fn secrets(&self) -> &[(String, SecretString)] {
+        &self.secrets
+    }
+
+    /// What the package is known by.
+    pub fn digest(&self) -> Digest {
+        digest(&self.stripped_manifest, &self.resources)
+    }
+
+    /// The scopes that an authorisation must grant, each once, in the manifest's order.
+    pub fn required_scopes(&self) -> &[String] {
+        self.manifest.authorisation.as_ref().map_or(&[], |declared| &declared.scopes)
+    }
 }
 
-fn texts(value: Option<&Value>) -> Vec<String> {
-    value
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect()
-}
+type Outcome<T> = Result<T, StoredPackageInvalid>;
 
 impl Manifest {
-    /// Reads a manifest that was checked before; `None` if it is no manifest at all.
-    pub fn from_stored(manifest: &Value) -> Option<Self> {
-        manifest.as_object()?;
-        let authorization = manifest
-            .get("zohoAuthorisation")
-            .filter(|value| value.as_object().is_some_and(|members| !members.is_empty()))
-            .map(|value| Authorization {
-                service_name: text(value, "serviceName"),
-                connection_link_name: text(value, "connectionLinkName"),
-                scopes: texts(value.get("scope")),
-                user_access: flag(value, "userAccess"),
-            });
-        let config = manifest.get("config").and_then(Value::as_array);
-        let config = config
-            .into_iter()
-            .flatten()
-            .map(ConfigParameter::from_stored)
-            .collect::<Option<Vec<_>>>()?;
-        let mut callback_listener = BTreeMap::new();
-        for (event, url) in
-            manifest.get("callbackListener").and_then(Value::as_object).into_iter().flatten()
-        {
-            callback_listener.insert(event.clone(), Url::parse(url.as_str()?).ok()?);
-        }
-        Some(Self {
-            extension_type: match manifest.get("type").and_then(Value::as_str) {
-                Some("org") => ExtensionType::Org,
-                _ => ExtensionType::Personal,
+    fn read(root: &Part<'_>) -> Outcome<Self> {
+        let extension_type = match root.get("type") {
+            None => None,
+            Some(part) => match part.text()? {
+                "org" => Some(ExtensionType::Org),
+                "personal" => Some(ExtensionType::Personal),
+                _ => return part.invalid("`org` or `personal`"),
             },
-            authorization,
-            config,
-            whitelisted_domains: texts(manifest.get("whiteListedDomains")),
-            callback_listener,
-            has_secret: text(manifest, "secret").is_some_and(|secret| !secret.is_empty()),
-            storage: flag(manifest, "storage"),
-            locales: texts(manifest.get("locale")),
-        })
-    }
-
-    /// The scopes that an installation must be granted.
-    pub fn required_scopes(&self) -> &[String] {
-        self.authorization.as_ref().map_or(&[], |authorization| &authorization.scopes)
-    }
-}
-
-impl ConfigParameter {
-    fn from_stored(value: &Value) -> Option<Self> {
-        // Real options are plain strings; numbers and objects with a value are taken as meant.
-        let option = |option: &Value| match option {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Object(_) => text(option, "value").or_else(|| text(option, "name")),
+        };
+        let declared = root.get("zohoAuthorisation");
+        let authorisation = match declared {
+            Some(part) if !part.object()?.is_empty() => Some(Authorisation::read(&part)?),
             _ => None,
         };
-        Some(Self {
-            name: text(value, "name")?,
-            kind: text(value, "type").unwrap_or_else(|| "text".to_owned()),
-            mandatory: flag(value, "mandatory"),
-            secure: flag(value, "secure"),
-            user_defined: flag(value, "userdefined"),
-            options: value
-                .get("options")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .filter_map(option)
-                .collect(),
-            default: ["defaultValue", "default"]
-                .into_iter()
-                .find_map(|key| value.get(key).filter(|value| !value.is_null()))
-                .cloned(),
-            display_name: text(value, "displayName"),
+        let mut callback_listener = BTreeMap::new();
+        if let Some(listener) = root.get("callbackListener") {
+            for (event, url) in listener.members()? {
+                callback_listener.insert(event.to_owned(), url.url()?);
+            }
+        }
+        let endpoint = |name: &str| -> Outcome<Option<Url>> {
+            let part = root.get("mortise").and_then(|block| block.get(name));
+            part.map(|part| part.need("url")?.url()).transpose()
+        };
+        let secret = match root.get("secret") {
+            None => None,
+            Some(part) => match DeclaredSecret::read(part.value) {
+                Some(secret) => Some(secret),
+                None => return part.invalid("a text"),
+            },
+        };
+        Ok(Self {
+            service: root.need("service")?.text()?.to_owned(),
+            extension_type,
+            locales: root.need("locale")?.texts()?,
+            storage: root.need("storage")?.flag()?,
+            authorisation,
+            connectors: each(&root.need("connectors")?, Connector::read)?,
+            parameters: each(&root.need("config")?, Parameter::read)?,
+            white_listed_domains: root.need("whiteListedDomains")?.texts()?,
+            callback_listener,
+            secret,
+            installation_validator: endpoint("installationValidator")?,
+            incoming_webhook: endpoint("incomingWebhook")?,
+            update_before: root.loose_text("updateBefore"),
         })
     }
 }
 
-/// The webhook of an extension.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WebhookResource {
-    /// Its id among the extension's resources; the same in every org.
-    pub resource_name: String,
-    /// Its name.
-    pub name: String,
-    /// What it is for.
-    pub description: Option<String>,
-    /// Where events are sent.
-    pub url: Url,
-    /// The events and their filters as declared, without `departmentIds`, which the installation
-    /// fills in.
-    pub subscriptions: Map<String, Value>,
-    /// Events that a call with this `sourceId` caused are not sent.
-    pub ignore_source_id: String,
-    /// The further sources of events. Absent means "as before" in an upgrade; an explicit `null`
-    /// clears the list, and is read as an empty one.
-    pub include_events_from: Option<Vec<String>>,
-    /// Whether events are sent strictly one after the other (`"mortise":{"ordered":true}`).
-    pub ordered: bool,
+fn each<T>(list: &Part<'_>, read: impl Fn(&Part<'_>) -> Outcome<T>) -> Outcome<Vec<T>> {
+    list.items()?.iter().map(read).collect()
 }
 
-impl WebhookResource {
-    /// Reads the webhook of a resource file that was checked before; `None` if it has none.
-    pub fn from_stored(resources: &Value) -> Option<Self> {
-        let webhook = resources.get("webhook")?;
-        let mut subscriptions = webhook.get("subscriptions")?.as_object()?.clone();
-        for options in subscriptions.values_mut().filter_map(Value::as_object_mut) {
-            options.remove("departmentIds");
-        }
-        Some(Self {
-            resource_name: text(webhook, "resourceName")?,
-            name: text(webhook, "name")?,
-            description: text(webhook, "description"),
-            url: Url::parse(webhook.get("url")?.as_str()?).ok()?,
-            subscriptions,
-            ignore_source_id: text(webhook, "ignoreSourceId")?,
-            include_events_from: webhook.get("includeEventsFrom").map(|list| texts(Some(list))),
-            ordered: webhook.pointer("/mortise/ordered").and_then(Value::as_bool).unwrap_or(false),
+fn scopes(part: &Part<'_>) -> Outcome<Vec<String>> {
+    part.get("scope").map_or_else(|| Ok(Vec::new()), |scopes| scopes.texts())
+}
+
+fn shared_by(part: &Part<'_>) -> Option<String> {
+    match part.value.get("sharedBy")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+impl Authorisation {
+    fn read(part: &Part<'_>) -> Outcome<Self> {
+        let service_name = match part.get("serviceName") {
+            Some(name) => name.text()?.to_owned(),
+            None => OWN_SERVICE.to_owned(),
+        };
+        Ok(Self {
+            kind: part.need("type")?.text()?.to_owned(),
+            service_name,
+            connection_link_name: part.loose_text("connectionLinkName"),
+            connection_name: part.loose_text("connectionName"),
+            user_access: part.loose_flag("userAccess"),
+            is_user_defined_service: part.loose_flag("isUserDefinedService"),
+            shared_by: shared_by(part),
+            scopes: scopes(part)?,
+        })
+    }
+}
+
+impl Connector {
+    fn read(part: &Part<'_>) -> Outcome<Self> {
+        Ok(Self {
+            connection_name: part.need("connectionName")?.text()?.to_owned(),
+            connection_link_name: part.need("connectionLinkName")?.text()?.to_owned(),
+            service_name: part.need("serviceName")?.text()?.to_owned(),
+            user_access: part.loose_flag("userAccess"),
+            shared_by: shared_by(part),
+            scopes: scopes(part)?,
+        })
+    }
+}
+
+impl Parameter {
+    fn read(part: &Part<'_>) -> Outcome<Self> {
+        let kind = match part.get("type") {
+            None => None,
+            Some(kind) => Some(match kind.text()? {
+                "text" => ParameterKind::Text,
+                "number" => ParameterKind::Number,
+                "radio" => ParameterKind::Radio,
+                "switch" => ParameterKind::Switch,
+                "picklist" => ParameterKind::Picklist,
+                "multiselect" => ParameterKind::Multiselect,
+                "checkbox" => ParameterKind::Checkbox,
+                _ => return kind.invalid("a kind of parameter"),
+            }),
+        };
+        let mut defaults =
+            ["default", "defaultValue"].iter().filter_map(|key| part.value.get(*key));
+        let options = part.value.get("options").and_then(Value::as_array);
+        Ok(Self {
+            name: part.need("name")?.text()?.to_owned(),
+            display_name: part.loose_text("displayName"),
+            description: part.loose_text("description"),
+            user_defined: part.loose_flag("userdefined"),
+            kind,
+            mandatory: part.loose_flag("mandatory"),
+            secure: part.loose_flag("secure"),
+            level: part.loose_text("authType"),
+            options: options.cloned().unwrap_or_default(),
+            default: defaults.find(|value| !value.is_null()).cloned(),
         })
     }
 }

@@ -1,39 +1,40 @@
-//! What a deployment allows: which hosts may be named, which scopes may not.
+//! What an operator decides about packages.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use url::Host;
 
-/// What may be said of a host by its name alone; nothing is resolved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a host can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostVerdict {
-    /// It may be public.
+    /// It can be public, or the operator allows it.
     Public,
-    /// A name that is reserved for documentation and never resolves.
+    /// A name for documentation and tests (RFC 2606): never more than a warning.
     Documentation,
-    /// It can't be public, or is not allowed.
+    /// It cannot be public.
     NotPublic {
-        /// Why, as a clause: "it is a loopback address".
+        /// Why, as the end of the sentence "this host …".
         reason: String,
     },
 }
 
-/// Judges the host and the port of a URL.
+/// Judges a host and port without resolving the name.
 pub type HostVetting = Arc<dyn Fn(&Host<&str>, u16) -> HostVerdict + Send + Sync>;
 
-/// What a deployment allows.
+/// What an operator decides about packages.
 #[derive(Clone)]
 pub struct Policy {
-    /// Whether webhooks and callbacks must be https; else http is accepted too.
+    /// Whether webhook and callback URLs must be https; otherwise http passes too.
     pub require_https: bool,
-    /// The scopes that no extension may ask for, spelled exactly.
+    /// Scopes that no extension may hold. Compared without case; a `*` at the end stands for any
+    /// rest (`Desk.organization.*`).
     pub denied_scopes: Vec<String>,
-    /// Judges the host of every URL of a package.
+    /// Whether a host can be called.
     pub host_vetting: HostVetting,
+    /// The most diagnostics that one check tells.
+    pub most_diagnostics: usize,
 }
 
 impl fmt::Debug for Policy {
@@ -42,117 +43,199 @@ impl fmt::Debug for Policy {
             .debug_struct("Policy")
             .field("require_https", &self.require_https)
             .field("denied_scopes", &self.denied_scopes)
+            .field("most_diagnostics", &self.most_diagnostics)
             .finish_non_exhaustive()
     }
 }
 
 impl Policy {
-    /// What a vendor's own machine can judge: https only, no scope denied, hosts by name alone.
-    pub fn offline() -> Self {
+    /// The rules without any exception of an operator: https everywhere, no denied scopes, and
+    /// hosts judged by name and by the ranges that are never public.
+    pub fn strict_offline() -> Self {
         Self {
             require_https: true,
             denied_scopes: Vec::new(),
-            host_vetting: Arc::new(|host, _| judge(host)),
+            host_vetting: Arc::new(|host, _port| offline_verdict(host)),
+            most_diagnostics: 1_000,
         }
     }
-}
 
-fn not_public(reason: &str) -> HostVerdict {
-    HostVerdict::NotPublic { reason: reason.to_owned() }
-}
-
-fn judge(host: &Host<&str>) -> HostVerdict {
-    match host {
-        Host::Ipv4(address) if is_public_v4(*address) => HostVerdict::Public,
-        Host::Ipv6(address) if is_public_v6(*address) => HostVerdict::Public,
-        Host::Ipv4(_) | Host::Ipv6(_) => not_public("it is not a public address"),
-        Host::Domain(name) => judge_name(name),
+    /// Whether no extension may hold the scope: the entry of the list that says so.
+    pub(crate) fn denial(&self, scope: &str) -> Option<&str> {
+        self.denied_scopes.iter().map(String::as_str).find(|denied| {
+            match denied.strip_suffix('*') {
+                Some(start) => {
+                    scope.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start))
+                }
+                None => denied.eq_ignore_ascii_case(scope),
+            }
+        })
     }
 }
 
-fn judge_name(name: &str) -> HostVerdict {
-    let name = name.trim_end_matches('.').to_ascii_lowercase();
-    if name == "localhost" {
-        return not_public("it names the machine itself");
-    }
-    let Some((rest, last)) = name.rsplit_once('.') else {
-        return not_public("it is a single label, which only a local network resolves");
+/// Judges a host by what is written alone.
+pub fn offline_verdict(host: &Host<&str>) -> HostVerdict {
+    let refused = |reason: &str| HostVerdict::NotPublic { reason: reason.to_owned() };
+    let reason = match host {
+        Host::Domain(name) => return name_verdict(name),
+        Host::Ipv4(address) => special_range(IpAddr::V4(*address)),
+        Host::Ipv6(address) => special_range(IpAddr::V6(*address)),
     };
-    match last {
-        "localhost" => not_public("it names the machine itself"),
-        "local" | "internal" | "lan" | "corp" => not_public("its ending is for private networks"),
-        "arpa" if rest.rsplit('.').next() == Some("home") => {
-            not_public("its ending is for private networks")
-        }
-        "example" | "test" | "invalid" => HostVerdict::Documentation,
-        _ => HostVerdict::Public,
+    reason.map_or(HostVerdict::Public, refused)
+}
+
+fn name_verdict(name: &str) -> HostVerdict {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    if matches!(last, "example" | "test" | "invalid") {
+        return HostVerdict::Documentation;
     }
+    let internal = ["localhost", "local", "internal", "lan", "corp"].contains(&last)
+        || name == "home.arpa"
+        || name.ends_with(".home.arpa");
+    let reason = if internal {
+        format!("is a name for internal networks (`{last}`)")
+    } else if name.contains('.') {
+        return HostVerdict::Public;
+    } else {
+        "is a name without a dot, which cannot be public".to_owned()
+    };
+    HostVerdict::NotPublic { reason }
 }
 
-/// The IANA special-purpose registry for IPv4: what is not globally reachable.
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !(a == 0
-        || a >= 224
-        || address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_documentation()
-        || (a == 100 && (b & 0xc0) == 64)
-        || (a == 192 && b == 0 && c == 0)
-        || (a == 192 && b == 88 && c == 99)
-        || (a == 198 && (b & 0xfe) == 18))
-}
-
-/// Global unicast (2000::/3) without documentation, tunnels and protocol assignments.
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, ..] = address.segments();
-    (a & 0xe000) == 0x2000
-        && !(a == 0x2001 && (b & 0xfe00) == 0)
-        && !(a == 0x2001 && b == 0xdb8)
-        && a != 0x2002
-        && !(a == 0x3fff && (b & 0xf000) == 0)
+/// What makes an address other than public.
+fn special_range(address: IpAddr) -> Option<&'static str> {
+    let v4 = |address: Ipv4Addr| {
+        let [first, second, third, _] = address.octets();
+        if address.is_unspecified() || first == 0 {
+            Some("is an address of this network")
+        } else if address.is_loopback() {
+            Some("is a loopback address")
+        } else if address.is_private() {
+            Some("is a private address")
+        } else if address.is_link_local() {
+            Some("is a link-local address")
+        } else if address.is_documentation() {
+            Some("is an address for documentation")
+        } else if address.is_multicast() || first >= 240 {
+            Some("is a multicast or reserved address")
+        } else if (first == 100 && (64..128).contains(&second))
+            || (first == 198 && (second == 18 || second == 19))
+            || (first == 192 && second == 0 && third == 0)
+            || (first == 192 && second == 88 && third == 99)
+        {
+            Some("is an address for special purposes")
+        } else {
+            None
+        }
+    };
+    let v6 = |address: Ipv6Addr| {
+        let segments = address.segments();
+        let embedded = |high: u16, low: u16| {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Ipv4Addr::new(a, b, c, d)
+        };
+        match segments {
+            // NAT64 and 6to4 lead to the IPv4 address that they carry.
+            [0x64, 0xFF9B, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+                return v4(embedded(high, low));
+            }
+            _ => {}
+        }
+        if address.is_loopback() || address.is_unspecified() {
+            Some("is a loopback address")
+        } else if address.is_unique_local() || segments[0] & 0xFFC0 == 0xFEC0 {
+            Some("is a private address")
+        } else if address.is_unicast_link_local() {
+            Some("is a link-local address")
+        } else if segments[..2] == [0x2001, 0xDB8]
+            || (segments[0] == 0x3FFF && segments[1] < 0x1000)
+        {
+            Some("is an address for documentation")
+        } else if segments[0] & 0xE000 != 0x2000 || segments[..2] == [0x2001, 0] {
+            Some("is an address for special purposes")
+        } else {
+            None
+        }
+    };
+    match address.to_canonical() {
+        IpAddr::V4(address) => v4(address),
+        IpAddr::V6(address) => v6(address),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
     fn verdict(url: &str) -> HostVerdict {
-        let url = url::Url::parse(url).expect("a URL");
-        judge(&url.host().expect("a host"))
+        offline_verdict(&Url::parse(url).expect("a URL").host().expect("a host"))
     }
 
     #[test]
-    fn hosts_are_judged_by_name() {
-        for url in [
-            "https://localhost",
-            "https://LOCALHOST.",
-            "https://a.localhost",
-            "https://printer.local",
-            "https://a.internal",
-            "https://a.home.arpa",
-            "https://a.lan",
-            "https://a.corp",
-            "https://intranet",
-            "https://127.0.0.1",
-            "https://2130706433",
-            "https://0x7f.1",
-            "https://10.1.2.3",
-            "https://169.254.169.254",
-            "https://100.64.0.1",
-            "https://[::1]",
-            "https://[::ffff:8.8.8.8]",
-            "https://[fd00::1]",
-            "https://[2001:db8::1]",
+    fn hosts_that_cannot_be_public_are_known() {
+        for host in [
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "printer.local",
+            "x.internal",
+            "a.home.arpa",
+            "nas.lan",
+            "intra.corp",
+            "intranet",
+            "127.0.0.1",
+            "2130706433",
+            "0x7f.1",
+            "10.0.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "192.0.2.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "[::1]",
+            "[::ffff:10.0.0.1]",
+            "[fd00::1]",
+            "[fe80::1]",
+            "[64:ff9b::7f00:1]",
+            "[2002:7f00:1::]",
+            "[2001:db8::1]",
+            "[ff02::1]",
+            "[::]",
         ] {
-            assert!(matches!(verdict(url), HostVerdict::NotPublic { .. }), "{url}");
+            let verdict = verdict(&format!("https://{host}/"));
+            assert!(matches!(verdict, HostVerdict::NotPublic { .. }), "{host}: {verdict:?}");
         }
-        for url in ["https://vendor.example", "https://a.test", "https://a.invalid."] {
-            assert_eq!(verdict(url), HostVerdict::Documentation, "{url}");
+    }
+
+    #[test]
+    fn public_and_documentation_hosts_are_told_apart() {
+        for host in ["vendor.example", "a.test", "b.invalid.", "example"] {
+            assert_eq!(verdict(&format!("https://{host}/")), HostVerdict::Documentation, "{host}");
         }
-        for url in ["https://zoho.com", "https://8.8.8.8", "https://[2606:4700::1111]"] {
-            assert_eq!(verdict(url), HostVerdict::Public, "{url}");
+        for host in [
+            "example.com",
+            "a.b.co",
+            "8.8.8.8",
+            "[2606:4700::1111]",
+            "[2002:808:808::]",
+            "xn--bcher-kva.de",
+        ] {
+            assert_eq!(verdict(&format!("https://{host}/")), HostVerdict::Public, "{host}");
         }
+    }
+
+    #[test]
+    fn denied_scopes_may_end_in_a_star() {
+        let policy = Policy {
+            denied_scopes: vec!["Desk.organization.*".into(), "Desk.settings.ALL".into()],
+            ..Policy::strict_offline()
+        };
+        assert!(policy.denial("Desk.organization.READ").is_some());
+        assert!(policy.denial("desk.settings.all").is_some());
+        assert!(policy.denial("Desk.settings.READ").is_none());
+        assert!(policy.denial("Desk.org").is_none());
     }
 }

@@ -1,302 +1,368 @@
-//! The JSON Schemas of the two files, and how a breach of them becomes a finding.
+//! The JSON Schemas, compiled once, and what their errors mean.
 //!
-//! The schemas are published as they are under `schemas/`; three annotations of ours stand in
-//! them: `x-code` and `x-explanation` (what to say when the rule beside them is broken) and
-//! `x-open` (names below are not ours to know).
+//! The schemas say what is allowed; the key `x-mortise` in them, which every other reader leaves
+//! alone, says under which rule and how badly a keyword's error is told. The only other file that
+//! knows the library for schemas is none.
 
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use jsonschema::{PatternOptions, Validator, error::ValidationErrorKind};
-use serde_json::{Map, Value};
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{Draft, PatternOptions, Registry, ValidationError, Validator};
+use serde_json::Value;
 
-use super::{
-    diagnostic::{MANIFEST_FILE, Severity, escaped, nearest, shown},
-    findings::Findings,
-    position::Part,
-};
+use super::code;
+use super::diagnostic::{Finding, Reporter, Severity};
+use super::event_type::{self, event_types};
+use super::json::{Cursor, Document, Kind, shown, spoken};
+use super::nearest::nearest;
 
-/// The texts of the schemas of every event's subscription, one file a family.
-const SUBSCRIPTIONS: [&str; 13] = [
-    include_str!("../../schemas/subscriptions/ticket.json"),
-    include_str!("../../schemas/subscriptions/contact.json"),
-    include_str!("../../schemas/subscriptions/account.json"),
-    include_str!("../../schemas/subscriptions/department.json"),
-    include_str!("../../schemas/subscriptions/agent.json"),
-    include_str!("../../schemas/subscriptions/task.json"),
-    include_str!("../../schemas/subscriptions/call.json"),
-    include_str!("../../schemas/subscriptions/event.json"),
-    include_str!("../../schemas/subscriptions/time-entry.json"),
-    include_str!("../../schemas/subscriptions/article.json"),
-    include_str!("../../schemas/subscriptions/kb-root-category.json"),
-    include_str!("../../schemas/subscriptions/kb-section.json"),
-    include_str!("../../schemas/subscriptions/im.json"),
-];
+const MANIFEST_SCHEMA: &str = include_str!("../../schemas/plugin-manifest.json");
+const RESOURCES_SCHEMA: &str = include_str!("../../schemas/resources.json");
 
-/// The published files: path below `/schemas/` and text.
-pub fn schema_files() -> impl Iterator<Item = (&'static str, &'static str)> {
-    const NAMES: [&str; 13] = [
-        "subscriptions/ticket.json",
-        "subscriptions/contact.json",
-        "subscriptions/account.json",
-        "subscriptions/department.json",
-        "subscriptions/agent.json",
-        "subscriptions/task.json",
-        "subscriptions/call.json",
-        "subscriptions/event.json",
-        "subscriptions/time-entry.json",
-        "subscriptions/article.json",
-        "subscriptions/kb-root-category.json",
-        "subscriptions/kb-section.json",
-        "subscriptions/im.json",
+/// Only resolves references between the schemas; nothing is ever fetched.
+const BASE: &str = "https://schemas.invalid";
+
+/// All published schemas: their path below the server's root and their text.
+pub fn schemas() -> impl Iterator<Item = (String, &'static str)> {
+    let own = [
+        ("/schemas/plugin-manifest.json".to_owned(), MANIFEST_SCHEMA),
+        ("/schemas/resources.json".to_owned(), RESOURCES_SCHEMA),
     ];
-    let whole = [
-        ("plugin-manifest.json", include_str!("../../schemas/plugin-manifest.json")),
-        ("resources.json", include_str!("../../schemas/resources.json")),
-    ];
-    whole.into_iter().chain(NAMES.into_iter().zip(SUBSCRIPTIONS))
+    let subscriptions = event_types().iter().map(|event_type| {
+        (format!("/schemas/subscriptions/{}.json", event_type.name), event_type.schema)
+    });
+    own.into_iter().chain(subscriptions)
 }
 
-/// The most breaches of a schema that are told of one file.
-const MAX_BREACHES: usize = 200;
-
-/// An event that a webhook can subscribe to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventType {
-    /// Its name on the wire.
-    pub name: String,
-    /// The names of the filter options that it supports.
-    pub options: Vec<String>,
+/// One of the two files that have a schema.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Subject {
+    Manifest,
+    Resources,
 }
 
-struct Schema {
-    document: Value,
-    /// Absent only if the checked-in schema were broken, which a test excludes.
-    validator: Option<Validator>,
+struct Compiled {
+    manifest: (Value, Validator),
+    resources: (Value, Validator),
+    subscriptions: Vec<(String, Value)>,
 }
 
-impl Schema {
-    fn new(document: Value) -> Self {
+static COMPILED: LazyLock<Compiled> = LazyLock::new(compile);
+
+#[expect(clippy::expect_used, reason = "the schemas are part of the program; tests compile them")]
+fn compile() -> Compiled {
+    let read = |text: &str| -> Value { serde_json::from_str(text).expect("a schema is JSON") };
+    let subscriptions: Vec<_> = (event_type::SOURCES.iter())
+        .map(|(name, text)| (format!("/schemas/subscriptions/{name}.json"), read(text)))
+        .collect();
+    let registry = subscriptions
+        .iter()
+        .try_fold(Registry::new(), |registry, (path, schema)| {
+            registry.add(format!("{BASE}{path}"), schema.clone())
+        })
+        .and_then(jsonschema::RegistryBuilder::prepare)
+        .expect("the schemas refer to each other rightly");
+    let build = |text: &str, name: &str| {
+        let schema = read(text);
         let validator = jsonschema::options()
             .offline()
+            .with_draft(Draft::Draft202012)
             .with_pattern_options(PatternOptions::regex())
-            .build(&document)
-            .ok();
-        Self { document, validator }
-    }
-}
-
-fn parsed(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_default()
-}
-
-static MANIFEST: LazyLock<Schema> =
-    LazyLock::new(|| Schema::new(parsed(include_str!("../../schemas/plugin-manifest.json"))));
-
-static EVENTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
-    let mut events = Map::new();
-    for text in SUBSCRIPTIONS {
-        if let Some(Value::Object(family)) = parsed(text).get_mut("properties").map(Value::take) {
-            events.extend(family);
-        }
-    }
-    events
-});
-
-static RESOURCES: LazyLock<Schema> = LazyLock::new(|| {
-    let mut document = parsed(include_str!("../../schemas/resources.json"));
-    if let Some(Value::Object(subscriptions)) =
-        document.pointer_mut("/properties/webhook/properties/subscriptions")
-    {
-        subscriptions.insert("properties".to_owned(), Value::Object(EVENTS.clone()));
-    }
-    Schema::new(document)
-});
-
-static EVENT_TYPES: LazyLock<Vec<EventType>> = LazyLock::new(|| {
-    EVENTS
-        .iter()
-        .map(|(name, schema)| EventType {
-            name: name.clone(),
-            options: schema
-                .get("properties")
-                .and_then(Value::as_object)
-                .map(|options| options.keys().cloned().collect())
-                .unwrap_or_default(),
-        })
-        .collect()
-});
-
-/// Every event that a webhook can subscribe to, in the order of their names.
-pub fn event_types() -> &'static [EventType] {
-    &EVENT_TYPES
-}
-
-/// Checks a file against its schema, and its keys against the names that the schema knows.
-pub(crate) fn check(findings: &mut Findings<'_>, file: &'static str, value: &Value) {
-    let schema: &'static Schema = if file == MANIFEST_FILE { &MANIFEST } else { &RESOURCES };
-    let Some(validator) = &schema.validator else {
-        let message = "the schema of this file is not usable in this build".to_owned();
-        findings.report("schema.unusable", Severity::Error, file, "", Part::Value, message);
-        return;
+            .with_base_uri(format!("{BASE}/schemas/{name}"))
+            .with_registry(&registry)
+            .build(&schema)
+            .expect("the schema compiles");
+        (schema, validator)
     };
-    for breach in validator.iter_errors(value).take(MAX_BREACHES) {
-        let path = breach.schema_path().as_str();
-        let rule = path.rsplit_once('/').map_or("", |(rule, _)| rule);
-        let rule = schema.document.pointer(rule).unwrap_or(&Value::Null);
-        let annotation = |name: &str| rule.get(name).and_then(Value::as_str);
-        let pointer = breach.instance_path().as_str();
-        let own = match breach.kind() {
-            ValidationErrorKind::Required { .. } | ValidationErrorKind::Type { .. } => None,
-            _ => annotation("x-code"),
-        };
-        let code = own.unwrap_or_else(|| code_of(breach.kind()));
-        let message = message_of(breach.kind(), breach.instance(), rule);
-        let part = match breach.kind() {
-            ValidationErrorKind::Required { .. } => Part::Key,
-            _ => Part::Value,
-        };
-        let near = match (breach.kind(), breach.instance().as_str()) {
-            (ValidationErrorKind::Enum { options }, Some(given)) => {
-                let known = options.as_array().into_iter().flatten().filter_map(Value::as_str);
-                nearest(given, known).map(|name| format!("did you mean {name:?}?"))
-            }
-            (ValidationErrorKind::Constant { expected_value }, _) => {
-                Some(format!("write {expected_value}"))
-            }
-            _ => None,
-        };
-        let finding = findings.report(code, Severity::Error, file, pointer, part, message);
-        if let Some(near) = near {
-            finding.suggest(near);
-        }
-    }
-    unknown_keys(findings, file, &schema.document, value, &mut String::new());
-}
-
-fn code_of(kind: &ValidationErrorKind) -> &'static str {
-    match kind {
-        ValidationErrorKind::Required { .. } => "schema.missing-key",
-        ValidationErrorKind::Type { .. } => "schema.wrong-type",
-        ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. } => {
-            "schema.unknown-value"
-        }
-        ValidationErrorKind::MaxItems { .. }
-        | ValidationErrorKind::MaxLength { .. }
-        | ValidationErrorKind::MaxProperties { .. } => "schema.too-many",
-        ValidationErrorKind::MinItems { .. }
-        | ValidationErrorKind::MinLength { .. }
-        | ValidationErrorKind::MinProperties { .. } => "schema.too-few",
-        _ => "schema.invalid",
+    Compiled {
+        manifest: build(MANIFEST_SCHEMA, "plugin-manifest.json"),
+        resources: build(RESOURCES_SCHEMA, "resources.json"),
+        subscriptions,
     }
 }
 
-/// The message never repeats a value, which may be a secret, except where a list of words is known.
-fn message_of(kind: &ValidationErrorKind, instance: &Value, rule: &Value) -> String {
-    match kind {
-        ValidationErrorKind::Required { property } => format!("the key {property} is missing"),
-        ValidationErrorKind::Type { .. } => {
-            format!("this must be {}, but is {}", wanted(rule.get("type")), kind_of(instance))
+/// Compiles the schemas now rather than at the first check.
+pub fn warm_up() {
+    LazyLock::force(&COMPILED);
+}
+
+/// Tells everything by which the document differs from its schema.
+pub(crate) fn check(subject: Subject, document: &Document, reporter: &mut Reporter) {
+    let (schema, validator) = match subject {
+        Subject::Manifest => &COMPILED.manifest,
+        Subject::Resources => &COMPILED.resources,
+    };
+    let value = document.root.to_value();
+    for error in validator.iter_errors(&value) {
+        if reporter.is_full() {
+            reporter.leave_out_error();
+        } else if let Some(finding) = word(&error, schema, document) {
+            reporter.report(document, finding);
         }
-        ValidationErrorKind::Constant { expected_value } => {
-            format!("this must be {expected_value}")
+    }
+    unknown_keys(&document.cursor(), schema, document, reporter);
+}
+
+/// Whether the manifest's schema knows the locale.
+pub(crate) fn is_locale(text: &str) -> bool {
+    lists(&COMPILED.manifest.0["properties"]["locale"]["items"]["enum"], text)
+}
+
+/// The schema of a part of the document.
+fn schema_at<'s>(root: &'s Value, pointer: &str) -> Option<&'s Value> {
+    let mut schema = resolve(root);
+    for segment in pointer.split('/').skip(1) {
+        let key = super::json::unescape(segment);
+        schema = resolve(child(schema, &key).or_else(|| schema.get("items"))?);
+    }
+    Some(schema)
+}
+
+/// The schema of a member: by its name, or the one for members of any other name.
+fn child<'s>(schema: &'s Value, key: &str) -> Option<&'s Value> {
+    schema
+        .get("properties")
+        .and_then(|properties| properties.get(key))
+        .or_else(|| schema.get("additionalProperties").filter(|others| others.is_object()))
+}
+
+fn resolve(schema: &Value) -> &Value {
+    let Some(path) = schema.get("$ref").and_then(Value::as_str) else { return schema };
+    (COMPILED.subscriptions.iter())
+        .find(|(known, _)| known == path)
+        .map_or(schema, |(_, referred)| referred)
+}
+
+/// What a schema says about how to tell an error of a keyword.
+fn annotation<'s>(schema: &'s Value, keyword: &str) -> Option<&'s Value> {
+    schema.get("x-mortise")?.get(keyword)
+}
+
+/// What a schema says about a missing member: required always, under the schema's condition, or
+/// because of another member. The library names all three alike.
+fn missing_rule<'s>(schema: &'s Value, property: &str) -> Option<&'s Value> {
+    if lists(&schema["required"], property) {
+        annotation(schema, "required")
+    } else if lists(&schema["then"]["required"], property) {
+        annotation(&schema["then"], "required")
+    } else {
+        annotation(schema, "dependentRequired")
+    }
+}
+
+/// A code as the constant that it is.
+fn known_code(annotation: Option<&Value>) -> Option<&'static str> {
+    let name = annotation?.get("code")?.as_str()?;
+    code::codes().find(|known| *known == name)
+}
+
+fn severity_of(annotation: Option<&Value>) -> Severity {
+    match annotation.and_then(|rule| rule.get("severity")).and_then(Value::as_str) {
+        Some("warning") => Severity::Warning,
+        _ => Severity::Error,
+    }
+}
+
+fn word(error: &ValidationError<'_>, root: &Value, document: &Document) -> Option<Finding> {
+    let pointer = error.instance_path().as_str();
+    let cursor = document.find(pointer)?;
+    let name = match spoken(pointer) {
+        name if name.is_empty() => "the file".to_owned(),
+        name => format!("`{name}`"),
+    };
+    let schema = schema_at(root, pointer).unwrap_or(&Value::Null);
+    let description = |schema: &Value| schema["description"].as_str().map(str::to_owned);
+    let keyword = error.kind().keyword();
+    let mut rule = annotation(schema, keyword);
+    let value = || Some(cursor.at_value());
+    let (code, place, message, suggestion) = match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let property = property.as_str()?;
+            rule = missing_rule(schema, property);
+            let message = format!("{name} has no `{property}`");
+            let about = child(schema, property).and_then(description);
+            let hint = about.map_or_else(
+                || format!("add `{property}`"),
+                |about| format!("add `{property}`: {about}"),
+            );
+            (code::KEY_MISSING, cursor.at_key(), message, Some(hint))
+        }
+        ValidationErrorKind::Type { kind } => {
+            let message = format!("{name} must be {}, not {}", expected(kind), actual(&cursor));
+            (code::VALUE_TYPE, value()?, message, description(schema))
         }
         ValidationErrorKind::Enum { options } => {
-            let given = instance.as_str().map_or_else(|| kind_of(instance).to_owned(), shown);
-            let words: Vec<_> =
-                options.as_array().into_iter().flatten().map(Value::to_string).collect();
-            format!("{given} is not one of {}", words.join(", "))
+            let text = cursor.text();
+            let given = text
+                .map_or_else(|| actual(&cursor).to_owned(), |text| format!("`{}`", shown(text)));
+            let options: Vec<&str> =
+                options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let message = format!("{given} is not a value for {name}");
+            let near = text.and_then(|text| nearest(text, options.iter().copied()));
+            let hint =
+                near.map_or_else(|| listed(&options), |near| format!("did you mean `{near}`?"));
+            (code::VALUE_NOT_LISTED, value()?, message, Some(hint))
         }
-        ValidationErrorKind::MaxItems { limit } => format!("at most {limit} are allowed here"),
-        ValidationErrorKind::MinItems { limit } => format!("at least {limit} must stand here"),
+        ValidationErrorKind::Pattern { .. } => {
+            let given = cursor.text().map(shown).unwrap_or_default();
+            let message = format!("`{given}` cannot be {name}");
+            let hint = "use letters, digits, blanks, `-` and `_`, and begin with a letter";
+            (code::NAME_PATTERN, value()?, message, Some(hint.into()))
+        }
+        ValidationErrorKind::MinLength { .. } => {
+            (code::VALUE_EMPTY, value()?, format!("{name} must not be empty"), description(schema))
+        }
         ValidationErrorKind::MaxLength { limit } => {
-            format!("at most {limit} characters are allowed here")
+            let given = cursor.text().map_or(0, |text| text.chars().count());
+            let message = format!("{name} has {given} characters; {limit} is the most");
+            (code::VALUE_TOO_LONG, value()?, message, Some("make it shorter".into()))
         }
-        ValidationErrorKind::MinLength { .. } => "this must not be empty".to_owned(),
-        other => rule.get("x-explanation").and_then(Value::as_str).map_or_else(
-            || format!("this breaks the schema's rule {:?}", other.keyword()),
-            str::to_owned,
-        ),
-    }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
-fn wanted(kinds: Option<&Value>) -> String {
-    let name = |kind: &Value| match kind.as_str() {
-        Some("array") => "an array",
-        Some("object") => "an object",
-        Some("string") => "a string",
-        Some("boolean") => "a boolean",
-        Some("number" | "integer") => "a number",
-        _ => "null",
+        ValidationErrorKind::MinItems { limit } => {
+            let message = format!("{name} must have at least {limit} entry");
+            (code::VALUE_TOO_FEW, cursor.at_key(), message, description(schema))
+        }
+        ValidationErrorKind::MaxItems { limit } => {
+            let given = cursor.items().count();
+            let message = format!("{name} has {given} entries; {limit} is the most");
+            (code::VALUE_TOO_MANY, cursor.at_key(), message, Some("remove some".into()))
+        }
+        // Told by the walk over unknown keys, one by one.
+        ValidationErrorKind::AdditionalProperties { .. } => return None,
+        _ => {
+            let message = format!("{name} is not allowed here ({keyword})");
+            (code::VALUE_TYPE, value()?, message, description(schema))
+        }
     };
-    match kinds {
-        Some(Value::Array(kinds)) => kinds.iter().map(name).collect::<Vec<_>>().join(" or "),
-        Some(kind) => name(kind).to_owned(),
-        None => "of another type".to_owned(),
+    let code = known_code(rule).unwrap_or(code);
+    Some(Finding::error(code, place, message).severity(severity_of(rule)).suggest_if(suggestion))
+}
+
+fn lists(names: &Value, name: &str) -> bool {
+    names.as_array().is_some_and(|names| names.iter().any(|known| known == name))
+}
+
+fn listed(options: &[&str]) -> String {
+    if let [only] = options {
+        return format!("use `{only}`");
+    }
+    let mut text = "use one of".to_owned();
+    for (position, option) in options.iter().enumerate() {
+        let comma = if position == 0 { "" } else { "," };
+        // Writing to a string cannot fail.
+        let _infallible = write!(text, "{comma} `{option}`");
+    }
+    text
+}
+
+fn expected(kind: &TypeKind) -> String {
+    let name = |name: &str| match name {
+        "object" => "an object",
+        "array" => "a list",
+        "string" => "a text",
+        "boolean" => "`true` or `false`",
+        "number" | "integer" => "a number",
+        _ => "`null`",
+    };
+    match kind {
+        TypeKind::Single(one) => name(one.as_str()).to_owned(),
+        TypeKind::Multiple(several) => {
+            several.iter().map(|one| name(one.as_str())).collect::<Vec<_>>().join(" or ")
+        }
     }
 }
 
-/// Warns of keys that the schema doesn't name. The depth of the schema bounds the recursion.
-fn unknown_keys(
-    findings: &mut Findings<'_>,
-    file: &'static str,
+fn actual(cursor: &Cursor<'_>) -> &'static str {
+    match cursor.kind() {
+        Kind::Null => "`null`",
+        Kind::Boolean(true) => "`true`",
+        Kind::Boolean(false) => "`false`",
+        Kind::Number(_) => "a number",
+        Kind::Text(_) => "a text",
+        Kind::List(_) => "a list",
+        Kind::Object(_) => "an object",
+    }
+}
+
+/// Tells the keys that the schema doesn't know. Where it closes an object that is an error.
+fn unknown_keys(cursor: &Cursor<'_>, schema: &Value, document: &Document, reporter: &mut Reporter) {
+    let schema = resolve(schema);
+    if let Some(items) = schema.get("items") {
+        for item in cursor.items() {
+            unknown_keys(&item, items, document, reporter);
+        }
+    }
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+    let others = schema.get("additionalProperties");
+    for (key, member) in cursor.members() {
+        if let Some(own) = child(schema, key) {
+            unknown_keys(&member, own, document, reporter);
+            continue;
+        }
+        let closed = match others {
+            Some(Value::Bool(true)) => continue,
+            Some(Value::Bool(false)) => true,
+            _ => false,
+        };
+        let rule = annotation(schema, "unknown");
+        let code = known_code(rule).unwrap_or(code::KEY_UNKNOWN);
+        if code == code::WEBHOOK_OPTION_UNSUPPORTED && is_departments(key) {
+            continue;
+        }
+        let (message, hint) = if reporter.is_full() {
+            (String::new(), None)
+        } else {
+            unknown_key(code, key, &member, properties, schema)
+        };
+        let severity = if closed { Severity::Error } else { Severity::Warning };
+        let finding = Finding::error(code, member.at_key(), message).severity(severity);
+        reporter.report(document, finding.suggest_if(hint));
+    }
+}
+
+/// Whether an option of a subscription names departments, which a package cannot choose.
+pub(crate) fn is_departments(key: &str) -> bool {
+    matches!(key, "departmentIds" | "departmentId")
+}
+
+fn unknown_key(
+    code: &str,
+    key: &str,
+    member: &Cursor<'_>,
+    properties: &serde_json::Map<String, Value>,
     schema: &Value,
-    value: &Value,
-    pointer: &mut String,
-) {
-    let length = pointer.len();
-    match value {
-        Value::Object(members) => {
-            let Some(known) = schema.get("properties").and_then(Value::as_object) else { return };
-            if schema.get("x-open").is_some() {
-                return;
-            }
-            for (key, member) in members {
-                pointer.push('/');
-                pointer.push_str(&escaped(key));
-                if let Some(inner) = known.get(key) {
-                    unknown_keys(findings, file, inner, member, pointer);
-                } else {
-                    let message = format!("the key {} is not known here", shown(key));
-                    // A flood of names is not worth the comparisons.
-                    let near = (!findings.is_full())
-                        .then(|| nearest(key, known.keys().map(String::as_str)))
-                        .flatten();
-                    let finding = findings.report(
-                        "schema.unknown-key",
-                        Severity::Warning,
-                        file,
-                        pointer,
-                        Part::Key,
-                        message,
-                    );
-                    if let Some(near) = near {
-                        finding.suggest(format!("did you mean {near:?}?"));
-                    }
-                }
-                pointer.truncate(length);
-            }
+) -> (String, Option<String>) {
+    let known = || properties.keys().map(String::as_str).filter(|known| !known.starts_with('$'));
+    let near = nearest(key, known()).map(|near| format!("did you mean `{near}`?"));
+    let shown_key = shown(key);
+    match code {
+        code::WEBHOOK_EVENT_UNKNOWN => {
+            let hint = near.unwrap_or_else(|| "see the list of event types".into());
+            (format!("there is no event `{shown_key}`"), Some(hint))
         }
-        Value::Array(items) => {
-            let Some(inner) = schema.get("items") else { return };
-            for (index, item) in items.iter().enumerate() {
-                pointer.push('/');
-                pointer.push_str(&index.to_string());
-                unknown_keys(findings, file, inner, item, pointer);
-                pointer.truncate(length);
-            }
+        code::WEBHOOK_OPTION_UNSUPPORTED => {
+            let event = schema["title"].as_str().unwrap_or_default();
+            let message = format!("subscriptions to {event} have no option `{shown_key}`");
+            let options: Vec<&str> = known().filter(|known| !is_departments(known)).collect();
+            let hint = near.unwrap_or_else(|| match options.as_slice() {
+                [] => format!("write `\"{event}\": null`"),
+                options => listed(options),
+            });
+            (message, Some(hint))
         }
-        _ => {}
+        code::CALLBACK_EVENT_UNKNOWN => {
+            let hint = near.unwrap_or_else(|| listed(&known().collect::<Vec<_>>()));
+            (format!("nothing is ever sent to `{shown_key}`"), Some(hint))
+        }
+        _ => {
+            let parent = member.pointer().rsplit_once('/').map_or("", |(parent, _)| parent);
+            let inside = match spoken(parent) {
+                inside if inside.is_empty() => String::new(),
+                inside => format!(" in `{inside}`"),
+            };
+            let hint = near.unwrap_or_else(|| "remove it".to_owned());
+            (format!("the key `{shown_key}` means nothing{inside}"), Some(hint))
+        }
     }
 }
 
@@ -304,38 +370,73 @@ fn unknown_keys(
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_schemas_are_valid_and_described() {
-        for schema in [&*MANIFEST, &*RESOURCES] {
-            assert!(schema.validator.is_some());
-            assert!(jsonschema::meta::is_valid(&schema.document));
-            assert!(schema.document["title"].is_string());
+    fn each_property(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
+        if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+            for (name, property) in properties {
+                let path = format!("{path}/{name}");
+                visit(&path, resolve(property));
+                each_property(resolve(property), &path, visit);
+            }
         }
-        for text in SUBSCRIPTIONS {
-            let schema = parsed(text);
-            assert!(jsonschema::meta::is_valid(&schema), "{text}");
-            assert!(schema["description"].is_string(), "{text}");
+        for key in ["items", "additionalProperties"] {
+            if let Some(inner) = schema.get(key).filter(|inner| inner.is_object()) {
+                let path = format!("{path}/{key}");
+                visit(&path, inner);
+                each_property(inner, &path, visit);
+            }
         }
     }
 
     #[test]
-    fn the_events_and_their_options_are_known() {
-        let options = |name: &str| {
-            event_types()
-                .iter()
-                .find(|event| event.name == name)
-                .map(|event| event.options.iter().map(String::as_str).collect::<Vec<_>>())
-        };
-        assert_eq!(event_types().len(), 56);
-        assert_eq!(
-            options("Ticket_Update").as_deref(),
-            Some(&["departmentIds", "fields", "includePrevState"][..])
-        );
-        assert_eq!(
-            options("Ticket_Thread_Add").as_deref(),
-            Some(&["departmentIds", "direction"][..])
-        );
-        assert_eq!(options("Contact_Delete").as_deref(), Some(&[][..]));
-        assert_eq!(options("Product_Add"), None);
+    fn every_property_has_a_title_and_a_description() {
+        for (path, text) in schemas() {
+            let schema: Value = serde_json::from_str(text).expect("JSON");
+            assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+            assert_eq!(schema["$id"], path);
+            let mut count = 0;
+            each_property(&schema, &path, &mut |path, property| {
+                count += 1;
+                assert!(property["title"].as_str().is_some_and(|text| !text.is_empty()), "{path}");
+                let description = property["description"].as_str().unwrap_or_default();
+                assert!(description.ends_with('.'), "{path}: {description}");
+            });
+            assert!(count > 0 || path.contains("/subscriptions/"), "{path}");
+        }
+    }
+
+    #[test]
+    fn schemas_are_valid_by_their_metaschema() {
+        for (path, text) in schemas() {
+            let schema: Value = serde_json::from_str(text).expect("JSON");
+            assert!(jsonschema::draft202012::meta::is_valid(&schema), "{path}");
+        }
+    }
+
+    #[test]
+    fn annotations_name_known_codes() {
+        fn walk(value: &Value) {
+            match value {
+                Value::Object(object) => {
+                    for (keyword, rule) in
+                        object.get("x-mortise").and_then(Value::as_object).into_iter().flatten()
+                    {
+                        assert!(
+                            rule.get("code").is_none() || known_code(Some(rule)).is_some(),
+                            "{keyword}: {rule}"
+                        );
+                        assert!(matches!(
+                            rule.get("severity").and_then(Value::as_str),
+                            None | Some("warning")
+                        ));
+                    }
+                    object.values().for_each(walk);
+                }
+                Value::Array(items) => items.iter().for_each(walk),
+                _ => {}
+            }
+        }
+        for (_, text) in schemas() {
+            walk(&serde_json::from_str(text).expect("JSON"));
+        }
     }
 }

@@ -90,7 +90,6 @@ pub(crate) fn package_policy(config: &Config, egress: &Egress) -> manifest::Poli
     let policy = egress.policy().clone();
     manifest::Policy {
         require_https: config.egress.require_https,
-        denied_scopes: Vec::new(),
         host_vetting: Arc::new(move |host, port| match egress::host_verdict(host, port, &policy) {
             egress::HostVerdict::Public => manifest::HostVerdict::Public,
             egress::HostVerdict::Documentation => manifest::HostVerdict::Documentation,
@@ -98,6 +97,7 @@ pub(crate) fn package_policy(config: &Config, egress: &Egress) -> manifest::Poli
                 manifest::HostVerdict::NotPublic { reason: reason.to_string() }
             }
         }),
+        ..manifest::Policy::strict_offline()
     }
 }
 
@@ -220,6 +220,8 @@ impl Rooms {
         );
         let marketplace = marketplace_verifier(config)
             .map_err(|error| StartError::MarketplaceSecret(error.to_string()))?;
+        // So that the first package does not wait for the schemas; one that comes before does.
+        drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
             lifecycle,
             intake,

@@ -162,17 +162,67 @@ async fn packages_are_validated() {
         run(folder.path(), &format!("validate --format {format} {path}")).await
     };
     let valid = validate("ticket-mirror", "text").await.expect(0);
-    assert!(valid.answers.contains("0 errors"), "{}", valid.answers);
-    let invalid = validate("broken/webhook-without-scope-and-org", "text").await.expect(1);
-    assert!(invalid.answers.contains(" --> resources.json:2:3 /webhook"), "{}", invalid.answers);
-    let invalid = validate("broken/webhook-without-scope-and-org", "json").await.expect(1);
+    assert!(valid.answers.contains("The package is valid"), "{}", valid.answers);
+    let invalid = validate("broken/personal-with-webhook/package", "text").await.expect(1);
+    assert!(invalid.answers.contains(" --> resources.json:2:3"), "{}", invalid.answers);
+    let invalid = validate("broken/personal-with-webhook/package", "json").await.expect(1);
     let document: Value = serde_json::from_str(&invalid.answers).expect("JSON alone");
     let codes: Vec<_> = document["errors"].as_array().expect("errors").iter().collect();
     assert_eq!(codes.len(), 2, "{document}");
     assert_eq!(document["errors"][0]["code"], "webhook.scope-missing");
-    let unusable = validate("payloads/ticket-add.json", "text").await.expect(2);
-    unusable.says(&["error: ", "neither a folder nor a .zip file"]);
+    let sarif = validate("broken/personal-with-webhook/package", "sarif").await.expect(1);
+    let log: Value = serde_json::from_str(&sarif.answers).expect("JSON alone");
+    assert_eq!(log["runs"][0]["results"][0]["ruleId"], "webhook.scope-missing", "{log}");
+    let annotations = validate("broken/personal-with-webhook/package", "github").await.expect(1);
+    assert!(annotations.answers.starts_with("::error file="), "{}", annotations.answers);
+    let unusable = validate("nowhere", "text").await.expect(2);
+    unusable.says(&["error: ", "there is no such file or folder", "hint: "]);
     assert_eq!(unusable.answers, "");
+}
+
+#[tokio::test]
+async fn rules_are_explained() {
+    let folder = folder();
+    let all = run(folder.path(), "explain").await.expect(0).answers;
+    assert!(all.lines().count() > 50, "{all}");
+    for code in all.lines() {
+        assert!(fixture(&format!("../docs/rules/{code}.md")).is_file(), "{code}");
+    }
+    let page = run(folder.path(), "explain webhook.scope-missing").await.expect(0).answers;
+    assert!(page.starts_with("# webhook.scope-missing\n"), "{page}");
+    let unknown = run(folder.path(), "explain webhook.scope-mising").await.expect(2);
+    unknown.says(&["there is no rule", "did you mean `webhook.scope-missing`?"]);
+}
+
+#[tokio::test]
+async fn an_upgrade_is_told_before_it_happens() {
+    let folder = folder();
+    let old = fixture("ticket-mirror");
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(old.join(name)).expect("a file")).expect("JSON")
+    };
+    let mut changed = read("resources.json");
+    changed["webhook"]["subscriptions"]["Contact_Add"] = Value::Null;
+    changed["webhook"]["name"] = "Mirror".into();
+    let body =
+        serde_json::json!({ "manifest": read("plugin-manifest.json"), "resources": changed });
+    std::fs::write(folder.path().join("new.json"), body.to_string()).expect("a file");
+    let old = old.to_str().expect("a path in Unicode");
+
+    let same = run(folder.path(), &format!("diff {old} {old}")).await.expect(0).answers;
+    assert!(same.contains("No resource changes.") && same.contains("No consent"), "{same}");
+    let grown = run(folder.path(), &format!("diff {old} new.json")).await.expect(0).answers;
+    assert!(grown.contains("/webhook/name: \"Ticket Mirror\" -> \"Mirror\""), "{grown}");
+    assert!(grown.contains("+ event Contact_Add"), "{grown}");
+    let json = format!("diff --format json {old} new.json");
+    let json = run(folder.path(), &json).await.expect(0).answers;
+    let document: Value = serde_json::from_str(&json).expect("JSON alone");
+    assert_eq!(document["consentRequired"], true, "{document}");
+    assert_eq!(document["growth"][0]["eventType"], "Contact_Add", "{document}");
+    let broken = fixture("broken/personal-with-webhook/package");
+    let invalid = format!("diff {old} {}", broken.display());
+    run(folder.path(), &invalid).await.expect(1).says(&["error[webhook.scope-missing]"]);
+    run(folder.path(), &format!("diff {old} nowhere")).await.expect(2).says(&["nowhere"]);
 }
 
 #[tokio::test]
@@ -295,7 +345,7 @@ async fn a_wrong_configuration_stops_the_start_and_says_what_is_wrong() {
 async fn help_is_an_answer_and_nonsense_is_not() {
     let folder = folder();
     let help = run(folder.path(), "--help").await.expect(0);
-    for command in ["serve", "demo", "validate", "migrate", "token"] {
+    for command in ["serve", "demo", "validate", "explain", "diff", "migrate", "token"] {
         assert!(help.answers.contains(&format!("\n  {command} ")), "{}", help.answers);
     }
     run(folder.path(), "--version").await.expect(0);

@@ -31,13 +31,13 @@ impl Package {
                 "service": "DESK",
                 "storage": true,
                 "type": "org",
-                "whiteListedDomains": ["https://mirror.example"],
+                "whiteListedDomains": ["https://mirror.example.com"],
                 "modules": { "widgets": [{
                     "name": "Mirror", "title": "Mirror", "url": "/app/widget.html",
                     "location": "desk.ticket.detail.rightpanel",
                     "logo": "/app/icon.svg", "icon": "/app/icon.svg",
                 }] },
-                "cspDomains": { "connect-src": ["https://mirror.example"] },
+                "cspDomains": { "connect-src": ["https://mirror.example.com"] },
                 "zohoAuthorisation": {
                     "type": "connectors",
                     "connectionLinkName": "mirror_desk",
