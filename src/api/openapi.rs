@@ -155,10 +155,6 @@ fn describe(document: &mut OpenApi, origin: &str) {
             }
         }
     }
-    // OpenAPI has no word for "the rest of the path": a parameter like any other stands there.
-    let paths = std::mem::take(&mut document.paths.paths);
-    document.paths.paths =
-        paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
 }
 
 /// A name that is one over the whole API, such as `getInstallationsByIdHistory`: handlers of
