@@ -1,7 +1,7 @@
 //! The database schema of Mortise, step by step.
 //!
 //! One text serves both databases: words in braces stand for what the dialects write differently
-//! (see [`dialect`]). Times are microseconds since the epoch in a 64-bit integer, ids are UUIDs
+//! (see `dialect`). Times are microseconds since the epoch in a 64-bit integer, ids are UUIDs
 //! (16-byte blobs in SQLite; `hex(id)` shows them), documents are JSON text.
 //!
 //! Every step runs in a transaction of its own. A release works on its own schema and on that of

@@ -1,8 +1,8 @@
 //! Delivery: what was accepted reaches its webhook, whatever happens on the way.
 //!
-//! Intake hands over in memory what was just committed ([`Dispatcher::hand_over`]); the table is
+//! Intake hands over in memory what was just committed (`Dispatcher::hand_over`); the table is
 //! read only for retries that fall due, for what found no room, and for what a dead node left
-//! ([`refill`]). Each webhook has a lane of its own with a cap, so that one that hangs holds its
+//! (the room `refill`). Each webhook has a lane of its own with a cap, so that one that hangs holds its
 //! own slots and nothing else.
 
 mod attempt;

@@ -226,6 +226,12 @@ async fn revoke(
             if let Err(error) = outcome {
                 tracing::error!(installation = %row.installation_id, error = %error, "gave up revoking a token");
             }
+            // In turn for each installation: of two tokens that end at once, the later one must
+            // see that it was the last.
+            installation::Entity::find_by_id(row.installation_id)
+                .lock_exclusive()
+                .one(work.connection())
+                .await?;
             revocation::Entity::delete_by_id(row.id).exec(work.connection()).await?;
             if waiting(&work, row.installation_id).await? == 0 {
                 installation::Entity::update_many()

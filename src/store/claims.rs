@@ -2,7 +2,7 @@
 //!
 //! A claimed row that came from the table stays due at the end of its lease, so that it frees
 //! itself where its node dies. A row that was handed over in memory at its insert has no due time;
-//! those are found by the dead node's epoch ([`recover`]).
+//! those are found by the dead node's epoch (`recover`).
 
 use sea_orm::{ConnectionTrait, DatabaseBackend, FromQueryResult, Statement, Value};
 use uuid::Uuid;
