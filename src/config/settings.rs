@@ -240,7 +240,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "oauth.providers.<serviceName>.token_scheme",
         Kind::Scheme,
         Value("Zoho-oauthtoken"),
-        "The word before the access token in the `Authorization` header.",
+        "The word before the access token in the `Authorization` header. Read and checked only: this release does not use it yet.",
     ),
     setting(
         "oauth.providers.<serviceName>.scope_separator",
@@ -252,13 +252,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "oauth.providers.<serviceName>.api_origins",
         Kind::List { of: &Kind::Origin, least: 0, most: 100 },
         Value(""),
-        "The origins to which a connector's token of this provider may go.",
+        "The origins to which a connector's token of this provider may go. Read and checked only: this release does not use it yet.",
     ),
     setting(
         "host.api_base",
         Kind::Origin,
         Nothing,
-        "The origin of the host's API: the only place to which tokens of `zohoAuthorisation` go, and what relative addresses of invoke calls mean.",
+        "The origin of the host's API: the only place to which tokens of `zohoAuthorisation` go, and what relative addresses of invoke calls mean. Read and checked only: this release does not use it yet.",
     ),
     setting(
         "egress.allow",
@@ -410,12 +410,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Value("30s"),
         "How long requests under way may finish when the server is told to stop.",
     ),
-    setting("notices.url", Kind::Url, Nothing, "Where notices are sent as signed events."),
+    setting(
+        "notices.url",
+        Kind::Url,
+        Nothing,
+        "Where notices are sent as signed events. Read and checked only: this release does not use it yet.",
+    ),
     setting(
         "metrics.listen",
         Kind::Listener,
         Nothing,
-        "A second listener that serves `/metrics` without a token.",
+        "A second listener that serves `/metrics` without a token. Read and checked only: this release does not use it yet.",
     ),
     setting(
         "log.format",

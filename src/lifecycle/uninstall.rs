@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::error::LifecycleError;
 use super::service::Lifecycle;
 use super::state::Command;
-use crate::audit::Actor;
+use crate::audit::{self, Actor, Entry};
 use crate::identifier::{ExtensionKey, InstallationId, OrgId};
 use crate::store::UnitOfWork;
 use crate::store::entity::{endpoint, installation};
@@ -37,7 +37,8 @@ pub struct UninstallRequest {
     /// Why; told to the vendor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether the org asks that the extension's data be erased; told to the vendor.
+    /// Whether the org asks that the extension's data be erased. Kept in the audit; erasure itself is
+    /// not served by this release yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erase_data: Option<bool>,
 }
@@ -74,8 +75,11 @@ impl Lifecycle {
         let row = self.target(work, request).await?;
         let mut locked = self.with_version(work, row).await?;
         if !self.is_late(work, &locked.row, request.generation).await? {
-            self.take(work, &mut locked, Command::Uninstall, actor, request.reason.as_deref())
-                .await?;
+            let reason = request.reason.as_deref();
+            let ended = self.take(work, &mut locked, Command::Uninstall, actor, reason).await?;
+            if let (true, Some(erase)) = (ended, request.erase_data) {
+                self.note_erasure(work, &locked.row, erase, actor).await?;
+            }
         }
         let removed_webhooks = endpoint::Entity::find()
             .filter(endpoint::Column::InstallationId.eq(locked.row.id))
@@ -88,6 +92,25 @@ impl Lifecycle {
             state: locked.state().name(),
             removed_webhooks,
         })
+    }
+
+    /// Keeps in the audit what the org chose for the extension's data.
+    async fn note_erasure(
+        &self,
+        work: &UnitOfWork,
+        row: &installation::Model,
+        erase: bool,
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
+        let entry = Entry {
+            chain: &row.org_id,
+            action: "installation.erasure-choice",
+            subject: format!("installation:{}", row.id),
+            detail: Some(serde_json::json!({ "eraseData": erase })),
+        };
+        let seam = &self.inner.seam;
+        audit::append(work, entry, actor, seam.clock.now(), &seam.randomness).await?;
+        Ok(())
     }
 
     async fn target(
