@@ -83,7 +83,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Reads `\uXXXX`, and a second one where the first is half of a pair. Moves behind it.
+    /// Reads `\u` with its four digits, and a second one where the first is half of a pair. Moves behind it.
     fn unicode(&mut self) -> Option<char> {
         let unit = |at: usize| {
             let digits = self.bytes.get(at + 2..at + 6)?;
