@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
         let shown = render_text(&checked.diagnostics, &source, false);
         assert!(!shown.contains('\u{1b}'));
         render_github(&checked.diagnostics, "");
-        for document in [render_json(&checked.diagnostics), render_sarif(&checked.diagnostics)] {
+        for document in [render_json(&checked.diagnostics), render_sarif(&checked.diagnostics, "")] {
             assert!(serde_json::from_str::<serde_json::Value>(&document).is_ok());
         }
         if let Some(package) = checked.package {

@@ -163,6 +163,9 @@ fn every_rendering_of_every_fixture_is_sound() {
         for one in &checked.diagnostics {
             assert!(text.contains(&format!("[{}]: {}", one.code, one.message)), "{text}");
             assert!(!one.message.is_empty());
+            assert!(one.suggestion.as_ref().is_some_and(|hint| !hint.is_empty()), "{one:?}");
+            assert_eq!(one.doc, format!("docs/rules/{}.md", one.code));
+            assert_eq!(one.line.is_some(), one.column.is_some());
         }
         assert!(!text.contains('\u{1b}'));
         let plain: String = {
@@ -170,7 +173,8 @@ fn every_rendering_of_every_fixture_is_sound() {
             escapes.replace_all(&colored, "").into_owned()
         };
         assert_eq!(plain, text);
-        for document in [render_json(&checked.diagnostics), render_sarif(&checked.diagnostics)] {
+        for document in [render_json(&checked.diagnostics), render_sarif(&checked.diagnostics, "")]
+        {
             assert!(serde_json::from_str::<Value>(&document).expect("JSON").is_object());
         }
         assert_eq!(

@@ -294,10 +294,18 @@ pub(crate) fn shown(text: &str) -> String {
     shown
 }
 
-/// The character, or a replacement where it could steer a terminal or reorder the text.
+/// A path or pointer from a package as it may be shown: harmless too, and only its beginning.
+pub(crate) fn shown_path(path: &str) -> String {
+    const LONGEST: usize = 200;
+    path.chars().take(LONGEST).map(visible).collect()
+}
+
+/// The character, or a replacement where it could steer a terminal, reorder the text or hide.
 pub(crate) fn visible(character: char) -> char {
     let steers = character.is_control()
-        || matches!(character, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}');
+        || matches!(character, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}'
+            | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+            | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}');
     if steers { '\u{FFFD}' } else { character }
 }
 

@@ -29,7 +29,8 @@ pub struct Policy {
     /// Whether webhook and callback URLs must be https; otherwise http passes too.
     pub require_https: bool,
     /// Scopes that no extension may hold. Compared without case; a `*` at the end stands for any
-    /// rest (`Desk.organization.*`).
+    /// rest (`Desk.organization.*`). What covers a denied scope is denied with it:
+    /// `Desk.settings.ALL` where `Desk.settings.READ` is.
     pub denied_scopes: Vec<String>,
     /// Whether a host can be called.
     pub host_vetting: HostVetting,
@@ -61,16 +62,26 @@ impl Policy {
     }
 
     /// Whether no extension may hold the scope: the entry of the list that says so.
+    ///
+    /// A provider takes a list for what stands between separators, so each part is looked at.
     pub(crate) fn denial(&self, scope: &str) -> Option<&str> {
+        let separates = |character: char| character == ',' || character.is_whitespace();
+        let parts: Vec<String> =
+            scope.split(separates).map(|part| part.trim().to_ascii_lowercase()).collect();
         self.denied_scopes.iter().map(String::as_str).find(|denied| {
-            match denied.strip_suffix('*') {
-                Some(start) => {
-                    scope.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start))
-                }
-                None => denied.eq_ignore_ascii_case(scope),
-            }
+            let denied = denied.to_ascii_lowercase();
+            parts.iter().any(|part| match denied.strip_suffix('*') {
+                Some(start) => part.starts_with(start),
+                None => *part == denied || covers(part, &denied),
+            })
         })
     }
+}
+
+/// Whether holding one scope, in lower case, means holding another: `a.b.all` covers `a.b.read`.
+fn covers(held: &str, denied: &str) -> bool {
+    let last = held.strip_suffix("all").and_then(|stem| denied.strip_prefix(stem));
+    held.ends_with(".all") && last.is_some_and(|last| !last.is_empty() && !last.contains('.'))
 }
 
 /// Judges a host by what is written alone.
@@ -237,5 +248,24 @@ mod tests {
         assert!(policy.denial("desk.settings.all").is_some());
         assert!(policy.denial("Desk.settings.READ").is_none());
         assert!(policy.denial("Desk.org").is_none());
+    }
+
+    #[test]
+    fn no_spelling_gets_around_a_denial() {
+        let denied_scopes = vec!["Desk.settings.READ".into(), "Desk.organization.*".into()];
+        let policy = Policy { denied_scopes, ..Policy::strict_offline() };
+        for scope in [
+            "desk.SETTINGS.read",
+            "Desk.settings.ALL",
+            "Desk.events.ALL,Desk.settings.READ",
+            "Desk.events.ALL Desk.organization.ALL",
+            " Desk.settings.READ ",
+            "Desk.events.ALL\n,\tdesk.organization.read",
+        ] {
+            assert!(policy.denial(scope).is_some(), "{scope:?}");
+        }
+        for scope in ["Desk.settings.UPDATE", "Desk.ALL", "Desk.tickets.ALL", "", "é.all", "ALL"] {
+            assert!(policy.denial(scope).is_none(), "{scope:?}");
+        }
     }
 }

@@ -18,6 +18,11 @@ pub(super) fn check(package: &Package<'_>, document: &Document, report: &mut imp
     if let Some(scopes) = root.get("deskOauth").and_then(|declared| declared.get("scopes")) {
         check_scopes(package, &scopes, report);
     }
+    for client in root.get("TPAOauth").iter().flat_map(Cursor::items) {
+        if let Some(scopes) = client.get("scopes") {
+            check_scopes(package, &scopes, report);
+        }
+    }
     for connector in root.get("connectors").iter().flat_map(Cursor::items) {
         if let Some(scopes) = connector.get("scope") {
             check_scopes(package, &scopes, report);
