@@ -177,6 +177,7 @@ fn manifests_are_accepted_where_the_reference_accepts_them() {
         ("/config/-", json!({ "name": "x" }), ""),
         ("/config/-", json!({ "name": "x", "userdefined": false, "authType": "org" }), ""),
         ("/oauth", json!([]), ""),
+        ("/secret", json!("a secret of some length"), ""),
         ("/updateBefore", json!("2026-01-15T04:49:09.963Z"), ""),
         ("/colour", json!("red"), "key.unknown"),
         (
@@ -304,6 +305,28 @@ fn resources_are_accepted_where_the_reference_accepts_them() {
     for (pointer, value, code) in rows {
         accepted(RESOURCES_FILE, pointer, value, code);
     }
+}
+
+#[test]
+fn an_event_that_is_never_sent_may_have_anything_for_a_url() {
+    let mut manifest = json!({
+        "locale": ["en"], "service": "DESK", "storage": false, "whiteListedDomains": [],
+        "modules": { "widgets": [{ "name": "Panel", "url": "/app/panel.html" }] },
+        "connectors": [], "config": [], "secret": "a secret of some length",
+        "callbackListener": { "onSomething": { "a": 1 } },
+    });
+    let codes = |manifest: &Value| -> Vec<_> {
+        let source = PackageSource::from_json(&manifest.to_string(), "{}");
+        let checked = check(&source, &Policy::strict_offline());
+        checked.diagnostics.into_iter().map(|one| (one.severity, one.code, one.pointer)).collect()
+    };
+    let at = |event: &str| format!("/callbackListener/{event}");
+    assert_eq!(
+        codes(&manifest),
+        [(Severity::Warning, "callback.event-unknown", at("onSomething"))]
+    );
+    manifest["callbackListener"] = json!({ "onInstall": { "a": 1 } });
+    assert_eq!(codes(&manifest), [(Severity::Error, "value.type", at("onInstall"))]);
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn merged(old: &Provisioned, resources: &Value) -> Option<Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn nothing_changes_between_equals(one in package()) {

@@ -119,6 +119,11 @@ pub(crate) fn is_locale(text: &str) -> bool {
     lists(&COMPILED.manifest.0["properties"]["locale"]["items"]["enum"], text)
 }
 
+/// Whether the manifest's schema knows the event of an installation's life.
+pub(crate) fn is_callback_event(name: &str) -> bool {
+    COMPILED.manifest.0["properties"]["callbackListener"]["properties"].get(name).is_some()
+}
+
 /// The schema of a part of the document.
 fn schema_at<'s>(root: &'s Value, pointer: &str) -> Option<&'s Value> {
     let mut schema = resolve(root);

@@ -321,7 +321,7 @@ async fn the_command_line_says_the_same_to_the_byte(backend: Backend) {
             assert_eq!((code, text.trim_end()), (Some(0), answer.text.as_str()));
             valid += 1;
         } else {
-            assert_eq!((code, answer.status.as_u16()), (Some(1), 422), "{}", folder.display());
+            assert_eq!((code, answer.status), (Some(1), 422), "{}", folder.display());
             let told = |text| serde_json::from_str::<Told<'_>>(text).expect("diagnostics");
             let (own, of_api) = (told(&text), told(&answer.text));
             assert_eq!(own.errors.get(), of_api.errors.get(), "{}", folder.display());
