@@ -174,6 +174,7 @@ fn manifests_are_accepted_where_the_reference_accepts_them() {
         ("/modules/events", json!([]), ""),
         ("/zohoAuthorisation/type", json!("basic"), "authorisation.type-unknown"),
         ("/zohoAuthorisation/sharedBy", json!(711_770_823), ""),
+        ("/zohoAuthorisation/connectionName", json!(7), "value.type"),
         ("/config/-", json!({ "name": "x" }), ""),
         ("/config/-", json!({ "name": "x", "userdefined": false, "authType": "org" }), ""),
         ("/oauth", json!([]), ""),
@@ -249,6 +250,15 @@ fn resources_are_refused_where_the_reference_refuses_them() {
             "/webhook/includeEventsFrom",
         ),
         ("/webhook/mortise", json!({ "ordered": "yes" }), "value.type", "/webhook/mortise/ordered"),
+        (
+            "/channel",
+            json!({
+                "resourceName": "c", "channelLogoPath": "/app/icon.png", "sync": {},
+                "contentTypes": ["text/html", "text/markdown"],
+            }),
+            "value.not-listed",
+            "/channel/contentTypes/1",
+        ),
         ("/fields", json!([]), "value.too-few", "/fields"),
         ("/fields", json!({}), "value.type", "/fields"),
         ("/fields", json!([{ "resourceName": "hook" }]), "name.duplicate", "/webhook/resourceName"),
