@@ -118,6 +118,27 @@ fn endless_keys_and_texts() {
 }
 
 #[test]
+fn many_scopes_against_a_long_list_of_denied_ones() {
+    let denied = |number: usize| format!("Desk.module{number}.{}", ["READ", "*"][number % 2]);
+    let policy =
+        Policy { denied_scopes: (0..1_000).map(denied).collect(), ..Policy::strict_offline() };
+    let list =
+        format!("{{\"zohoAuthorisation\":{{\"scope\":[{}0]}}}}", "\"Desk.x.ALL\",".repeat(99_000));
+    let joined = format!(
+        "{{\"zohoAuthorisation\":{{\"scope\":[\"{}Desk.module7.x\"]}}}}",
+        "a,".repeat(1_000_000)
+    );
+    let clock = Clock::default();
+    let started = clock.instant();
+    for (text, is_denied) in [(list, false), (joined, true)] {
+        let checked = check(&PackageSource::from_json(&text, "{}"), &policy);
+        let denied = checked.diagnostics.iter().any(|one| one.code == code::SCOPE_DENIED);
+        assert_eq!(denied, is_denied);
+    }
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+}
+
+#[test]
 fn depth_and_numbers() {
     for text in [
         "[".repeat(1_000_000),
