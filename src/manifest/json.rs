@@ -1,6 +1,7 @@
 //! A JSON document that remembers where each of its parts stands.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde_json::{Map, Number, Value};
 
@@ -53,14 +54,23 @@ pub(crate) struct Object {
 impl Object {
     /// Adds a member. Gives back the place of the key that it replaces.
     pub(super) fn insert(&mut self, member: Member) -> Option<Span> {
-        if let Some(position) = self.position(&member.key) {
+        let position = if self.index.is_empty() {
+            self.position(&member.key)
+        } else {
+            match self.index.entry(member.key.clone()) {
+                Entry::Occupied(known) => Some(*known.get()),
+                Entry::Vacant(place) => {
+                    place.insert(self.members.len());
+                    None
+                }
+            }
+        };
+        if let Some(position) = position {
             let former = self.members[position].key_span;
             self.members[position] = member;
             return Some(former);
         }
-        if !self.index.is_empty() {
-            self.index.insert(member.key.clone(), self.members.len());
-        } else if self.members.len() == INDEXED_FROM {
+        if self.index.is_empty() && self.members.len() == INDEXED_FROM {
             self.index = (self.members.iter().chain([&member]).enumerate())
                 .map(|(position, member)| (member.key.clone(), position))
                 .collect();
@@ -157,7 +167,8 @@ impl<'d> Cursor<'d> {
         object.get(key).map(|member| self.member(member))
     }
 
-    fn member(&self, member: &'d Member) -> Self {
+    /// One of the members of this object.
+    pub(crate) fn member(&self, member: &'d Member) -> Self {
         Self {
             document: self.document,
             node: &member.value,

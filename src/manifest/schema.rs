@@ -99,7 +99,12 @@ pub(crate) fn check(subject: Subject, document: &Document, reporter: &mut Report
         if matches!(error.kind(), ValidationErrorKind::AdditionalProperties { .. }) {
             continue;
         }
-        // Many errors need not be put into words to be counted.
+        // Many errors need not be put into words to be counted; where only errors are kept, how bad
+        // a further one is changes nothing.
+        if reporter.is_full(Severity::Error) && reporter.has_errors() {
+            reporter.leave_out(Severity::Error, 1);
+            continue;
+        }
         if reporter.is_full(Severity::Warning) {
             let severity = severity(&error, schema);
             if reporter.is_full(severity) {
@@ -311,33 +316,38 @@ fn actual(cursor: &Cursor<'_>) -> &'static str {
 /// Tells the keys that the schema doesn't know. Where it closes an object that is an error.
 fn unknown_keys(cursor: &Cursor<'_>, schema: &Value, document: &Document, reporter: &mut Reporter) {
     let schema = resolve(schema);
-    if let Some(items) = schema.get("items") {
+    let has_keys = |items: &Value| {
+        let items = resolve(items);
+        items.get("properties").is_some() || items.get("items").is_some()
+    };
+    if let Some(items) = schema.get("items").filter(|items| has_keys(items)) {
         for item in cursor.items() {
             unknown_keys(&item, items, document, reporter);
         }
     }
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     let others = schema.get("additionalProperties");
-    for (key, member) in cursor.members() {
+    let severity = match others {
+        Some(Value::Bool(false)) => Severity::Error,
+        _ => Severity::Warning,
+    };
+    let code = known_code(annotation(schema, "unknown")).unwrap_or(code::KEY_UNKNOWN);
+    let Kind::Object(object) = cursor.kind() else { return };
+    for member in object.members() {
+        let key = member.key.as_str();
         if let Some(own) = child(schema, key) {
-            unknown_keys(&member, own, document, reporter);
+            unknown_keys(&cursor.member(member), own, document, reporter);
             continue;
         }
-        let closed = match others {
-            Some(Value::Bool(true)) => continue,
-            Some(Value::Bool(false)) => true,
-            _ => false,
-        };
-        let rule = annotation(schema, "unknown");
-        let code = known_code(rule).unwrap_or(code::KEY_UNKNOWN);
-        if code == code::WEBHOOK_OPTION_UNSUPPORTED && is_departments(key) {
+        let is_open = others == Some(&Value::Bool(true));
+        if is_open || (code == code::WEBHOOK_OPTION_UNSUPPORTED && is_departments(key)) {
             continue;
         }
-        let severity = if closed { Severity::Error } else { Severity::Warning };
         if reporter.is_full(severity) {
             reporter.leave_out(severity, 1);
             continue;
         }
+        let member = cursor.member(member);
         let (message, hint) = unknown_key(code, key, &member, properties, schema);
         let finding = Finding::error(code, member.at_key(), message).severity(severity);
         reporter.report(document, finding.suggest_if(hint));
