@@ -200,7 +200,7 @@ fn nothing_in_a_package_steers_a_terminal_or_a_workflow() {
             format!("{{\"zohoAuthorisation\":{{\"scope\":[\"{text}\",\"{text}\"]}}}}"),
             format!("{{\"locale\":[\"{text}\"]}} {text}"),
             format!("{{\"{text}\" {text}}}"),
-            format!("{text}"),
+            text.to_owned(),
         ] {
             attacked_manifest(&manifest);
         }

@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn many_faults_on_one_long_line_are_shown_quickly() {
         let keys: String = (0..20_000).map(|number| format!("\"nothing {number}\":0,")).collect();
-        let source = PackageSource::from_text(&format!("{{{keys}\"a\":{}}}", "1,".repeat(1)));
+        let source = PackageSource::from_text(&format!("{{{keys}\"a\":1}}"));
         let checked = check(&source, &Policy::strict_offline());
         let text = render_text(&checked.diagnostics, &source, false);
         assert!(text.lines().all(|line| line.chars().count() < 300));

@@ -85,8 +85,8 @@ fn find(text: &str, own: Option<&str>) -> (Vec<(Span, &'static str)>, usize) {
         keep(what, &mut pattern.find_iter(text).map(|found| (found.start(), found.len())));
     }
     if let Some(own) = own {
-        let places = text.match_indices(own).map(|(at, _)| (at, own.len()));
-        keep("the manifest's `secret`", &mut { places });
+        let mut places = text.match_indices(own).map(|(at, _)| (at, own.len()));
+        keep("the manifest's `secret`", &mut places);
     }
     found.sort_by_key(|(span, _)| span.start);
     found.truncate(MOST_IN_A_FILE);
