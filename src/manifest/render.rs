@@ -185,7 +185,10 @@ mod tests {
 
     #[test]
     fn many_faults_on_one_long_line_are_shown_quickly() {
-        let keys: String = (0..20_000).map(|number| format!("\"nothing {number}\":0,")).collect();
+        let mut keys = String::new();
+        for number in 0..20_000 {
+            let _infallible = write!(keys, "\"nothing {number}\":0,");
+        }
         let source = PackageSource::from_text(&format!("{{{keys}\"a\":1}}"));
         let checked = check(&source, &Policy::strict_offline());
         let text = render_text(&checked.diagnostics, &source, false);
