@@ -236,9 +236,9 @@ fn declared(package: &CheckedPackage) -> BTreeMap<ResourceKey, Declared<'_>> {
             let name = names.iter().find_map(|name| value.get(name)?.as_str());
             let key = |name: &str| ResourceKey { kind: kind.clone(), resource_name: name.into() };
             // Nothing may hide behind another that has the same name, or none.
-            let named = name.map(key).filter(|key| !all.contains_key(key));
+            let own = name.map(key).filter(|key| !all.contains_key(key));
             let declared = Declared { pointer, webhook: None, value: value.clone() };
-            all.insert(named.unwrap_or_else(|| key(otherwise)), declared);
+            all.insert(own.unwrap_or_else(|| key(otherwise)), declared);
         };
         match value {
             Value::Array(items) => {
