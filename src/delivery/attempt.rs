@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
 use super::lane::{Job, Kind, LaneOutcome};
-use super::retry::{self, Decision, Reply};
+use super::retry::{self, Decision, Reply, RetryPolicy, Schedule};
 use crate::crypto::{CryptoError, JwtClaims, SecurityContext, Signer, desk_hash};
-use crate::dialect::EventParts;
+use crate::dialect::{self, EventParts};
 use crate::egress::{
-    Answer, ErrorClass, Gate as SendGate, OutgoingRequest, Phases, SendError, VettedUrl,
-    retry_after,
+    Answer, ErrorClass, Gate as SendGate, OutgoingRequest, Phases, ReceiverControl, SendError,
+    VettedUrl, receiver_control, retry_after,
 };
 use crate::seam::{Timestamp, crash_point};
 use crate::store::claims::DeliveryState;
@@ -131,7 +131,7 @@ impl Dispatcher {
             return LaneOutcome::Untried;
         }
         // It must end within its lease, or another may send it meanwhile; it comes back by itself.
-        let ends_by = self.inner.seam.clock.now().plus(self.inner.options.deadline);
+        let ends_by = self.inner.seam.clock.now().plus(self.deadline_of(job.endpoint_id));
         if job.lease_until.is_some_and(|until| until < ends_by) {
             return LaneOutcome::Untried;
         }
@@ -151,8 +151,9 @@ impl Dispatcher {
             Err(Unprepared::Address(refusal)) => {
                 let error = refused(&refusal);
                 let at = self.inner.seam.clock.now();
+                let policy = policy_of(&endpoint);
                 let (outcome, decision) =
-                    self.record(&mut job, at, 0, Some(Err(error)), None).await;
+                    self.record(&mut job, at, 0, Some(Err(error)), None, &policy).await;
                 self.note_webhook(&endpoint, decision);
                 return outcome;
             }
@@ -163,7 +164,8 @@ impl Dispatcher {
             }
         };
         let context = endpoint.security_context.as_ref();
-        match self.send_and_record(&mut job, request, context, cancel).await {
+        let policy = policy_of(&endpoint);
+        match self.send_and_record(&mut job, request, context, cancel, &policy).await {
             Some((outcome, decision)) => {
                 self.note_webhook(&endpoint, decision);
                 outcome
@@ -219,20 +221,26 @@ impl Dispatcher {
         match prepared {
             Ok((headers, body)) => {
                 let at = self.inner.seam.clock.now();
+                let policy = RetryPolicy {
+                    statuses: &dialect::DESK,
+                    schedule: self.inner.options.schedule.clone(),
+                };
                 let ended = match self.inner.egress.vet(url) {
                     Ok(url) => {
-                        let request = self.request(url, headers, body, None);
+                        let deadline = self.inner.options.deadline;
+                        let request = request(url, headers, body, deadline, None);
                         self.send_and_record(
                             &mut job,
                             request,
                             Some(&lane.security_context),
                             cancel,
+                            &policy,
                         )
                         .await
                     }
                     Err(refusal) => {
                         let error = refused(&refusal.to_string());
-                        Some(self.record(&mut job, at, 0, Some(Err(error)), None).await)
+                        Some(self.record(&mut job, at, 0, Some(Err(error)), None, &policy).await)
                     }
                 };
                 let Some((outcome, decision)) = ended else { return LaneOutcome::Untried };
@@ -279,25 +287,13 @@ impl Dispatcher {
         let gate = SendGate::new(move || {
             lease.is_valid() && matches!(routing.gate(id, generation), Gate::Open(_))
         });
-        Ok(self.request(url, headers, body, Some(gate)))
+        Ok(request(url, headers, body, endpoint.terms.deadline, Some(gate)))
     }
 
-    fn request(
-        &self,
-        url: VettedUrl,
-        headers: HeaderMap,
-        body: Bytes,
-        gate: Option<SendGate>,
-    ) -> OutgoingRequest {
-        OutgoingRequest {
-            method: Method::POST,
-            url,
-            headers,
-            body,
-            deadline: self.inner.options.deadline,
-            response_limit: EXCERPT,
-            gate,
-        }
+    /// The time that one attempt to an endpoint may take.
+    pub(super) fn deadline_of(&self, endpoint: Uuid) -> Duration {
+        let endpoint = self.inner.routing.endpoint(endpoint);
+        endpoint.map_or(self.inner.options.deadline, |endpoint| endpoint.terms.deadline)
     }
 
     /// The headers of Standard Webhooks, with a fresh timestamp for each attempt.
@@ -345,6 +341,7 @@ impl Dispatcher {
         request: OutgoingRequest,
         context: Option<&SecurityContext>,
         cancel: CancellationToken,
+        policy: &RetryPolicy,
     ) -> Option<(LaneOutcome, Decision)> {
         crash_point("delivery.before-send");
         let clock = &self.inner.seam.clock;
@@ -360,7 +357,7 @@ impl Dispatcher {
             return None;
         }
         let micros = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
-        Some(self.record(job, at, micros, sent, context).await)
+        Some(self.record(job, at, micros, sent, context, policy).await)
     }
 
     /// Decides what follows from an attempt and has it written. `sent` is nothing where we broke
@@ -372,6 +369,7 @@ impl Dispatcher {
         micros: i64,
         sent: Option<Result<Answer, SendError>>,
         context: Option<&SecurityContext>,
+        policy: &RetryPolicy,
     ) -> (LaneOutcome, Decision) {
         let ended_at = self.inner.seam.clock.now();
         let made = usize::try_from(job.attempts_before).unwrap_or(0) + 1;
@@ -381,7 +379,7 @@ impl Dispatcher {
             None => (Reply::Nothing, None, Some("interrupted"), None),
         };
         let decision = retry::decide(
-            &self.inner.options.schedule,
+            policy,
             reply,
             made,
             ended_at,
@@ -392,12 +390,15 @@ impl Dispatcher {
             // it must not have been the last attempt.
             _ if sent.is_none() => self.withdrawn_state(job),
             Decision::Delivered => (DeliveryState::Delivered, None),
+            Decision::Disabled { delivered: true } => (DeliveryState::Delivered, None),
             // Nobody reactivates a callback's address: the next callback goes on.
-            Decision::Gone if job.kind == Kind::Callback => (DeliveryState::Failed, None),
+            Decision::Gone | Decision::Disabled { .. } if job.kind == Kind::Callback => {
+                (DeliveryState::Failed, None)
+            }
             // What a gone webhook still has waiting is kept until somebody reactivates it.
-            Decision::Gone => (DeliveryState::Held, None),
+            Decision::Gone | Decision::Disabled { .. } => (DeliveryState::Held, None),
             Decision::RetryAt(due_at) => (DeliveryState::Pending, Some(due_at)),
-            Decision::Failed => (DeliveryState::Failed, None),
+            Decision::Failed | Decision::Aborted => (DeliveryState::Failed, None),
         };
         let result = AttemptResult {
             _place: job.place.take(),
@@ -419,12 +420,35 @@ impl Dispatcher {
             }
         }
         let outcome = match decision {
-            Decision::Delivered => LaneOutcome::Success,
+            Decision::Delivered | Decision::Disabled { delivered: true } => LaneOutcome::Success,
             _ if sent.is_none() => LaneOutcome::Untried,
-            Decision::RetryAt(_) | Decision::Failed | Decision::Gone => LaneOutcome::Failure,
+            // The receiver is there and says what it wants: no reason to pause it.
+            Decision::Aborted => LaneOutcome::Success,
+            Decision::RetryAt(_)
+            | Decision::Failed
+            | Decision::Gone
+            | Decision::Disabled { .. } => LaneOutcome::Failure,
         };
         (outcome, decision)
     }
+}
+
+fn policy_of(endpoint: &Endpoint) -> RetryPolicy {
+    RetryPolicy {
+        statuses: endpoint.dialect.statuses(),
+        schedule: Schedule::new(Arc::clone(&endpoint.terms.pauses)),
+    }
+}
+
+fn request(
+    url: VettedUrl,
+    headers: HeaderMap,
+    body: Bytes,
+    deadline: Duration,
+    gate: Option<SendGate>,
+) -> OutgoingRequest {
+    let response_limit = EXCERPT;
+    OutgoingRequest { method: Method::POST, url, headers, body, deadline, response_limit, gate }
 }
 
 /// Why a request could not be prepared.
@@ -458,7 +482,8 @@ fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) 
     // A receiver that redirects or echoes would bring the context into the history.
     let mask = |text: &str| mask_context_text(text, context);
     let code = answer.status.as_u16();
-    let reply = Reply::Status { code, retry_after: retry_after(&answer.headers, now) };
+    let control = receiver_control(&answer.headers);
+    let reply = Reply::Status { code, retry_after: retry_after(&answer.headers, now), control };
     let error = (!answer.status.is_success()).then_some("status");
     let body = mask(&String::from_utf8_lossy(&answer.body_excerpt));
     let headers = answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1);
@@ -469,7 +494,7 @@ fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) 
         body: &body,
         truncated: answer.truncated,
         message: None,
-        hint: status_hint(code),
+        hint: control.map(control_hint).or_else(|| status_hint(code)),
     };
     (reply, Some(code), error, serde_json::to_string(&detail).ok())
 }
@@ -502,6 +527,18 @@ fn unanswered(error: &SendError) -> Recorded {
         hint: Some(error.hint),
     };
     (Reply::Nothing, None, Some(error.class.as_str()), serde_json::to_string(&detail).ok())
+}
+
+/// What the receiver asked for beside its status, in plain words.
+fn control_hint(control: ReceiverControl) -> &'static str {
+    match control {
+        ReceiverControl::Disable => {
+            "The endpoint answered with `webhook-delivery: disable`: no more is sent until somebody reactivates the webhook."
+        }
+        ReceiverControl::AbortMessage => {
+            "The endpoint answered with `webhook-delivery: abort-message`: this delivery is not tried again."
+        }
+    }
 }
 
 /// What usually lies behind a status, in plain words.

@@ -2,7 +2,7 @@
 //!
 //! Pure but for the time it is told: what may be sent next, by cap, breaker and fairness.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::breaker::{Allowance, Breaker, BreakerPolicy};
+use super::pacer::Pacer;
 use crate::seam::Timestamp;
 use crate::store::committer::Place;
+use crate::webhook::DeliveryTerms;
 
 /// An event as deliveries need it; shared by all of them.
 #[derive(Debug)]
@@ -69,6 +71,12 @@ struct Lane {
     /// More waits in the table than memory took.
     has_more_in_table: bool,
     cancel: CancellationToken,
+    /// How many requests may be under way; nothing where it is as for all.
+    cap: Option<usize>,
+    /// The rate, where it has one.
+    pacer: Option<Pacer>,
+    /// Until when the lane waits for a token.
+    paced_until: Option<Timestamp>,
 }
 
 impl Lane {
@@ -80,8 +88,15 @@ impl Lane {
         self.first.pop_front().or_else(|| self.retries.pop_front())
     }
 
-    fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.queued() == 0 && !self.has_more_in_table
+    /// Whether nothing is lost with the lane: it is idle, and a new one would be the same. One with
+    /// terms of its own stays while its webhook delivers.
+    fn is_spent(&self) -> bool {
+        self.in_flight == 0
+            && self.queued() == 0
+            && !self.has_more_in_table
+            && self.breaker.is_fresh()
+            && self.cap.is_none()
+            && self.pacer.is_none()
     }
 }
 
@@ -120,6 +135,12 @@ pub(super) struct Turn {
 pub(super) struct Lanes {
     by_endpoint: HashMap<Uuid, Lane>,
     ready: VecDeque<Uuid>,
+    /// Lanes that wait for a token, and until when.
+    paced: BTreeSet<(Timestamp, Uuid)>,
+    /// Whether a lane began to wait since that was last asked.
+    paced_anew: bool,
+    /// Among how many nodes rates are shared.
+    nodes: u32,
     cap: usize,
     policy: BreakerPolicy,
     workers: usize,
@@ -131,11 +152,63 @@ impl Lanes {
         Self {
             by_endpoint: HashMap::new(),
             ready: VecDeque::new(),
+            paced: BTreeSet::new(),
+            paced_anew: false,
+            nodes: 1,
             cap: cap.max(1),
             policy,
             workers: 0,
             worker_limit: worker_limit.max(1),
         }
+    }
+
+    /// Sets the terms of a webhook's lane. Only those that differ from the usual take a place.
+    pub(super) fn set_terms(&mut self, endpoint: Uuid, terms: &DeliveryTerms) {
+        let is_its_own = terms.is_lane_its_own(self.cap);
+        if !is_its_own && !self.by_endpoint.contains_key(&endpoint) {
+            return;
+        }
+        let (cap, nodes) = (self.cap, self.nodes);
+        let lane = self.by_endpoint.entry(endpoint).or_default();
+        lane.cap = (terms.concurrency != cap).then_some(terms.concurrency.max(1));
+        lane.pacer = terms.rate_per_minute.map(|rate| match lane.pacer {
+            Some(mut pacer) => {
+                pacer.change(rate, nodes);
+                pacer
+            }
+            None => Pacer::new(rate, nodes),
+        });
+    }
+
+    /// Sets among how many nodes rates are shared.
+    pub(super) fn share_rates(&mut self, nodes: u32) {
+        self.nodes = nodes.max(1);
+    }
+
+    /// Makes lanes ready whose next token is there. Returns whether there were any.
+    pub(super) fn wake_paced(&mut self, now: Timestamp) -> bool {
+        let mut woken = false;
+        while let Some((until, endpoint)) = self.paced.first().copied()
+            && until <= now
+        {
+            self.paced.pop_first();
+            if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
+                lane.paced_until = None;
+                woken = true;
+            }
+            self.make_ready(endpoint, now);
+        }
+        woken
+    }
+
+    /// Whether a lane began to wait for a token since the last call.
+    pub(super) fn is_paced_anew(&mut self) -> bool {
+        std::mem::take(&mut self.paced_anew)
+    }
+
+    /// When the next token is there that a lane waits for.
+    pub(super) fn next_paced(&self) -> Option<Timestamp> {
+        self.paced.first().map(|(until, _)| *until)
     }
 
     /// Puts a job in its lane.
@@ -166,7 +239,14 @@ impl Lanes {
             if lane.in_flight >= Self::slots(lane, cap, now) {
                 continue;
             }
+            if lane.pacer.is_some_and(|pacer| pacer.ready_at() > now) {
+                self.make_ready(endpoint, now);
+                continue;
+            }
             let Some(job) = lane.pop() else { continue };
+            if let Some(pacer) = &mut lane.pacer {
+                pacer.take(now);
+            }
             lane.in_flight += 1;
             let cancel = lane.cancel.clone();
             self.make_ready(endpoint, now);
@@ -184,7 +264,7 @@ impl Lanes {
             .or_else(|| lane.retries.front())
             .is_some_and(|job| job.kind.is_ordered());
         match lane.breaker.allowance(now) {
-            Allowance::Freely if !is_ordered => cap,
+            Allowance::Freely if !is_ordered => lane.cap.unwrap_or(cap),
             Allowance::Freely | Allowance::Probe => 1,
             Allowance::NothingUntil(_) => 0,
         }
@@ -197,8 +277,20 @@ impl Lanes {
             && lane.queued() > 0
             && lane.in_flight < Self::slots(lane, cap, now)
         {
-            lane.is_ready = true;
-            self.ready.push_back(endpoint);
+            match lane.pacer.map(|pacer| pacer.ready_at()).filter(|ready_at| *ready_at > now) {
+                None => {
+                    lane.is_ready = true;
+                    self.ready.push_back(endpoint);
+                }
+                // It waits for its token without holding a worker.
+                Some(ready_at) => {
+                    if let Some(former) = lane.paced_until.replace(ready_at) {
+                        self.paced.remove(&(former, endpoint));
+                    }
+                    self.paced.insert((ready_at, endpoint));
+                    self.paced_anew = true;
+                }
+            }
         }
     }
 
@@ -224,11 +316,15 @@ impl Lanes {
                     after.paused = Some((until, waiting));
                 }
             }
-            LaneOutcome::Untried => {}
+            LaneOutcome::Untried => {
+                if let Some(pacer) = &mut lane.pacer {
+                    pacer.give_back();
+                }
+            }
         }
-        after.wants_refill = lane.has_more_in_table && lane.queued() < cap;
-        if lane.is_idle() && lane.breaker.is_fresh() {
-            self.by_endpoint.remove(&endpoint);
+        after.wants_refill = lane.has_more_in_table && lane.queued() < lane.cap.unwrap_or(cap);
+        if lane.is_spent() {
+            self.remove(endpoint);
         } else {
             self.make_ready(endpoint, now);
         }
@@ -241,17 +337,24 @@ impl Lanes {
             return if is_ordered { 1 } else { self.cap };
         };
         let held = lane.queued() + lane.in_flight;
-        match lane.breaker.allowance(now) {
-            Allowance::Freely if !is_ordered => self.cap.saturating_sub(held),
+        // Beyond the tokens that are soon there, rows wait where every node can take them.
+        let paced = lane
+            .pacer
+            .map_or(usize::MAX, |pacer| pacer.within_horizon(now).saturating_sub(lane.queued()));
+        let room = match lane.breaker.allowance(now) {
+            Allowance::Freely if !is_ordered => lane.cap.unwrap_or(self.cap).saturating_sub(held),
             Allowance::Freely | Allowance::Probe => usize::from(held == 0),
             Allowance::NothingUntil(_) => 0,
-        }
+        };
+        room.min(paced)
     }
 
     /// Whether a new delivery of an endpoint may wait in memory.
     pub(super) fn admits(&self, endpoint: Uuid, now: Timestamp) -> bool {
         self.by_endpoint.get(&endpoint).is_none_or(|lane| {
-            !lane.has_more_in_table && lane.breaker.allowance(now) == Allowance::Freely
+            !lane.has_more_in_table
+                && lane.breaker.allowance(now) == Allowance::Freely
+                && lane.pacer.is_none_or(|pacer| pacer.within_horizon(now) > lane.queued())
         })
     }
 
@@ -261,8 +364,8 @@ impl Lanes {
             self.by_endpoint.entry(endpoint).or_default().has_more_in_table = true;
         } else if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
             lane.has_more_in_table = false;
-            if lane.is_idle() && lane.breaker.is_fresh() {
-                self.by_endpoint.remove(&endpoint);
+            if lane.is_spent() {
+                self.remove(endpoint);
             }
         }
     }
@@ -289,7 +392,13 @@ impl Lanes {
             .get(&endpoint)
             .is_some_and(|lane| lane.in_flight == 0 && lane.queued() == 0);
         if is_idle {
-            self.by_endpoint.remove(&endpoint);
+            self.remove(endpoint);
+        }
+    }
+
+    fn remove(&mut self, endpoint: Uuid) {
+        if let Some(until) = self.by_endpoint.remove(&endpoint).and_then(|lane| lane.paced_until) {
+            self.paced.remove(&(until, endpoint));
         }
     }
 
@@ -354,6 +463,91 @@ mod tests {
         assert_eq!(order(&mut lanes), [10, 20, 11], "the loud lane has two slots only");
         lanes.done(Uuid::from_u128(1), LaneOutcome::Success, NOW);
         assert_eq!(order(&mut lanes), [12]);
+    }
+
+    fn terms(concurrency: usize, rate_per_minute: Option<u32>) -> DeliveryTerms {
+        DeliveryTerms {
+            pauses: Arc::from([]),
+            deadline: Duration::from_secs(10),
+            concurrency,
+            rate_per_minute,
+            clamped: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_lane_has_a_cap_of_its_own() {
+        let mut lanes = lanes(2);
+        lanes.set_terms(Uuid::from_u128(1), &terms(3, None));
+        lanes.set_terms(Uuid::from_u128(2), &terms(2, None));
+        assert_eq!(lanes.by_endpoint.len(), 1, "what is usual takes no place");
+        for id in 0..5 {
+            lanes.push(job(1, 10 + id, 0, Kind::Webhook), NOW);
+            lanes.push(job(2, 20 + id, 0, Kind::Webhook), NOW);
+        }
+        assert_eq!(order(&mut lanes), [10, 20, 11, 21, 12]);
+        assert_eq!(lanes.room(Uuid::from_u128(1), false, NOW), 0);
+    }
+
+    #[test]
+    fn what_is_over_the_rate_waits_and_others_go_on() {
+        let mut lanes = lanes(8);
+        let slow = Uuid::from_u128(1);
+        lanes.set_terms(slow, &terms(8, Some(120)));
+        for id in 0..5 {
+            lanes.push(job(1, 10 + id, 0, Kind::Webhook), NOW);
+            lanes.push(job(2, 20 + id, 0, Kind::Webhook), NOW);
+        }
+        // Two a second: what fits in one second goes at once, and no worker waits for the rest.
+        assert_eq!(order(&mut lanes), [10, 20, 11, 21, 22, 23, 24]);
+        let half = Duration::from_millis(500);
+        assert_eq!(lanes.next_paced(), Some(NOW.plus(half)));
+        lanes.workers = 100;
+        assert!(!lanes.wake_paced(NOW) && lanes.next(NOW).is_none());
+        let later = NOW.plus(half);
+        assert!(lanes.wake_paced(later));
+        assert_eq!(lanes.next(later).map(|turn| turn.job.id.as_u128()), Some(12));
+        assert!(lanes.next(later).is_none());
+        // One that was not tried gives its token back.
+        lanes.done(slow, LaneOutcome::Untried, later);
+        assert_eq!(lanes.next(later).map(|turn| turn.job.id.as_u128()), Some(13));
+        assert_eq!(lanes.next_paced(), Some(later.plus(half)));
+    }
+
+    #[test]
+    fn a_paced_lane_takes_no_more_into_memory_than_its_next_tokens() {
+        let mut lanes = lanes(32);
+        let slow = Uuid::from_u128(1);
+        lanes.set_terms(slow, &terms(32, Some(60)));
+        assert_eq!(lanes.room(slow, false, NOW), 3, "one now, two within the horizon");
+        let mut taken = 0;
+        while lanes.admits(slow, NOW) {
+            lanes.push(job(1, taken, 0, Kind::Webhook), NOW);
+            taken += 1;
+        }
+        assert_eq!(taken, 3);
+        assert_eq!(lanes.room(slow, false, NOW), 0);
+        assert!(lanes.admits(Uuid::from_u128(2), NOW));
+    }
+
+    #[test]
+    fn an_idle_moment_does_not_fill_a_bucket() {
+        let mut lanes = lanes(8);
+        let slow = Uuid::from_u128(1);
+        lanes.set_terms(slow, &terms(8, Some(6)));
+        lanes.push(job(1, 1, 0, Kind::Webhook), NOW);
+        assert_eq!(order(&mut lanes), [1]);
+        lanes.done(slow, LaneOutcome::Success, NOW);
+        lanes.workers = 100;
+        lanes.push(job(1, 2, 0, Kind::Webhook), NOW);
+        assert!(lanes.next(NOW).is_none() && lanes.is_paced_anew());
+        let full = NOW.plus(Duration::from_secs(10));
+        assert!(lanes.wake_paced(full));
+        assert!(lanes.next(full).is_some());
+        lanes.forget(slow);
+        lanes.done(slow, LaneOutcome::Success, full);
+        lanes.forget(slow);
+        assert!(lanes.by_endpoint.is_empty() && lanes.paced.is_empty());
     }
 
     #[test]

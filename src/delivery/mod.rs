@@ -12,6 +12,7 @@ mod dispatcher;
 mod lane;
 mod node;
 mod outcome;
+mod pacer;
 mod refill;
 mod retention;
 pub mod retry;

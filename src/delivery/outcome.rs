@@ -17,6 +17,7 @@ pub(super) enum Health {
     Ok,
     Failing,
     Gone,
+    Disabled,
 }
 
 impl Health {
@@ -25,6 +26,7 @@ impl Health {
             Self::Ok => "ok",
             Self::Failing => "failing",
             Self::Gone => "gone",
+            Self::Disabled => "disabled",
         }
     }
 }
@@ -36,7 +38,11 @@ impl Dispatcher {
             Decision::Delivered if endpoint.is_failing => Health::Ok,
             Decision::Failed if !endpoint.is_failing => Health::Failing,
             Decision::Gone => Health::Gone,
-            Decision::Delivered | Decision::Failed | Decision::RetryAt(_) => return,
+            Decision::Disabled { .. } => Health::Disabled,
+            Decision::Delivered
+            | Decision::Failed
+            | Decision::Aborted
+            | Decision::RetryAt(_) => return,
         };
         let org = RoutingChange::Org(endpoint.org_id.to_string());
         self.write_health(endpoint.id, health, Some(org));
@@ -45,8 +51,11 @@ impl Dispatcher {
     /// Notes what a lifecycle callback came to: the vendor's side of the set-up.
     pub(super) fn note_callback(&self, installation: Uuid, decision: Decision) {
         let health = match decision {
-            Decision::Delivered => Health::Ok,
-            Decision::Failed | Decision::Gone => Health::Failing,
+            Decision::Delivered | Decision::Disabled { delivered: true } => Health::Ok,
+            Decision::Failed
+            | Decision::Aborted
+            | Decision::Gone
+            | Decision::Disabled { .. } => Health::Failing,
             Decision::RetryAt(_) => return,
         };
         self.write_health(installation, health, None);
@@ -91,8 +100,8 @@ impl Dispatcher {
             .map(|row| row.health);
         let undoes = match health {
             Health::Ok => !matches!(current.as_deref(), Some("failing" | "pending")),
-            Health::Failing => current.as_deref() == Some("gone"),
-            Health::Gone => false,
+            Health::Failing => matches!(current.as_deref(), Some("gone" | "disabled")),
+            Health::Gone | Health::Disabled => false,
         };
         let is_removed = change.is_some()
             && webhook::Entity::find_by_id(endpoint).one(work.connection()).await?.is_none();

@@ -53,6 +53,7 @@ async fn round(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError>
     if !inner.lease.is_valid() {
         return Ok(None);
     }
+    dispatcher.lanes().share_rates(inner.lease.live_nodes());
     let mut next_due: Option<Timestamp> = None;
     for waiting in claims::waiting_endpoints(&inner.store).await? {
         let now = inner.seam.clock.now();
@@ -78,13 +79,17 @@ async fn round(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError>
 enum Standing {
     Open(Kind),
     Held,
+    /// This node cannot read the webhook: its rows are for one that can.
+    Unreadable,
     /// Its webhook is no more.
     Gone,
 }
 
 async fn standing(dispatcher: &Dispatcher, id: Uuid) -> Result<Standing, StoreError> {
     if let Some(endpoint) = dispatcher.inner.routing.endpoint(id) {
+        dispatcher.lanes().set_terms(id, &endpoint.terms);
         return Ok(match endpoint.passage {
+            _ if endpoint.unreadable.is_some() => Standing::Unreadable,
             Passage::Open if endpoint.ordered => Standing::Open(Kind::OrderedWebhook),
             Passage::Open => Standing::Open(Kind::Webhook),
             Passage::Held | Passage::Suspended => Standing::Held,
@@ -101,14 +106,14 @@ async fn standing(dispatcher: &Dispatcher, id: Uuid) -> Result<Standing, StoreEr
 async fn settle_held(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
     let inner = &dispatcher.inner;
     let standing = standing(dispatcher, id).await?;
-    if matches!(standing, Standing::Held) {
+    if matches!(standing, Standing::Held | Standing::Unreadable) {
         return Ok(());
     }
     let now = inner.seam.clock.now();
     let work = inner.store.begin().await?;
     match standing {
         Standing::Open(_) => claims::release_held(&inner.store, &work, id, now).await?,
-        Standing::Held | Standing::Gone => {
+        Standing::Held | Standing::Unreadable | Standing::Gone => {
             claims::cancel_unresolved(&inner.store, &work, id).await?
         }
     };
@@ -133,7 +138,7 @@ async fn refill(dispatcher: &Dispatcher, waiting: &WaitingEndpoint) -> Result<()
                 return Ok(());
             }
             let now = inner.seam.clock.now();
-            let lease_until = now.plus(inner.options.deadline + LEASE_MARGIN);
+            let lease_until = now.plus(dispatcher.deadline_of(id) + LEASE_MARGIN);
             let limit = u32::try_from(room).unwrap_or(u32::MAX);
             let claimed =
                 claims::claim_due(&inner.store, id, inner.lease.epoch(), now, lease_until, limit)
@@ -141,6 +146,7 @@ async fn refill(dispatcher: &Dispatcher, waiting: &WaitingEndpoint) -> Result<()
             dispatcher.lanes().note_table(id, claimed.len() >= room);
             take_over(dispatcher, claimed, kind, lease_until).await
         }
+        Standing::Unreadable => Ok(()),
         Standing::Held => {
             let now = inner.seam.clock.now();
             let work = inner.store.begin().await?;
@@ -174,7 +180,7 @@ pub(super) async fn next_in_order(dispatcher: &Dispatcher, id: Uuid, kind: Kind)
 async fn claim_in_order(dispatcher: &Dispatcher, id: Uuid, kind: Kind) -> Result<(), StoreError> {
     let inner = &dispatcher.inner;
     let now = inner.seam.clock.now();
-    let lease_until = now.plus(inner.options.deadline + LEASE_MARGIN);
+    let lease_until = now.plus(dispatcher.deadline_of(id) + LEASE_MARGIN);
     let claimed =
         claims::claim_ordered(&inner.store, id, inner.lease.epoch(), now, lease_until).await?;
     take_over(dispatcher, claimed.into_iter().collect(), kind, lease_until).await

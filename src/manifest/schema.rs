@@ -227,6 +227,14 @@ fn word(error: &ValidationError<'_>, root: &Value, document: &Document) -> Optio
             let message = format!("{name} has {given} entries; {limit} is the most");
             (code::VALUE_TOO_MANY, cursor.at_key(), message, Some("remove some".into()))
         }
+        ValidationErrorKind::Minimum { limit } => {
+            let message = format!("{name} must be at least {limit}");
+            (code::VALUE_TYPE, value()?, message, description(schema))
+        }
+        ValidationErrorKind::Maximum { limit } => {
+            let message = format!("{name} must be at most {limit}");
+            (code::VALUE_TYPE, value()?, message, description(schema))
+        }
         // Told by the walk over unknown keys, one by one.
         ValidationErrorKind::AdditionalProperties { .. } => return None,
         _ => {

@@ -28,7 +28,9 @@ use crate::oauth::{Providers, Revocations};
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
-use crate::webhook::{ExtensionAuthority, HookFuture, RouteHook, Routing};
+use crate::webhook::{
+    DeliveryBounds, ExtensionAuthority, HookFuture, RouteHook, Routing, RoutingOptions,
+};
 
 /// How long a host waits for its 202 before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,7 +78,11 @@ pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartE
         None => None,
     };
     let options = EgressOptions {
-        policy: egress::Policy { allow: rules, require_https: config.egress.require_https },
+        policy: egress::Policy {
+            allow: rules,
+            require_https: config.egress.require_https,
+            refuse_ports: config.egress.refuse_ports.clone(),
+        },
         proxy,
         ca_file: config.egress.ca_file.clone(),
         user_agent: concat!("Mortise/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -164,7 +170,11 @@ impl Rooms {
         seam: &Seam,
     ) -> Result<Self, StartError> {
         let egress = open_egress(config, seam)?;
-        let routing = Routing::load(store, keys, &egress, &seam.clock).await?;
+        let options = RoutingOptions {
+            bounds: DeliveryBounds::of(&config.delivery),
+            ed25519: config.delivery.ed25519,
+        };
+        let routing = Routing::load(store, keys, &egress, &seam.clock, options).await?;
         let options = delivery_options(config);
         let lease = NodeLease::acquire(store, seam, options.queue_bytes)
             .await

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::endpoint::{CallbackLane, Endpoint, Passage, Subscription};
 use super::loading::Loader;
+use super::terms::DeliveryBounds;
 use crate::crypto::{CryptoError, Keys};
 use crate::egress::Egress;
 use crate::seam::{Clock, Timestamp};
@@ -115,6 +116,15 @@ impl fmt::Debug for Routing {
     }
 }
 
+/// How webhooks are made ready.
+#[derive(Clone, Debug)]
+pub struct RoutingOptions {
+    /// What holds for every webhook, and how far the wishes of one go.
+    pub bounds: DeliveryBounds,
+    /// Whether deliveries carry an Ed25519 signature too.
+    pub ed25519: bool,
+}
+
 impl Routing {
     /// Loads everything.
     pub async fn load(
@@ -122,12 +132,19 @@ impl Routing {
         keys: &Keys,
         egress: &Egress,
         clock: &Clock,
+        options: RoutingOptions,
     ) -> Result<Self, RoutingError> {
         let inner = Inner {
             store: store.clone(),
             nodes: Nodes::new(store.clone()),
             clock: clock.clone(),
-            loader: Loader::new(store.clone(), keys.clone(), egress.clone(), clock.clone()),
+            loader: Loader::new(
+                store.clone(),
+                keys.clone(),
+                egress.clone(),
+                clock.clone(),
+                options,
+            ),
             index: RwLock::default(),
             applied: Mutex::new(0),
             hooks: RwLock::new(Arc::from([])),
