@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 
 use super::output::{CliError, Exit, Output};
 use super::validate;
+use crate::egress;
 use crate::manifest::{CheckedPackage, Policy, Upgrade, check, render_text};
+use crate::server::host_vetting;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -54,7 +56,11 @@ fn package(
     output: &mut Output,
 ) -> Result<Option<CheckedPackage>, CliError> {
     let source = validate::read(path)?;
-    let policy = Policy { require_https: !allow_http, ..Policy::strict_offline() };
+    let policy = Policy {
+        require_https: !allow_http,
+        host_vetting: host_vetting(egress::Policy::default()),
+        ..Policy::strict_offline()
+    };
     let checked = check(&source, &policy);
     if checked.package.is_none() {
         output.message(format_args!("{}:", path.display()));

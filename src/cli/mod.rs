@@ -5,6 +5,7 @@ mod configuration;
 mod demo;
 mod diff;
 mod explain;
+mod keys;
 mod local_server;
 mod logging;
 mod migrate;
@@ -52,6 +53,8 @@ enum Command {
     Migrate(migrate::Arguments),
     /// List, make and revoke API tokens
     Token(token::Arguments),
+    /// List and rotate the platform's signing keys
+    Keys(keys::Arguments),
 }
 
 impl Arguments {
@@ -65,6 +68,7 @@ impl Arguments {
             Command::Diff(arguments) => diff::run(&arguments, output),
             Command::Migrate(arguments) => migrate::run(arguments, output).await,
             Command::Token(arguments) => token::run(arguments, output).await,
+            Command::Keys(arguments) => keys::run(arguments, output).await,
         }
     }
 }
@@ -107,7 +111,7 @@ mod tests {
 
     #[test]
     fn every_command_takes_the_configuration() {
-        for command in ["serve", "migrate up", "migrate status", "token list"] {
+        for command in ["serve", "migrate up", "migrate status", "token list", "keys list", "keys rotate jwt"] {
             let flags = "--config a.toml --listen 127.0.0.1:9 --set log.format=json";
             let line = format!("mortise {command} {flags}");
             let parsed = Arguments::try_parse_from(line.split(' '));

@@ -6,10 +6,12 @@ use clap::{Args, ValueEnum};
 
 use super::output::{CliError, Exit, Output};
 use crate::api::invalid_package;
+use crate::egress;
 use crate::manifest::{
     Limits, PackageSource, Policy, ValidationDocument, check, render_github, render_sarif,
     render_text,
 };
+use crate::server::host_vetting;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -66,6 +68,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Exit, Cl
     let policy = Policy {
         require_https: !arguments.allow_http,
         denied_scopes: arguments.denied_scopes.clone(),
+        host_vetting: host_vetting(egress::Policy::default()),
         ..Policy::strict_offline()
     };
     let checked = check(&source, &policy);

@@ -1,7 +1,7 @@
 //! One attempt: the gate, the request, and what came of it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,9 +33,6 @@ const MASK: &str = "***";
 /// How long an `X-ZDesk-JWT` is valid.
 const JWT_LIFE: Duration = Duration::from_hours(1);
 
-/// How long before its end a token is made anew.
-const JWT_RENEWAL: Duration = Duration::from_mins(10);
-
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
@@ -45,35 +42,6 @@ const REPLAY: HeaderName = HeaderName::from_static("x-mortise-replay");
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Mortise/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// The tokens of webhooks, signed once an hour and not for each delivery.
-#[derive(Debug, Default)]
-pub(super) struct JwtCache {
-    tokens: Mutex<HashMap<Uuid, (HeaderValue, Timestamp)>>,
-}
-
-impl JwtCache {
-    fn get(&self, endpoint: Uuid, now: Timestamp) -> Option<HeaderValue> {
-        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens
-            .get(&endpoint)
-            .filter(|(_, until)| now.plus(JWT_RENEWAL) < *until)
-            .map(|(token, _)| token.clone())
-    }
-
-    fn put(&self, endpoint: Uuid, token: HeaderValue, until: Timestamp) {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.insert(endpoint, (token, until));
-    }
-
-    /// Drops the tokens of endpoints that deliver no more.
-    pub(super) fn forget(&self, endpoints: &[Uuid]) {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        for endpoint in endpoints {
-            tokens.remove(endpoint);
-        }
-    }
-}
 
 /// How much of the headers of an answer is kept: so many, and so many bytes in all.
 const HEADERS_KEPT: (usize, usize) = (32, 2_048);
@@ -304,13 +272,14 @@ impl Dispatcher {
         signer: &Signer,
         body: &[u8],
     ) -> Result<(), CryptoError> {
-        let id = job.id.to_string();
+        let mut id = Uuid::encode_buffer();
+        let id: &str = job.id.hyphenated().encode_lower(&mut id);
         let timestamp = self.inner.seam.clock.now().seconds();
-        let signature = signer.sign(&id, timestamp, &[body]);
+        let signature = signer.sign(id, timestamp, &[body]);
         headers.insert(header::USER_AGENT, USER_AGENT);
-        headers.insert(WEBHOOK_ID, header_value(&id)?);
+        headers.insert(WEBHOOK_ID, header_value(id)?);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-        headers.insert(WEBHOOK_SIGNATURE, header_value(&signature)?);
+        headers.insert(WEBHOOK_SIGNATURE, owned_header_value(signature)?);
         if job.is_replay {
             headers.insert(REPLAY, HeaderValue::from_static("true"));
         }
@@ -319,18 +288,19 @@ impl Dispatcher {
 
     fn desk_jwt(&self, endpoint: &Endpoint) -> Result<HeaderValue, CryptoError> {
         let now = self.inner.seam.clock.now();
-        if let Some(token) = self.inner.jwt.get(endpoint.id, now) {
+        let key = self.inner.keys.signing.jwt()?;
+        if let Some(token) = self.inner.jwt.get(endpoint.id, key.key_id(), now) {
             return Ok(token);
         }
         let until = now.plus(JWT_LIFE);
-        let token = self.inner.keys.jwt.sign(&JwtClaims {
+        let token = key.sign(&JwtClaims {
             iss: &format!("orgId:{}", endpoint.org_id),
             aud: &format!("webhookId:{}", endpoint.id),
             iat: now.seconds(),
             exp: until.seconds(),
         })?;
         let token = header_value(&token)?;
-        self.inner.jwt.put(endpoint.id, token.clone(), until);
+        self.inner.jwt.put(endpoint.id, key.key_id(), token.clone(), until);
         Ok(token)
     }
 
@@ -479,18 +449,23 @@ fn refused(refusal: &str) -> SendError {
 type Recorded = (Reply, Option<u16>, Option<&'static str>, Option<String>);
 
 fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) -> Recorded {
-    // A receiver that redirects or echoes would bring the context into the history.
-    let mask = |text: &str| mask_context_text(text, context);
     let code = answer.status.as_u16();
     let control = receiver_control(&answer.headers);
     let reply = Reply::Status { code, retry_after: retry_after(&answer.headers, now), control };
     let error = (!answer.status.is_success()).then_some("status");
-    let body = mask(&String::from_utf8_lossy(&answer.body_excerpt));
-    let headers = answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1);
+    // A receiver that redirects or echoes would bring the context into the history.
+    let body = String::from_utf8_lossy(&answer.body_excerpt);
+    let body = mask_context_text(&body, context);
+    let mut headers = answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1);
+    for (_, value) in &mut headers {
+        if let Cow::Owned(masked) = mask_context_text(value, context) {
+            *value = masked;
+        }
+    }
     let detail = Detail {
         phases: answer.timing.into(),
         address: answer.remote_address.map(|address| address.to_string()),
-        headers: headers.into_iter().map(|(name, value)| (name, mask(&value))).collect(),
+        headers,
         body: &body,
         truncated: answer.truncated,
         message: None,
@@ -503,8 +478,12 @@ fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) 
 const CUT_CONTEXT: usize = 8;
 
 /// A text without the securityContext that it may echo, whole or cut off at the end.
-fn mask_context_text(text: &str, context: Option<&SecurityContext>) -> String {
-    let Some(context) = context.map(SecurityContext::expose) else { return text.to_owned() };
+fn mask_context_text<'t>(text: &'t str, context: Option<&SecurityContext>) -> Cow<'t, str> {
+    let Some(context) = context.map(SecurityContext::expose) else { return Cow::Borrowed(text) };
+    // Nearly always it is not there, not even its beginning: one look, and nothing is copied.
+    if !text.contains(context.get(..CUT_CONTEXT).unwrap_or(context)) {
+        return Cow::Borrowed(text);
+    }
     let mut masked = text.replace(context, MASK);
     let cut = (CUT_CONTEXT..context.len())
         .rev()
@@ -513,7 +492,7 @@ fn mask_context_text(text: &str, context: Option<&SecurityContext>) -> String {
         masked.truncate(masked.len() - length);
         masked.push_str(MASK);
     }
-    masked
+    Cow::Owned(masked)
 }
 
 fn unanswered(error: &SendError) -> Recorded {
@@ -572,6 +551,11 @@ fn status_hint(code: u16) -> Option<&'static str> {
 
 fn header_value(text: &str) -> Result<HeaderValue, CryptoError> {
     HeaderValue::from_str(text).map_err(|_| CryptoError::Malformed { what: "header value" })
+}
+
+/// The same without a copy.
+fn owned_header_value(text: String) -> Result<HeaderValue, CryptoError> {
+    HeaderValue::try_from(text).map_err(|_| CryptoError::Malformed { what: "header value" })
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::attempt::JwtCache;
 use super::breaker::BreakerPolicy;
+use super::jwt_cache::JwtCache;
 use super::lane::{Content, Job, Kind, LaneOutcome, Lanes, Turn};
 use super::node::NodeLease;
 use super::pacer::PacedLanes;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,9 @@ use super::pacer::Pacer;
 use crate::seam::Timestamp;
 use crate::store::committer::Place;
 use crate::webhook::DeliveryTerms;
+
+/// For how long a place that was promised counts; by then it is taken.
+const PROMISE: Duration = Duration::from_secs(1);
 
 /// An event as deliveries need it; shared by all of them.
 #[derive(Debug)]
@@ -77,6 +81,9 @@ struct Lane {
     pacer: Option<Pacer>,
     /// Until when the lane waits for a token.
     paced_until: Option<Timestamp>,
+    /// Places in memory that were promised just now, and when the last one was: what is accepted
+    /// together is placed before any of it arrives here.
+    promised: (Timestamp, usize),
 }
 
 impl Lane {
@@ -350,12 +357,19 @@ impl Lanes {
     }
 
     /// Whether a new delivery of an endpoint may wait in memory.
-    pub(super) fn admits(&self, endpoint: Uuid, now: Timestamp) -> bool {
-        self.by_endpoint.get(&endpoint).is_none_or(|lane| {
-            !lane.has_more_in_table
-                && lane.breaker.allowance(now) == Allowance::Freely
-                && lane.pacer.is_none_or(|pacer| pacer.within_horizon(now) > lane.queued())
-        })
+    pub(super) fn admits(&mut self, endpoint: Uuid, now: Timestamp) -> bool {
+        let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return true };
+        if lane.has_more_in_table || lane.breaker.allowance(now) != Allowance::Freely {
+            return false;
+        }
+        let Some(pacer) = lane.pacer else { return true };
+        let (last, promised) = lane.promised;
+        let promised = if now.since(last) < PROMISE { promised } else { 0 };
+        let is_admitted = pacer.within_horizon(now) > lane.queued() + promised;
+        if is_admitted {
+            lane.promised = (now, promised + 1);
+        }
+        is_admitted
     }
 
     /// Notes whether more of an endpoint waits in the table.
@@ -412,8 +426,6 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const POLICY: BreakerPolicy = BreakerPolicy {
@@ -520,13 +532,14 @@ mod tests {
         let slow = Uuid::from_u128(1);
         lanes.set_terms(slow, &terms(32, Some(60)));
         assert_eq!(lanes.room(slow, false, NOW), 3, "one now, two within the horizon");
-        let mut taken = 0;
-        while lanes.admits(slow, NOW) {
-            lanes.push(job(1, taken, 0, Kind::Webhook), NOW);
-            taken += 1;
-        }
+        // Of what is accepted together as many: they are placed before any of them arrives.
+        let taken = (0..10).filter(|_| lanes.admits(slow, NOW)).count();
         assert_eq!(taken, 3);
+        for id in 0..3 {
+            lanes.push(job(1, id, 0, Kind::Webhook), NOW);
+        }
         assert_eq!(lanes.room(slow, false, NOW), 0);
+        assert!(!lanes.admits(slow, NOW.plus(Duration::from_millis(900))));
         assert!(lanes.admits(Uuid::from_u128(2), NOW));
     }
 

@@ -9,6 +9,7 @@ mod attempt;
 mod breaker;
 mod callbacks;
 mod dispatcher;
+mod jwt_cache;
 mod lane;
 mod node;
 mod outcome;

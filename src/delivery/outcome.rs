@@ -29,6 +29,15 @@ impl Health {
             Self::Disabled => "disabled",
         }
     }
+
+    /// What the receiver said, in words.
+    const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Ok | Self::Failing => None,
+            Self::Gone => Some("The endpoint answered 410 Gone."),
+            Self::Disabled => Some("The endpoint answered with `webhook-delivery: disable`."),
+        }
+    }
 }
 
 impl Dispatcher {
@@ -110,6 +119,7 @@ impl Dispatcher {
         }
         let mut row = fresh(endpoint, now);
         row.health = Set(health.name().to_owned());
+        row.last_error = Set(health.reason().map(str::to_owned));
         row.last_success_at = Set(succeeded.then(|| now.micros()));
         row.last_failure_at = Set((!succeeded).then(|| now.micros()));
         let seen = if succeeded {
@@ -122,6 +132,7 @@ impl Dispatcher {
                 OnConflict::column(endpoint_state::Column::EndpointId)
                     .update_columns([
                         endpoint_state::Column::Health,
+                        endpoint_state::Column::LastError,
                         endpoint_state::Column::UpdatedAt,
                         seen,
                     ])

@@ -93,18 +93,32 @@ pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartE
 
 /// The rules for packages: hosts are judged as egress judges them.
 pub(crate) fn package_policy(config: &Config, egress: &Egress) -> manifest::Policy {
-    let policy = egress.policy().clone();
     manifest::Policy {
         require_https: config.egress.require_https,
-        host_vetting: Arc::new(move |host, port| match egress::host_verdict(host, port, &policy) {
-            egress::HostVerdict::Public => manifest::HostVerdict::Public,
-            egress::HostVerdict::Documentation => manifest::HostVerdict::Documentation,
-            egress::HostVerdict::NotPublic { reason } => {
-                manifest::HostVerdict::NotPublic { reason: reason.to_string() }
-            }
-        }),
+        host_vetting: host_vetting(egress.policy().clone()),
         ..manifest::Policy::strict_offline()
     }
+}
+
+/// The one function by which hosts are judged, whoever asks: when a package is checked, here or at
+/// the command line, a webhook is saved, and a request is sent.
+pub(crate) fn host_vetting(policy: egress::Policy) -> manifest::HostVetting {
+    Arc::new(move |host, port| match egress::host_verdict(host, port, &policy) {
+        egress::HostVerdict::Public => manifest::HostVerdict::Public,
+        egress::HostVerdict::Documentation => manifest::HostVerdict::Documentation,
+        egress::HostVerdict::NotPublic { reason } => {
+            // The end of a sentence that names the host already.
+            let reason = match reason {
+                egress::Refusal::Address { range, .. } => format!("is not public ({range})"),
+                egress::Refusal::Name { rule, .. } => format!("cannot be public: it {rule}"),
+                egress::Refusal::Port { port } => {
+                    format!("cannot be called at port {port}, which is another protocol's or refused")
+                }
+                other => format!("cannot be called: {other}"),
+            };
+            manifest::HostVerdict::NotPublic { reason }
+        }
+    })
 }
 
 fn marketplace_verifier(config: &Config) -> Result<Option<Arc<Verifier>>, CryptoError> {

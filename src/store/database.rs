@@ -269,6 +269,8 @@ pub enum RoutingChange {
     Extension(String),
     /// An API token.
     Token(String),
+    /// The keys that sign for the platform.
+    Keys,
 }
 
 impl RoutingChange {
@@ -278,6 +280,7 @@ impl RoutingChange {
             Self::Installation(subject) => ("installation", subject),
             Self::Extension(subject) => ("extension", subject),
             Self::Token(subject) => ("token", subject),
+            Self::Keys => ("keys", ""),
         }
     }
 
@@ -288,6 +291,7 @@ impl RoutingChange {
             "installation" => Self::Installation(subject),
             "extension" => Self::Extension(subject),
             "token" => Self::Token(subject),
+            "keys" => Self::Keys,
             _ => return None,
         })
     }

@@ -278,9 +278,18 @@ impl Loader {
                 (one, other) => one.or(other),
             };
         }
+        let (pairs, pairs_until) = if self.options.ed25519 {
+            (self.keys.signing.ed25519(now), self.keys.signing.next_expiry(now))
+        } else {
+            (Vec::new(), None)
+        };
         secrets
             .into_iter()
-            .map(|(key, (secrets, until))| Ok((key, (Arc::new(Signer::new(&secrets)?), until))))
+            .map(|(key, (secrets, until))| {
+                let signer = Signer::new(&secrets)?.with_key_pairs(pairs.iter().cloned());
+                let until = [until, pairs_until].into_iter().flatten().min();
+                Ok((key, (Arc::new(signer), until)))
+            })
             .collect()
     }
 

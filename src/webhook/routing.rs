@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::endpoint::{CallbackLane, Endpoint, Passage, Subscription};
 use super::loading::Loader;
 use super::terms::DeliveryBounds;
-use crate::crypto::{CryptoError, Keys};
+use crate::crypto::{CryptoError, KeyStoreError, Keys};
 use crate::egress::Egress;
 use crate::seam::{Clock, Timestamp};
 use crate::store::entity::{routing, routing_change, webhook};
@@ -255,7 +255,12 @@ impl Routing {
             .collect();
         let before = self.open_endpoints();
         let orgs = if is_whole { self.orgs_of(&changes).await? } else { HashSet::new() };
-        if is_whole && orgs.len() <= MOST_NAMED {
+        // Where changes were pruned, one of the keys may have been among them.
+        let has_new_keys = !is_whole || changes.contains(&RoutingChange::Keys);
+        if has_new_keys {
+            self.inner.loader.keys().reload(&self.inner.store).await?;
+        }
+        if !has_new_keys && orgs.len() <= MOST_NAMED {
             self.reload(&orgs).await?;
         } else {
             // What lay between was pruned while this node was away, or nearly all of it changed.
@@ -318,7 +323,9 @@ impl Routing {
                         orgs.extend(touched.map(|endpoint| endpoint.org_id.to_string()));
                     });
                 }
-                RoutingChange::Installation(_) | RoutingChange::Token(_) => {}
+                RoutingChange::Installation(_)
+                | RoutingChange::Token(_)
+                | RoutingChange::Keys => {}
             }
         }
         Ok(orgs)
@@ -399,6 +406,9 @@ pub enum RoutingError {
     /// A secret could not be unsealed.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    /// The signing keys could not be read.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
     /// What is stored of a webhook cannot be read.
     #[error("the stored {what} of {subject} cannot be read")]
     Unreadable {

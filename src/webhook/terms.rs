@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn bounds() -> DeliveryBounds {
-        let minutes = |count| Duration::from_secs(count * 60);
+        let minutes = |count: u64| Duration::from_secs(count * 60);
         DeliveryBounds {
             pauses: [minutes(1), minutes(5)].into(),
             deadline: Duration::from_secs(10),

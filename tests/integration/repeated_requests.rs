@@ -154,6 +154,7 @@ async fn every_creating_route_takes_a_key(backend: Backend) {
         ("/api/v1/extensions/ticket-mirror/suspend", json!({ "reason": "a" }), 200),
         ("/api/v1/extensions/ticket-mirror/resume", json!({ "reason": "a" }), 200),
         ("/api/v1/extensions/ticket-mirror/signing-secret/rotate", json!({}), 200),
+        ("/api/v1/keys/ed25519/rotate", json!({}), 200),
         ("/api/v1/tokens", json!({ "role": "host" }), 201),
         ("/api/v1/events", event, 202),
     ];
