@@ -317,7 +317,7 @@ impl Place {
 
     async fn execute(&self, statement: &str) {
         // The text is the test's own.
-        let statement = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned()));
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
         match &self.backend {
             Backend::Sqlite => {
                 let options = SqliteConnectOptions::new()
@@ -325,11 +325,13 @@ impl Place {
                     .busy_timeout(Duration::from_secs(10));
                 let connection = SqliteConnection::connect_with(&options).await;
                 let mut connection = connection.expect("the database opens");
-                statement.execute(&mut connection).await.expect("the statement runs");
+                let done = sqlx::query(statement).execute(&mut connection).await;
+                done.expect("the statement runs");
             }
             Backend::Postgres(database) => {
                 let mut connection = database.connect().await;
-                statement.execute(&mut connection).await.expect("the statement runs");
+                let done = sqlx::query(statement).execute(&mut connection).await;
+                done.expect("the statement runs");
             }
         }
     }
