@@ -13,9 +13,7 @@ use super::output::{CliError, Exit, Output};
 use crate::api::keys::{KeyBody, KeysBody, LONGEST_OVERLAP, RotatedBody};
 use crate::audit::Actor;
 use crate::config::{Config, parse_duration};
-use crate::crypto::{
-    KeyStoreError, NewSigningKey, SigningPurpose, open_keys, rotate_signing_key,
-};
+use crate::crypto::{KeyStoreError, NewSigningKey, SigningPurpose, open_keys, rotate_signing_key};
 use crate::seam::Seam;
 use crate::server::store_options;
 use crate::store::{Store, StoreError};
@@ -154,8 +152,7 @@ async fn rotate_here(
     let now = seam.clock.now();
     let mut work = store.begin().await?;
     let actor = Actor::system("command-line");
-    let rotated =
-        rotate_signing_key(&mut work, &keys, &new, overlap, &actor, now, seam).await?;
+    let rotated = rotate_signing_key(&mut work, &keys, &new, overlap, &actor, now, seam).await?;
     let _followed = work.commit(now).await?;
     Ok(RotatedBody {
         purpose: purpose.as_str().to_owned(),

@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn every_command_takes_the_configuration() {
-        for command in ["serve", "migrate up", "migrate status", "token list", "keys list", "keys rotate jwt"] {
+        for command in
+            ["serve", "migrate up", "migrate status", "token list", "keys list", "keys rotate jwt"]
+        {
             let flags = "--config a.toml --listen 127.0.0.1:9 --set log.format=json";
             let line = format!("mortise {command} {flags}");
             let parsed = Arguments::try_parse_from(line.split(' '));

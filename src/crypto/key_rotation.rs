@@ -44,7 +44,11 @@ pub(super) async fn open_signing_keys(
         first.push((FIRST_JWT, SigningPurpose::Jwt, former_jwt_key(store, ring).await?));
     }
     if !has(SigningPurpose::Ed25519) {
-        first.push((FIRST_ED25519, SigningPurpose::Ed25519, generate(SigningPurpose::Ed25519, seam)?));
+        first.push((
+            FIRST_ED25519,
+            SigningPurpose::Ed25519,
+            generate(SigningPurpose::Ed25519, seam)?,
+        ));
     }
     if first.is_empty() {
         return Ok(SigningKeys::new(held)?);

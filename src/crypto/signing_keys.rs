@@ -51,10 +51,7 @@ impl FromStr for SigningPurpose {
     type Err = UnknownSigningPurpose;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|purpose| purpose.as_str() == text)
-            .ok_or(UnknownSigningPurpose)
+        Self::ALL.into_iter().find(|purpose| purpose.as_str() == text).ok_or(UnknownSigningPurpose)
     }
 }
 
@@ -97,12 +94,7 @@ impl HeldKey {
             Material::Jwt(key) => (SigningPurpose::Jwt, key.key_id().to_owned()),
             Material::Ed25519(key) => (SigningPurpose::Ed25519, key.public_key().key_id()),
         };
-        SigningKeyView {
-            purpose,
-            key_id,
-            created_at: self.created_at,
-            expires_at: self.expires_at,
-        }
+        SigningKeyView { purpose, key_id, created_at: self.created_at, expires_at: self.expires_at }
     }
 }
 
@@ -125,9 +117,13 @@ impl SigningKeys {
 
     /// Puts what was read in the place of what is held.
     pub(super) fn replace(&self, mut held: Vec<HeldKey>) -> Result<(), CryptoError> {
-        held.sort_by_key(|key| std::cmp::Reverse((key.expires_at.is_none(), key.created_at, key.id)));
+        held.sort_by_key(|key| {
+            std::cmp::Reverse((key.expires_at.is_none(), key.created_at, key.id))
+        });
         if !held.iter().any(|key| matches!(key.material, Material::Jwt(_))) {
-            return Err(CryptoError::Malformed { what: "the set of signing keys (none for tokens)" });
+            return Err(CryptoError::Malformed {
+                what: "the set of signing keys (none for tokens)",
+            });
         }
         self.held.store(Arc::new(held));
         Ok(())

@@ -348,13 +348,8 @@ impl Dispatcher {
             Some(Err(error)) => unanswered(error),
             None => (Reply::Nothing, None, Some("interrupted"), None),
         };
-        let decision = retry::decide(
-            policy,
-            reply,
-            made,
-            ended_at,
-            self.inner.seam.randomness.fraction(),
-        );
+        let decision =
+            retry::decide(policy, reply, made, ended_at, self.inner.seam.randomness.fraction());
         let (state, due_at) = match decision {
             // We broke it off since its webhook stopped delivering: it follows its webhook, and
             // it must not have been the last attempt.

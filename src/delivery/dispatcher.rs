@@ -154,9 +154,7 @@ impl Dispatcher {
                     lanes.set_terms(endpoint.id, &endpoint.terms);
                     lanes.admits(endpoint.id, self.inner.seam.clock.now())
                 };
-                if is_admitted
-                    && let Some(place) = self.inner.budget.take(id, bytes)
-                {
+                if is_admitted && let Some(place) = self.inner.budget.take(id, bytes) {
                     (Placement::Memory, Some(place))
                 } else {
                     (Placement::Table, None)

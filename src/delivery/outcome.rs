@@ -48,10 +48,9 @@ impl Dispatcher {
             Decision::Failed if !endpoint.is_failing => Health::Failing,
             Decision::Gone => Health::Gone,
             Decision::Disabled { .. } => Health::Disabled,
-            Decision::Delivered
-            | Decision::Failed
-            | Decision::Aborted
-            | Decision::RetryAt(_) => return,
+            Decision::Delivered | Decision::Failed | Decision::Aborted | Decision::RetryAt(_) => {
+                return;
+            }
         };
         let org = RoutingChange::Org(endpoint.org_id.to_string());
         self.write_health(endpoint.id, health, Some(org));
@@ -61,10 +60,9 @@ impl Dispatcher {
     pub(super) fn note_callback(&self, installation: Uuid, decision: Decision) {
         let health = match decision {
             Decision::Delivered | Decision::Disabled { delivered: true } => Health::Ok,
-            Decision::Failed
-            | Decision::Aborted
-            | Decision::Gone
-            | Decision::Disabled { .. } => Health::Failing,
+            Decision::Failed | Decision::Aborted | Decision::Gone | Decision::Disabled { .. } => {
+                Health::Failing
+            }
             Decision::RetryAt(_) => return,
         };
         self.write_health(installation, health, None);

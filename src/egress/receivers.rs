@@ -291,9 +291,8 @@ fn no_proxy_is_taken_from_the_environment() {
         return;
     }
     let (address, seen) = runtime.block_on(answering(OK));
-    let vacant = runtime.block_on(async {
-        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-    });
+    let vacant = runtime
+        .block_on(async { TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() });
     let proxy = format!("http://{vacant}");
     let mut again = std::process::Command::new(std::env::current_exe().unwrap());
     again.args(["--exact", PROXIED, "--nocapture"]).env(RECEIVER, address.to_string());

@@ -112,7 +112,9 @@ pub(crate) fn host_vetting(policy: egress::Policy) -> manifest::HostVetting {
                 egress::Refusal::Address { range, .. } => format!("is not public ({range})"),
                 egress::Refusal::Name { rule, .. } => format!("cannot be public: it {rule}"),
                 egress::Refusal::Port { port } => {
-                    format!("cannot be called at port {port}, which is another protocol's or refused")
+                    format!(
+                        "cannot be called at port {port}, which is another protocol's or refused"
+                    )
                 }
                 other => format!("cannot be called: {other}"),
             };

@@ -189,9 +189,8 @@ impl Nodes {
             "select count(*) as revision from nodes where lease_until > {}",
             self.clock(now)
         );
-        let row = Revision::find_by_statement(self.statement(sql, []))
-            .one(self.store.reader())
-            .await?;
+        let row =
+            Revision::find_by_statement(self.statement(sql, [])).one(self.store.reader()).await?;
         Ok(row.and_then(|row| u32::try_from(row.revision?).ok()).unwrap_or(1))
     }
 

@@ -16,8 +16,8 @@ use super::routing::{OrgRoutes, RoutingError, RoutingOptions};
 use crate::crypto::{AssociatedData, Keys, Locator, Purpose, SecretText, Signer, SigningSecret};
 use crate::dialect::Dialect;
 use crate::egress::Egress;
-use crate::manifest::DeliveryWishes;
 use crate::identifier::{InstallationId, OrgId, WebhookId};
+use crate::manifest::DeliveryWishes;
 use crate::seam::{Clock, Timestamp};
 use crate::store::entity::{
     endpoint_state, extension_version, installation, signing_secret, webhook,

@@ -16,7 +16,5 @@ pub use callback_url::{append_context, mask_context};
 pub use endpoint::{CallbackLane, Endpoint, Owner, Passage, Subscription};
 pub(crate) use loading::{unseal_manifest_secrets, unseal_signing_secret};
 pub use provisioning::ExtensionAuthority;
-pub use routing::{
-    Gate, HookFuture, OrgRoutes, RouteHook, Routing, RoutingError, RoutingOptions,
-};
+pub use routing::{Gate, HookFuture, OrgRoutes, RouteHook, Routing, RoutingError, RoutingOptions};
 pub use terms::{DeliveryBounds, DeliveryTerms};

@@ -323,9 +323,7 @@ impl Routing {
                         orgs.extend(touched.map(|endpoint| endpoint.org_id.to_string()));
                     });
                 }
-                RoutingChange::Installation(_)
-                | RoutingChange::Token(_)
-                | RoutingChange::Keys => {}
+                RoutingChange::Installation(_) | RoutingChange::Token(_) | RoutingChange::Keys => {}
             }
         }
         Ok(orgs)

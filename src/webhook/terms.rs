@@ -73,9 +73,10 @@ impl DeliveryBounds {
                     })
                     .collect();
                 let as_wished = wished.len() == pauses.len()
-                    && wished.iter().zip(pauses.iter()).all(|(wished, pause)| {
-                        Duration::from_secs(u64::from(*wished)) == *pause
-                    });
+                    && wished
+                        .iter()
+                        .zip(pauses.iter())
+                        .all(|(wished, pause)| Duration::from_secs(u64::from(*wished)) == *pause);
                 if !as_wished {
                     clamped.push("schedule");
                 }
@@ -145,7 +146,10 @@ mod tests {
             concurrency: Some(1),
             rate_per_minute: Some(6),
         }));
-        assert_eq!(granted.pauses.iter().map(Duration::as_secs).collect::<Vec<_>>(), [5, 3_600, 60]);
+        assert_eq!(
+            granted.pauses.iter().map(Duration::as_secs).collect::<Vec<_>>(),
+            [5, 3_600, 60]
+        );
         assert_eq!((granted.deadline.as_secs(), granted.concurrency), (30, 1));
         assert!(granted.clamped.is_empty() && granted.is_lane_its_own(32));
 
@@ -155,7 +159,10 @@ mod tests {
             concurrency: Some(1_024),
             rate_per_minute: Some(0),
         }));
-        assert_eq!(clamped.pauses.iter().map(Duration::as_secs).collect::<Vec<_>>(), [5, 3_600, 60]);
+        assert_eq!(
+            clamped.pauses.iter().map(Duration::as_secs).collect::<Vec<_>>(),
+            [5, 3_600, 60]
+        );
         assert_eq!((clamped.deadline.as_secs(), clamped.concurrency), (30, 128));
         assert_eq!(clamped.rate_per_minute, Some(1));
         assert_eq!(clamped.clamped, ["schedule", "deadlineSeconds", "concurrency"]);

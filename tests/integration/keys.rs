@@ -53,7 +53,11 @@ fn believes(key: &Value, received: &Received) -> bool {
 
 fn versions(received: &Received) -> Vec<&str> {
     let signatures = received.header("webhook-signature").expect("signatures");
-    signatures.split(' ').filter_map(|one| one.split_once(',')).map(|(version, _)| version).collect()
+    signatures
+        .split(' ')
+        .filter_map(|one| one.split_once(','))
+        .map(|(version, _)| version)
+        .collect()
 }
 
 async fn signatures_by_key_pair_verify_through_a_rotation(backend: Backend) {

@@ -14,5 +14,6 @@ pub(crate) use lifecycle::{
     transition,
 };
 pub(crate) use platform::{
-    api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting, signing_key,
+    api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting,
+    signing_key,
 };
