@@ -354,8 +354,9 @@ impl Dispatcher {
             // We broke it off since its webhook stopped delivering: it follows its webhook, and
             // it must not have been the last attempt.
             _ if sent.is_none() => self.withdrawn_state(job),
-            Decision::Delivered => (DeliveryState::Delivered, None),
-            Decision::Disabled { delivered: true } => (DeliveryState::Delivered, None),
+            Decision::Delivered | Decision::Disabled { delivered: true } => {
+                (DeliveryState::Delivered, None)
+            }
             // Nobody reactivates a callback's address: the next callback goes on.
             Decision::Gone | Decision::Disabled { .. } if job.kind == Kind::Callback => {
                 (DeliveryState::Failed, None)

@@ -23,7 +23,7 @@ pub struct ResourceKey {
 /// A resource with everything decided.
 #[derive(Clone, Debug, PartialEq)]
 enum Body {
-    Webhook(ProvisionedWebhook),
+    Webhook(Box<ProvisionedWebhook>),
     /// Any other kind belongs to the host; it is compared and replaced whole.
     Other(Value),
 }
@@ -55,7 +55,8 @@ impl Provisioned {
     pub fn with_webhook(mut self, webhook: Option<ProvisionedWebhook>) -> Self {
         self.resources.retain(|key, _| key.kind != WEBHOOK);
         if let Some(webhook) = webhook {
-            self.resources.insert(webhook_key(&webhook.resource_name), Body::Webhook(webhook));
+            self.resources
+                .insert(webhook_key(&webhook.resource_name), Body::Webhook(Box::new(webhook)));
         }
         self
     }
@@ -155,10 +156,10 @@ pub fn diff(old: &Provisioned, new: &CheckedPackage) -> Plan {
         let body = match declared.webhook {
             Some(webhook) => {
                 let former = match &former {
-                    Some(Body::Webhook(former)) => Some(former),
+                    Some(Body::Webhook(former)) => Some(&**former),
                     _ => None,
                 };
-                Body::Webhook(webhook.provision(former))
+                Body::Webhook(Box::new(webhook.provision(former)))
             }
             None => Body::Other(declared.value),
         };

@@ -58,10 +58,10 @@ impl DeliveryBounds {
 
     /// The terms of a webhook with these wishes. What the operator set for everybody is always
     /// within bounds.
-    pub fn terms(&self, wishes: Option<&DeliveryWishes>) -> DeliveryTerms {
+    pub fn terms(&self, package: Option<&DeliveryWishes>) -> DeliveryTerms {
         let mut clamped = Vec::new();
-        let wishes = wishes.cloned().unwrap_or_default();
-        let pauses = match wishes.schedule {
+        let package = package.cloned().unwrap_or_default();
+        let pauses = match package.schedule {
             None => Arc::clone(&self.pauses),
             Some(wished) => {
                 let (shortest, longest) = (*self.pause.start(), *self.pause.end());
@@ -83,7 +83,7 @@ impl DeliveryBounds {
                 pauses
             }
         };
-        let deadline = match wishes.deadline_seconds {
+        let deadline = match package.deadline_seconds {
             None => self.deadline,
             Some(seconds) => {
                 let wished = Duration::from_secs(u64::from(seconds.max(1)));
@@ -94,7 +94,7 @@ impl DeliveryBounds {
                 deadline
             }
         };
-        let concurrency = match wishes.concurrency {
+        let concurrency = match package.concurrency {
             None => self.concurrency,
             Some(wished) => {
                 let wished = usize::try_from(wished.max(1)).unwrap_or(usize::MAX);
@@ -105,7 +105,7 @@ impl DeliveryBounds {
                 concurrency
             }
         };
-        let rate_per_minute = wishes.rate_per_minute.map(|rate| rate.max(1));
+        let rate_per_minute = package.rate_per_minute.map(|rate| rate.max(1));
         DeliveryTerms { pauses, deadline, concurrency, rate_per_minute, clamped }
     }
 }
