@@ -64,7 +64,7 @@ impl Provisioned {
     /// The webhook, where there is one.
     pub fn webhook(&self) -> Option<&ProvisionedWebhook> {
         self.resources.values().find_map(|body| match body {
-            Body::Webhook(webhook) => Some(webhook),
+            Body::Webhook(webhook) => Some(&**webhook),
             Body::Other(_) => None,
         })
     }
@@ -117,7 +117,7 @@ impl PlannedResource {
     /// The webhook as it will be, where this is one that stays or comes.
     pub fn webhook(&self) -> Option<&ProvisionedWebhook> {
         match &self.body {
-            Some(Body::Webhook(webhook)) => Some(webhook),
+            Some(Body::Webhook(webhook)) => Some(&**webhook),
             _ => None,
         }
     }
