@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::access::Caller;
 use super::answers::{AnswerKey, AnswerScope};
-use super::effect::{Effect, Start};
+use super::effect::{Effect, Start, Turns};
 use super::extract::{RawBody, fingerprint, idempotency_key, parse_json, require_json};
 use super::openapi::ApiRouter;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
@@ -151,9 +151,24 @@ async fn install(
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
+    let mut turns = Turns::default();
+    loop {
+        let done = install_once(&state, &callback.value, &caller.actor(), &effect).await;
+        if let Some(done) = turns.over(&state, done).await {
+            return done;
+        }
+    }
+}
+
+async fn install_once(
+    state: &ApiState,
+    request: &InstallRequest,
+    actor: &Actor,
+    effect: &Effect,
+) -> Result<Response, Problem> {
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
-    let installed = lifecycle.install(&mut work, &callback.value, &caller.actor()).await?;
+    let installed = lifecycle.install(&mut work, request, actor).await?;
     let status = if installed.is_new { StatusCode::CREATED } else { StatusCode::OK };
     let body = InstallBody {
         installation_id: installed.installation_id,
@@ -162,7 +177,7 @@ async fn install(
         authorization_url: installed.authorization_url.map(String::from),
         start_url: installed.start_url.map(String::from),
     };
-    effect.finish(&state, work, status, &body).await
+    effect.finish(state, work, status, &body).await
 }
 
 /// What the marketplace got from the browser.
@@ -234,7 +249,13 @@ async fn authorize(
         let exchanged = lifecycle
             .exchange(Some(id), &request.code, &request.state, request.iss.as_deref())
             .await?;
-        let done = activate(&state, &exchanged, id, &actor, effect).await;
+        let mut turns = Turns::default();
+        let done = loop {
+            let done = activate(&state, &exchanged, id, &actor, &effect).await;
+            if let Some(done) = turns.over(&state, done).await {
+                break done;
+            }
+        };
         if done.is_err() {
             // Whatever went wrong: tokens that were not stored are revoked.
             lifecycle.discard_unless_stored(&exchanged).await?;
@@ -250,7 +271,7 @@ async fn activate(
     exchanged: &Exchanged,
     id: Uuid,
     actor: &Actor,
-    effect: Effect,
+    effect: &Effect,
 ) -> Result<Response, Problem> {
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
@@ -281,11 +302,26 @@ async fn configure(
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
+    let mut turns = Turns::default();
+    loop {
+        let done = configure_once(&state, &callback.value, &caller.actor(), &effect).await;
+        if let Some(done) = turns.over(&state, done).await {
+            return done;
+        }
+    }
+}
+
+async fn configure_once(
+    state: &ApiState,
+    request: &ConfigureRequest,
+    actor: &Actor,
+    effect: &Effect,
+) -> Result<Response, Problem> {
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
-    let id = lifecycle.configure(&mut work, &callback.value, &caller.actor()).await?;
+    let id = lifecycle.configure(&mut work, request, actor).await?;
     let body = shown(&work, id).await?;
-    effect.finish(&state, work, StatusCode::OK, &body).await
+    effect.finish(state, work, StatusCode::OK, &body).await
 }
 
 /// An installation after `uninstall`.
@@ -316,14 +352,29 @@ async fn uninstall(
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
+    let mut turns = Turns::default();
+    loop {
+        let done = uninstall_once(&state, &callback.value, &caller.actor(), &effect).await;
+        if let Some(done) = turns.over(&state, done).await {
+            return done;
+        }
+    }
+}
+
+async fn uninstall_once(
+    state: &ApiState,
+    request: &UninstallRequest,
+    actor: &Actor,
+    effect: &Effect,
+) -> Result<Response, Problem> {
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
-    let ended = lifecycle.uninstall(&mut work, &callback.value, &caller.actor()).await?;
+    let ended = lifecycle.uninstall(&mut work, request, actor).await?;
     let body = UninstallBody {
         installation_id: ended.installation_id,
         generation: ended.generation,
         state: ended.state.to_owned(),
         removed_webhooks: ended.removed_webhooks,
     };
-    effect.finish(&state, work, StatusCode::OK, &body).await
+    effect.finish(state, work, StatusCode::OK, &body).await
 }

@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::access::Caller;
-use super::effect::{Effect, Start};
+use super::effect::{Effect, Start, Turns};
 use super::extract::{
     Idempotent, Path, Query, RawBody, idempotency_key, json_response, media_type, parse_json,
     parse_query,
@@ -537,17 +537,34 @@ async fn switch(
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
+    let mut turns = Turns::default();
+    loop {
+        let done = switch_once(&state, &caller, &key, &reason, on, &effect).await;
+        if let Some(done) = turns.over(&state, done).await {
+            return done;
+        }
+    }
+}
+
+async fn switch_once(
+    state: &ApiState,
+    caller: &Caller,
+    key: &ExtensionKey,
+    reason: &str,
+    on: bool,
+    effect: &Effect,
+) -> Result<Response, Problem> {
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
     let actor = caller.actor();
     let holder = if caller.role == Role::Operator { Holder::Operator } else { Holder::Marketplace };
     let installations = if on {
-        lifecycle.suspend_extension(&mut work, key.as_str(), holder, &reason, &actor).await?
+        lifecycle.suspend_extension(&mut work, key.as_str(), holder, reason, &actor).await?
     } else {
-        lifecycle.resume_extension(&mut work, key.as_str(), holder, &reason, &actor).await?
+        lifecycle.resume_extension(&mut work, key.as_str(), holder, reason, &actor).await?
     };
     let body = SwitchBody { key: key.to_string(), suspended: on, installations };
-    effect.finish(&state, work, StatusCode::OK, &body).await
+    effect.finish(state, work, StatusCode::OK, &body).await
 }
 
 /// Suspends an extension in all orgs.

@@ -10,7 +10,6 @@ use super::extract::{Path, json_response};
 use super::openapi::ApiRouter;
 use super::problem::Problem;
 use super::state::ApiState;
-use crate::crypto::jwks;
 use crate::event::catalogue;
 use crate::manifest;
 
@@ -19,13 +18,15 @@ pub(super) fn router() -> ApiRouter {
     OpenApiRouter::new().routes(routes!(keys)).routes(routes!(schema))
 }
 
-/// The public keys that `X-ZDesk-JWT` is verified with (RFC 7517)
+/// The public keys that `X-ZDesk-JWT` and `v1a` signatures are verified with (RFC 7517, RFC 8037)
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", tag = "description",
     responses((status = 200, description = "The keys"))
 )]
 async fn keys(State(state): State<ApiState>) -> Response {
-    let mut response = json_response(StatusCode::OK, &jwks(std::iter::once(&*state.keys().jwt)));
+    let now = state.seam().clock.now();
+    let set = state.keys().signing.jwks(now, state.config().delivery.ed25519);
+    let mut response = json_response(StatusCode::OK, &set);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     response
 }

@@ -1,5 +1,7 @@
 //! Effects that may be asked for twice: the kept answer and the effect are one transaction.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
@@ -14,6 +16,39 @@ use crate::store::{StoreError, UnitOfWork};
 #[derive(Debug, Default)]
 pub(super) struct Effect {
     guards: Vec<AnswerGuard>,
+}
+
+/// How often an effect is begun anew that gave way to another.
+const MOST_TURNS: u32 = 5;
+
+/// The pause before the first turn anew, about; each next one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Counts how often an effect met another transaction (deadlock, serialisation failure) and gave
+/// way: it is begun anew a few times before the caller is told.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    taken: u32,
+}
+
+impl Turns {
+    /// What a turn came to; nothing where there is to be another.
+    pub(super) async fn over(
+        &mut self,
+        state: &ApiState,
+        done: Result<Response, Problem>,
+    ) -> Option<Result<Response, Problem>> {
+        match done {
+            Err(problem) if problem.is_contention() && self.taken < MOST_TURNS => {
+                let seam = state.seam();
+                let pause = FIRST_PAUSE * 2_u32.saturating_pow(self.taken);
+                self.taken += 1;
+                seam.clock.sleep(pause.mul_f64(0.5 + seam.randomness.fraction())).await;
+                None
+            }
+            done => Some(done),
+        }
+    }
 }
 
 /// What a request came to before its effect.
@@ -45,7 +80,7 @@ impl Effect {
 
     /// Keeps the answer in the effect's transaction, commits, and answers when routing has settled.
     pub(super) async fn finish(
-        self,
+        &self,
         state: &ApiState,
         work: UnitOfWork,
         status: StatusCode,

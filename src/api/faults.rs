@@ -97,6 +97,7 @@ impl From<RoutingError> for Problem {
     fn from(error: RoutingError) -> Self {
         match error {
             RoutingError::Store(error) => error.into(),
+            RoutingError::Keys(error) => error.into(),
             error @ (RoutingError::Crypto(_) | RoutingError::Unreadable { .. }) => {
                 Self::internal(&error)
             }

@@ -20,6 +20,7 @@ pub mod extract;
 mod faults;
 pub mod health;
 mod installations;
+pub(crate) mod keys;
 pub mod openapi;
 pub mod paging;
 pub mod problem;
@@ -57,4 +58,5 @@ pub fn rooms() -> ApiRouter {
         .merge(events::router())
         .merge(deliveries::router())
         .merge(descriptions::router())
+        .merge(keys::router())
 }

@@ -187,6 +187,7 @@ struct Inner {
     message: Option<String>,
     members: Map<String, Value>,
     headers: HeaderMap,
+    is_contention: bool,
 }
 
 impl Problem {
@@ -200,6 +201,7 @@ impl Problem {
             message: None,
             members: Map::new(),
             headers: HeaderMap::new(),
+            is_contention: false,
         }))
     }
 
@@ -285,6 +287,11 @@ impl Problem {
         self.0.code
     }
 
+    /// Whether the transaction gave way to another, so that it may be begun anew.
+    pub(super) fn is_contention(&self) -> bool {
+        self.0.is_contention
+    }
+
     /// Its status.
     pub fn status(&self) -> StatusCode {
         self.0.code.status()
@@ -336,6 +343,15 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
+            // Whoever made the transaction begins it anew before anybody is told.
+            StoreError::Unavailable(_) if error.is_contention() => {
+                tracing::info!(error = %Chain(&error), "a transaction gave way to another");
+                let mut problem = Self::new(Code::ServiceUnavailable)
+                    .detail("Too many changes meet right now; repeat the request.")
+                    .retry_after(DATABASE_PAUSE);
+                problem.0.is_contention = true;
+                problem
+            }
             StoreError::Unavailable(_) => {
                 tracing::error!(error = %Chain(&error), "the database cannot be reached");
                 Self::new(Code::ServiceUnavailable)

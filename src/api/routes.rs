@@ -140,13 +140,17 @@ pub static ROUTES: &[Route] = &[
         "Make an API token; its value is told once"),
     row(Method::DELETE, "/api/v1/tokens/{id}", OPERATOR, None, "Revoke an API token"),
 
+    row(Method::GET, "/api/v1/keys", OPERATOR, None, "List the platform's signing keys"),
+    row(Method::POST, "/api/v1/keys/{purpose}/rotate", OPERATOR, None,
+        "Replace a signing key; the former ones stay published for a while"),
+
     row(Method::GET, "/oauth/start/{nonce}", Open, None,
         "One-time start of an authorisation in the browser"),
     row(Method::GET, "/oauth/callback", Open, None,
         "Where the provider sends the browser back to"),
     row(Method::GET, "/health/live", Open, None, "Whether the process runs"),
     row(Method::GET, "/health/ready", Open, None, "Whether requests can be served"),
-    row(Method::GET, "/.well-known/jwks.json", Open, None, "The public keys of `X-ZDesk-JWT`"),
+    row(Method::GET, "/.well-known/jwks.json", Open, None, "The public keys of `X-ZDesk-JWT` and of `v1a` signatures"),
     row(Method::GET, "/openapi.json", Open, None, "This API as an OpenAPI 3.1 document"),
     row(Method::GET, "/schemas/{*path}", Open, None, "The JSON Schemas of packages and events"),
 ];

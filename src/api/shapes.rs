@@ -5,11 +5,13 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::state::ApiState;
 use crate::delivery::{AttemptView, DeliveryView};
 use crate::event::{Verdict, WebhookVerdict};
 use crate::lifecycle::{InstallationView, JournalEntry, TransitionView, WebhookView};
+use crate::manifest::DeliveryWishes;
 use crate::seam::Timestamp;
-use crate::webhook::mask_context;
+use crate::webhook::{DeliveryBounds, mask_context};
 
 /// RFC 3339 of microseconds in the database.
 pub(super) fn moment(micros: Option<i64>) -> Option<String> {
@@ -149,7 +151,7 @@ pub(super) struct WebhookBody {
     pub ordered: bool,
     /// Whether only its extension can change it.
     pub locked: bool,
-    /// `ok`, `failing`, `gone` or `disabled`.
+    /// `ok`, `failing`, `gone`, `disabled`, or `unreadable` where this node is too old for it.
     pub health: String,
     /// Until when deliveries pause after failures in a row.
     pub paused_until: Option<String>,
@@ -165,6 +167,61 @@ pub(super) struct WebhookBody {
     pub modified_time: Option<String>,
     /// The extension that owns it.
     pub extension: Option<OwnerBody>,
+    /// Why its health is as it is, where more is known.
+    pub health_reason: Option<String>,
+    /// On which terms it is delivered to; only where webhooks are asked for by themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<TermsBody>,
+    #[serde(skip)]
+    wishes: Option<String>,
+}
+
+/// The terms of delivery that are in force for a webhook.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TermsBody {
+    /// The waits before the second and each later attempt, in seconds; up to a tenth is added.
+    pub schedule: Vec<u64>,
+    /// How long one attempt may take, in seconds.
+    pub deadline_seconds: u64,
+    /// The most requests under way at a time, on each node.
+    pub concurrency: usize,
+    /// The most deliveries that begin in a minute; null where there is no such limit.
+    pub rate_per_minute: Option<u32>,
+    /// What the package asks for (`mortise.delivery`); null where it asks for nothing.
+    #[schema(value_type = Option<Object>)]
+    pub requested: Value,
+    /// Which of it lies outside of the operator's bounds and was brought to the nearest one.
+    pub clamped: Vec<&'static str>,
+}
+
+impl WebhookBody {
+    /// The same with what only a running server knows: the terms in force, and whether this release
+    /// can read the webhook.
+    pub(super) fn complete(mut self, state: &ApiState) -> Self {
+        let bounds = DeliveryBounds::of(&state.config().delivery);
+        let wishes: Option<DeliveryWishes> =
+            self.wishes.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let terms = bounds.terms(wishes.as_ref());
+        self.delivery = Some(TermsBody {
+            schedule: terms.pauses.iter().map(std::time::Duration::as_secs).collect(),
+            deadline_seconds: terms.deadline.as_secs(),
+            concurrency: terms.concurrency,
+            rate_per_minute: terms.rate_per_minute,
+            requested: document(self.wishes.as_deref()),
+            clamped: terms.clamped,
+        });
+        let endpoint =
+            state.services().ok().and_then(|services| services.routing.endpoint(self.id));
+        if let Some(what) = endpoint.and_then(|endpoint| endpoint.unreadable) {
+            "unreadable".clone_into(&mut self.health);
+            self.health_reason = Some(format!(
+                "This node cannot read its {what}, as when a later release wrote it: deliveries are \
+                 made and held until a node can."
+            ));
+        }
+        self
+    }
 }
 
 /// The extension that owns a webhook.
@@ -216,6 +273,9 @@ impl From<WebhookView> for WebhookBody {
                 installation_id: row.installation_id,
                 uu_id: row.installation_id,
             }),
+            health_reason: view.state.and_then(|state| state.last_error),
+            delivery: None,
+            wishes: row.delivery,
         }
     }
 }

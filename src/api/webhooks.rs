@@ -72,7 +72,8 @@ async fn list(
     let views =
         lifecycle::webhooks(state.store(), &scope, org.as_deref(), after, query.limit.rows())
             .await?;
-    let page = Page::new(views, query.limit, |view| Cursor::Id(view.id())).map(WebhookBody::from);
+    let page = Page::new(views, query.limit, |view| Cursor::Id(view.id()))
+        .map(|view| WebhookBody::from(view).complete(&state));
     Ok(json_response(StatusCode::OK, &page))
 }
 
@@ -90,7 +91,7 @@ async fn read(
     let view = lifecycle::webhook(state.store(), &scope, id.0)
         .await?
         .ok_or_else(|| Problem::not_found("webhook"))?;
-    Ok(json_response(StatusCode::OK, &WebhookBody::from(view)))
+    Ok(json_response(StatusCode::OK, &WebhookBody::from(view).complete(&state)))
 }
 
 /// Refuses a change of an extension's webhook: for every role, and before the body is read.

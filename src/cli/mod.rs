@@ -5,6 +5,7 @@ mod configuration;
 mod demo;
 mod diff;
 mod explain;
+mod keys;
 mod local_server;
 mod logging;
 mod migrate;
@@ -53,6 +54,8 @@ enum Command {
     Migrate(migrate::Arguments),
     /// List, make and revoke API tokens
     Token(token::Arguments),
+    /// List and rotate the platform's signing keys
+    Keys(keys::Arguments),
 }
 
 impl Arguments {
@@ -66,6 +69,7 @@ impl Arguments {
             Command::Diff(arguments) => diff::run(&arguments, output),
             Command::Migrate(arguments) => migrate::run(arguments, output).await,
             Command::Token(arguments) => token::run(arguments, output).await,
+            Command::Keys(arguments) => keys::run(arguments, output).await,
         }
     }
 }
@@ -108,7 +112,9 @@ mod tests {
 
     #[test]
     fn every_command_takes_the_configuration() {
-        for command in ["serve", "migrate up", "migrate status", "token list"] {
+        for command in
+            ["serve", "migrate up", "migrate status", "token list", "keys list", "keys rotate jwt"]
+        {
             let flags = "--config a.toml --listen 127.0.0.1:9 --set log.format=json";
             let line = format!("mortise {command} {flags}");
             let parsed = Arguments::try_parse_from(line.split(' '));

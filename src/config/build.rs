@@ -12,7 +12,7 @@ use super::reader::{Faulted, Read, Reader};
 use super::value::{self, Broken};
 use super::{
     Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Keys, Limits, Log, LogFormat,
-    Marketplace, Metrics, Notices, OAuth, Provider, Retention,
+    Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Retention,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.
@@ -170,7 +170,14 @@ fn read_egress(reader: &mut Reader) -> Read<Egress> {
     let require_https = reader.required("egress.require_https", value::switch);
     let proxy = reader.optional("egress.proxy", value::proxy_url);
     let ca_file = reader.optional("egress.ca_file", value::path);
-    Ok(Egress { allow: allow?, require_https: require_https?, proxy: proxy?, ca_file: ca_file? })
+    let refuse_ports = reader.required("egress.refuse_ports", value::list(value::integer));
+    Ok(Egress {
+        allow: allow?,
+        require_https: require_https?,
+        proxy: proxy?,
+        ca_file: ca_file?,
+        refuse_ports: refuse_ports?,
+    })
 }
 
 fn read_delivery(reader: &mut Reader) -> Read<Delivery> {
@@ -187,6 +194,8 @@ fn read_delivery(reader: &mut Reader) -> Read<Delivery> {
     let volume = reader.required("delivery.breaker.volume", value::integer);
     let pause = reader.required("delivery.breaker.pause", value::duration);
     let pause_limit = reader.required("delivery.breaker.pause_limit", value::duration);
+    let ed25519 = reader.required("delivery.ed25519", value::switch);
+    let overrides = read_overrides(reader);
     let (pause, pause_limit) = (pause?, pause_limit?);
     if pause > pause_limit {
         let key = Key::from("delivery.breaker.pause");
@@ -212,6 +221,30 @@ fn read_delivery(reader: &mut Reader) -> Read<Delivery> {
             pause,
             pause_limit,
         },
+        overrides: overrides?,
+        ed25519: ed25519?,
+    })
+}
+
+fn read_overrides(reader: &mut Reader) -> Read<Overrides> {
+    let attempts = reader.required("delivery.overrides.attempts", value::integer);
+    let shortest_pause = reader.required("delivery.overrides.shortest_pause", value::duration);
+    let longest_pause = reader.required("delivery.overrides.longest_pause", value::duration);
+    let deadline = reader.required("delivery.overrides.deadline", value::duration);
+    let concurrency = reader.required("delivery.overrides.concurrency", value::integer);
+    let (shortest_pause, longest_pause) = (shortest_pause?, longest_pause?);
+    if shortest_pause > longest_pause {
+        let key = Key::from("delivery.overrides.shortest_pause");
+        let source = reader.source(&key);
+        let problem = "must not be longer than `delivery.overrides.longest_pause`";
+        reader.fault(&key, source, problem.to_owned());
+    }
+    Ok(Overrides {
+        attempts: attempts?,
+        shortest_pause,
+        longest_pause,
+        deadline: deadline?,
+        concurrency: concurrency?,
     })
 }
 

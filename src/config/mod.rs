@@ -132,6 +132,8 @@ pub struct Egress {
     pub proxy: Option<SecretUrl>,
     /// A PEM file of further certificate authorities.
     pub ca_file: Option<PathBuf>,
+    /// Ports that are refused besides those of other protocols.
+    pub refuse_ports: Vec<u16>,
 }
 
 /// The group `catalogue`.
@@ -167,6 +169,26 @@ pub struct Delivery {
     pub retention: Retention,
     /// When a webhook is paused.
     pub breaker: Breaker,
+    /// How far the wishes of a webhook go.
+    pub overrides: Overrides,
+    /// Whether deliveries carry an Ed25519 signature (`v1a`) too.
+    pub ed25519: bool,
+}
+
+/// The group `delivery.overrides`: the bounds of what a package may ask for under
+/// `mortise.delivery`.
+#[derive(Clone, Copy, Debug)]
+pub struct Overrides {
+    /// The most attempts, the first among them.
+    pub attempts: usize,
+    /// The shortest wait between two attempts.
+    pub shortest_pause: Duration,
+    /// The longest wait between two attempts.
+    pub longest_pause: Duration,
+    /// The longest deadline.
+    pub deadline: Duration,
+    /// The most requests under way to one webhook.
+    pub concurrency: usize,
 }
 
 /// The group `delivery.retention`.

@@ -291,6 +291,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "A PEM file of certificate authorities that are trusted beside the usual ones.",
     ),
     setting(
+        "egress.refuse_ports",
+        Kind::List { of: &Kind::Integer { least: 1, most: 65_535 }, least: 0, most: 1_000 },
+        Value(""),
+        "Ports that vendors' and administrators' URLs must not have, besides those of other protocols (22, 25, 5432, 6379 and so on), which are refused anyhow. An entry of `egress.allow` that names the port lifts either.",
+    ),
+    setting(
         "catalogue.denied_scopes",
         Kind::List { of: &Kind::Scope, least: 0, most: 1_000 },
         Value(""),
@@ -331,6 +337,42 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::List { of: &STEP, least: 1, most: 20 },
         Value("1m,5m,30m,2h"),
         "The waits before the second and later attempts, each from the end of the attempt before.",
+    ),
+    setting(
+        "delivery.overrides.attempts",
+        Kind::Integer { least: 1, most: 21 },
+        Value("10"),
+        "The most attempts that a package may ask for (`mortise.delivery.schedule`); further waits are left out.",
+    ),
+    setting(
+        "delivery.overrides.shortest_pause",
+        STEP,
+        Value("5s"),
+        "The shortest wait between two attempts that a package may ask for; shorter ones are lengthened to it.",
+    ),
+    setting(
+        "delivery.overrides.longest_pause",
+        STEP,
+        Value("24h"),
+        "The longest wait between two attempts that a package may ask for; longer ones are shortened to it.",
+    ),
+    setting(
+        "delivery.overrides.deadline",
+        seconds(1, 60),
+        Value("30s"),
+        "The longest deadline that a package may ask for (`mortise.delivery.deadlineSeconds`).",
+    ),
+    setting(
+        "delivery.overrides.concurrency",
+        Kind::Integer { least: 1, most: 1_024 },
+        Value("128"),
+        "The most requests under way to one webhook from this node that a package may ask for (`mortise.delivery.concurrency`).",
+    ),
+    setting(
+        "delivery.ed25519",
+        Kind::Switch,
+        Value("false"),
+        "Whether deliveries carry an Ed25519 signature (`v1a`) besides those of the extension's secrets. Its public keys are at `/.well-known/jwks.json`.",
     ),
     setting(
         "delivery.queue_bytes",

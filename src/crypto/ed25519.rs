@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::signing_keys::base64url;
 use super::{CryptoError, SecretBytes, SecretText};
 use crate::seam::Randomness;
 
@@ -111,6 +114,26 @@ impl Ed25519PublicKey {
         &self.0
     }
 
+    /// The `kid`: the key's thumbprint by RFC 7638 and RFC 8037.
+    pub fn key_id(&self) -> String {
+        let x = base64url(&self.0);
+        let thumbprint =
+            digest(&SHA256, format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#).as_bytes());
+        base64url(thumbprint.as_ref())
+    }
+
+    /// The key as a JWK (RFC 8037).
+    pub(super) fn jwk(&self) -> Value {
+        json!({
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "use": "sig",
+            "alg": "EdDSA",
+            "kid": self.key_id(),
+            "x": base64url(&self.0),
+        })
+    }
+
     /// Whether the signature is this key's over the message.
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
@@ -144,6 +167,22 @@ mod tests {
         assert!(!key.public_key().verify(&[0x73], &signature));
         assert!(!key.public_key().verify(&[0x72], &signature[..63]));
         assert!(!key.public_key().verify(&[0x72], b""));
+    }
+
+    #[test]
+    fn the_published_key_is_rfc_8037s() {
+        // RFC 8037, appendix A.3: key and thumbprint.
+        let x = from_hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        let key = Ed25519PublicKey(x.try_into().unwrap());
+        assert_eq!(key.key_id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(
+            key.jwk(),
+            json!({
+                "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
+                "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
+                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            })
+        );
     }
 
     #[test]

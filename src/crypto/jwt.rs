@@ -1,4 +1,4 @@
-//! RS256 tokens for `X-ZDesk-JWT`, and the key set that verifies them.
+//! RS256 tokens for `X-ZDesk-JWT`, and the public key that verifies them.
 
 use std::fmt;
 
@@ -81,6 +81,18 @@ impl JwtSigningKey {
         &self.key_id
     }
 
+    /// The public half as a JWK (RFC 7517).
+    pub(super) fn jwk(&self) -> Value {
+        json!({
+            "kty": "RSA",
+            "use": "sig",
+            "alg": "RS256",
+            "kid": self.key_id,
+            "n": self.modulus,
+            "e": self.exponent,
+        })
+    }
+
     /// Signs a token. Costs about a millisecond, so callers keep the token while it counts.
     pub fn sign(&self, claims: &JwtClaims<'_>) -> Result<String, CryptoError> {
         let failed = CryptoError::Library { operation: "signing a token" };
@@ -97,24 +109,6 @@ impl JwtSigningKey {
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
     }
-}
-
-/// The key set for `/.well-known/jwks.json` (RFC 7517): public halves only.
-pub fn jwks<'a>(keys: impl IntoIterator<Item = &'a JwtSigningKey>) -> Value {
-    let keys: Vec<_> = keys
-        .into_iter()
-        .map(|key| {
-            json!({
-                "kty": "RSA",
-                "use": "sig",
-                "alg": "RS256",
-                "kid": key.key_id,
-                "n": key.modulus,
-                "e": key.exponent,
-            })
-        })
-        .collect();
-    json!({ "keys": keys })
 }
 
 #[cfg(test)]
@@ -138,7 +132,8 @@ mod tests {
         let document = JwtSigningKey::generate().unwrap();
         let key = JwtSigningKey::load(&document).unwrap();
         let other = JwtSigningKey::load(&JwtSigningKey::generate().unwrap()).unwrap();
-        let set: JwkSet = serde_json::from_value(jwks([&other, &key])).unwrap();
+        let set = json!({ "keys": [other.jwk(), key.jwk()] });
+        let set: JwkSet = serde_json::from_value(set).unwrap();
         assert_eq!(set.keys.len(), 2);
 
         let now = Clock::default().now().seconds();
@@ -170,11 +165,10 @@ mod tests {
         let document = JwtSigningKey::generate().unwrap();
         let key = JwtSigningKey::load(&document).unwrap();
         assert_eq!(JwtSigningKey::load(&document).unwrap().key_id(), key.key_id());
-        let set = jwks([&key]);
-        let members: Vec<_> = set["keys"][0].as_object().unwrap().keys().cloned().collect();
+        let jwk = key.jwk();
+        let members: Vec<_> = jwk.as_object().unwrap().keys().cloned().collect();
         assert_eq!(members, ["alg", "e", "kid", "kty", "n", "use"]);
-        assert_eq!(set["keys"][0]["e"], "AQAB");
-        assert_eq!(jwks([]), json!({ "keys": [] }));
+        assert_eq!(jwk["e"], "AQAB");
         assert!(format!("{key:?}").starts_with("JwtSigningKey { key_id: "));
         assert!(JwtSigningKey::load(&SecretBytes::new(*b"no key")).is_err());
     }

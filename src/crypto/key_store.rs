@@ -8,7 +8,8 @@ use sea_orm::{ActiveValue::Set, EntityTrait};
 use uuid::Uuid;
 
 use super::{
-    AssociatedData, CryptoError, JwtSigningKey, KeyId, KeyRing, MasterKey, Purpose, WrappedKey,
+    AssociatedData, CryptoError, JwtSigningKey, KeyId, KeyRing, MasterKey, Purpose, SecretBytes,
+    SigningKeys, WrappedKey, key_rotation,
 };
 use crate::seam::Seam;
 use crate::store::entity::{data_key, setting};
@@ -72,8 +73,8 @@ pub enum KeyStoreError {
 pub struct Keys {
     /// Seals and unseals.
     pub ring: KeyRing,
-    /// Signs `X-ZDesk-JWT`.
-    pub jwt: std::sync::Arc<JwtSigningKey>,
+    /// Sign for the platform.
+    pub signing: SigningKeys,
     /// Whether the master key was made just now.
     pub master_key_is_new: bool,
 }
@@ -152,17 +153,33 @@ async fn open_once(store: &Store, master_file: &Path, seam: &Seam) -> Result<Key
         })
         .collect::<Result<Vec<_>, _>>()?;
     let ring = KeyRing::open(wrapped, &master)?;
-    let jwt = setting::Entity::find_by_id(JWT_KEY)
+    let signing = key_rotation::open_signing_keys(store, &ring, seam).await?;
+    Ok(Keys { ring, signing, master_key_is_new })
+}
+
+impl Keys {
+    /// Reads the signing keys anew, for everybody who has a clone of these.
+    pub async fn reload(&self, store: &Store) -> Result<(), KeyStoreError> {
+        let held = key_rotation::read_signing_keys(store, &self.ring).await?;
+        Ok(self.signing.replace(held)?)
+    }
+}
+
+/// The key that signed tokens before there was a table of signing keys. A database still gets one
+/// there, so that nodes of the former release, which know no other place, can start beside.
+pub(super) async fn former_jwt_key(
+    store: &Store,
+    ring: &KeyRing,
+) -> Result<SecretBytes, KeyStoreError> {
+    let row = setting::Entity::find_by_id(JWT_KEY)
         .one(store.reader())
         .await
         .map_err(StoreError::from)?
         .ok_or(KeyStoreError::Unreadable { what: "the key that signs tokens" })?;
     let sealed = STANDARD
-        .decode(jwt.value)
+        .decode(row.value)
         .map_err(|_| KeyStoreError::Unreadable { what: "the key that signs tokens" })?;
-    let document = ring.unseal(Purpose::Vault, &jwt_place(), &sealed)?;
-    let jwt = std::sync::Arc::new(JwtSigningKey::load(&document)?);
-    Ok(Keys { ring, jwt, master_key_is_new })
+    Ok(ring.unseal(Purpose::Vault, &jwt_place(), &sealed)?)
 }
 
 fn jwt_place() -> AssociatedData<'static> {

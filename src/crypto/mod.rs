@@ -11,19 +11,22 @@ mod desk_hash;
 mod ed25519;
 mod jwt;
 mod key_ring;
+mod key_rotation;
 mod key_store;
 mod master_key;
 mod sealing;
 mod secret;
 mod security_context;
 mod signature;
+mod signing_keys;
 
 use std::path::PathBuf;
 
 pub use desk_hash::{desk_hash, verify_desk_hash};
 pub use ed25519::{Ed25519PublicKey, Ed25519SigningKey};
-pub use jwt::{JwtClaims, JwtSigningKey, jwks};
+pub use jwt::{JwtClaims, JwtSigningKey};
 pub use key_ring::{KeyId, KeyRing, Purpose, WrappedKey};
+pub use key_rotation::{NewSigningKey, Rotated, rotate_signing_key};
 pub use key_store::{KeyStoreError, Keys, open_keys};
 pub use master_key::MasterKey;
 pub use sealing::AssociatedData;
@@ -32,6 +35,7 @@ pub use security_context::{Locator, SecurityContext};
 pub use signature::{
     DEFAULT_TOLERANCE, SignatureHeaders, SignatureRefused, Signer, SigningSecret, Verifier,
 };
+pub use signing_keys::{SigningKeyView, SigningKeys, SigningPurpose, UnknownSigningPurpose};
 
 /// What can go wrong with keys and ciphertexts. No message contains a secret.
 #[derive(Debug, thiserror::Error)]

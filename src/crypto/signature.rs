@@ -85,7 +85,7 @@ impl SigningSecret {
 #[derive(Clone)]
 pub struct Signer {
     keys: Box<[hmac::Key]>,
-    key_pair: Option<Arc<Ed25519SigningKey>>,
+    key_pairs: Box<[Arc<Ed25519SigningKey>]>,
 }
 
 impl fmt::Debug for Signer {
@@ -93,7 +93,7 @@ impl fmt::Debug for Signer {
         formatter
             .debug_struct("Signer")
             .field("v1_keys", &self.keys.len())
-            .field("v1a", &self.key_pair.is_some())
+            .field("v1a_keys", &self.key_pairs.len())
             .finish_non_exhaustive()
     }
 }
@@ -113,20 +113,23 @@ impl Signer {
                 rule: "not empty",
             });
         }
-        Ok(Self { keys, key_pair: None })
+        Ok(Self { keys, key_pairs: Box::default() })
     }
 
-    /// Adds a `v1a` signature to every message.
+    /// Adds a `v1a` signature of each key pair to every message; several while a rotation overlaps.
     #[must_use]
-    pub fn with_key_pair(mut self, key_pair: Arc<Ed25519SigningKey>) -> Self {
-        self.key_pair = Some(key_pair);
+    pub fn with_key_pairs(
+        mut self,
+        key_pairs: impl IntoIterator<Item = Arc<Ed25519SigningKey>>,
+    ) -> Self {
+        self.key_pairs = key_pairs.into_iter().collect();
         self
     }
 
     /// The value of `webhook-signature`. `timestamp` is in seconds, as in `webhook-timestamp`;
     /// the parts of the body are taken as one.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[&[u8]]) -> String {
-        let v1a = usize::from(self.key_pair.is_some()) * (V1_LENGTH * 2 + 5);
+        let v1a = self.key_pairs.len() * (V1_LENGTH * 2 + 5);
         let mut value = String::with_capacity(self.keys.len() * (V1_LENGTH + 4) + v1a);
         let mut digits = [0_u8; TIMESTAMP_LENGTH];
         let timestamp = decimal(timestamp, &mut digits);
@@ -135,11 +138,13 @@ impl Signer {
             value.push_str("v1,");
             STANDARD.encode_string(tag(key, id, timestamp, body), &mut value);
         }
-        if let Some(key_pair) = &self.key_pair {
-            separate(&mut value);
-            value.push_str("v1a,");
+        if !self.key_pairs.is_empty() {
             let message = message(id, timestamp, body);
-            STANDARD.encode_string(key_pair.sign(&message), &mut value);
+            for key_pair in &self.key_pairs {
+                separate(&mut value);
+                value.push_str("v1a,");
+                STANDARD.encode_string(key_pair.sign(&message), &mut value);
+            }
         }
         value
     }
@@ -389,18 +394,22 @@ mod tests {
     #[test]
     fn all_signatures_and_all_keys_are_tried() {
         let key_pair = Arc::new(Ed25519SigningKey::generate(&Randomness::default()).unwrap());
-        let signer = Signer::new([&secret(1), &secret(2)]).unwrap().with_key_pair(key_pair.clone());
+        let former = Arc::new(Ed25519SigningKey::generate(&Randomness::default()).unwrap());
+        let signer = Signer::new([&secret(1), &secret(2)])
+            .unwrap()
+            .with_key_pairs([key_pair.clone(), former.clone()]);
         let value = signer.sign("msg", NOW, &[b"{\"a\"", b":1}"]);
         let parts: Vec<_> = value.split(' ').collect();
         assert_eq!(
             parts.iter().map(|part| part.split_once(',').unwrap().0).collect::<Vec<_>>(),
-            ["v1", "v1", "v1a"]
+            ["v1", "v1", "v1a", "v1a"]
         );
         let noise = format!("v2,abc v1 v1, v1,AAAA {value} v1a,AAAA");
         for verifier in [
             Verifier::new([&secret(2)], []).unwrap(),
             Verifier::new([&secret(9), &secret(1)], []).unwrap(),
             Verifier::new([], [key_pair.public_key()]).unwrap(),
+            Verifier::new([], [former.public_key()]).unwrap(),
         ] {
             for signature in [&value, &noise] {
                 assert_eq!(check(&verifier, "msg", &NOW.to_string(), signature), Ok(()));
@@ -497,7 +506,7 @@ mod tests {
         assert!(Verifier::new([], []).is_err());
         assert_eq!(format!("{:?}", secret(1)), "SigningSecret([hidden])");
         let shown = format!("{:?}", Signer::new([&secret(1)]).unwrap());
-        assert_eq!(shown, "Signer { v1_keys: 1, v1a: false, .. }");
+        assert_eq!(shown, "Signer { v1_keys: 1, v1a_keys: 0, .. }");
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! One attempt: the gate, the request, and what came of it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
 use super::lane::{Job, Kind, LaneOutcome};
-use super::retry::{self, Decision, Reply};
+use super::retry::{self, Decision, Reply, RetryPolicy, Schedule};
 use crate::crypto::{CryptoError, JwtClaims, SecurityContext, Signer, desk_hash};
-use crate::dialect::EventParts;
+use crate::dialect::{self, EventParts};
 use crate::egress::{
-    Answer, ErrorClass, Gate as SendGate, OutgoingRequest, Phases, SendError, VettedUrl,
-    retry_after,
+    Answer, ErrorClass, Gate as SendGate, OutgoingRequest, Phases, ReceiverControl, SendError,
+    VettedUrl, receiver_control, retry_after,
 };
 use crate::seam::{Timestamp, crash_point};
 use crate::store::claims::DeliveryState;
@@ -33,9 +33,6 @@ const MASK: &str = "***";
 /// How long an `X-ZDesk-JWT` is valid.
 const JWT_LIFE: Duration = Duration::from_hours(1);
 
-/// How long before its end a token is made anew.
-const JWT_RENEWAL: Duration = Duration::from_mins(10);
-
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
@@ -45,35 +42,6 @@ const REPLAY: HeaderName = HeaderName::from_static("x-mortise-replay");
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Mortise/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// The tokens of webhooks, signed once an hour and not for each delivery.
-#[derive(Debug, Default)]
-pub(super) struct JwtCache {
-    tokens: Mutex<HashMap<Uuid, (HeaderValue, Timestamp)>>,
-}
-
-impl JwtCache {
-    fn get(&self, endpoint: Uuid, now: Timestamp) -> Option<HeaderValue> {
-        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens
-            .get(&endpoint)
-            .filter(|(_, until)| now.plus(JWT_RENEWAL) < *until)
-            .map(|(token, _)| token.clone())
-    }
-
-    fn put(&self, endpoint: Uuid, token: HeaderValue, until: Timestamp) {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.insert(endpoint, (token, until));
-    }
-
-    /// Drops the tokens of endpoints that deliver no more.
-    pub(super) fn forget(&self, endpoints: &[Uuid]) {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        for endpoint in endpoints {
-            tokens.remove(endpoint);
-        }
-    }
-}
 
 /// How much of the headers of an answer is kept: so many, and so many bytes in all.
 const HEADERS_KEPT: (usize, usize) = (32, 2_048);
@@ -131,7 +99,7 @@ impl Dispatcher {
             return LaneOutcome::Untried;
         }
         // It must end within its lease, or another may send it meanwhile; it comes back by itself.
-        let ends_by = self.inner.seam.clock.now().plus(self.inner.options.deadline);
+        let ends_by = self.inner.seam.clock.now().plus(self.deadline_of(job.endpoint_id));
         if job.lease_until.is_some_and(|until| until < ends_by) {
             return LaneOutcome::Untried;
         }
@@ -151,8 +119,9 @@ impl Dispatcher {
             Err(Unprepared::Address(refusal)) => {
                 let error = refused(&refusal);
                 let at = self.inner.seam.clock.now();
+                let policy = policy_of(&endpoint);
                 let (outcome, decision) =
-                    self.record(&mut job, at, 0, Some(Err(error)), None).await;
+                    self.record(&mut job, at, 0, Some(Err(error)), None, &policy).await;
                 self.note_webhook(&endpoint, decision);
                 return outcome;
             }
@@ -163,7 +132,8 @@ impl Dispatcher {
             }
         };
         let context = endpoint.security_context.as_ref();
-        match self.send_and_record(&mut job, request, context, cancel).await {
+        let policy = policy_of(&endpoint);
+        match self.send_and_record(&mut job, request, context, cancel, &policy).await {
             Some((outcome, decision)) => {
                 self.note_webhook(&endpoint, decision);
                 outcome
@@ -219,20 +189,26 @@ impl Dispatcher {
         match prepared {
             Ok((headers, body)) => {
                 let at = self.inner.seam.clock.now();
+                let policy = RetryPolicy {
+                    statuses: &dialect::DESK,
+                    schedule: self.inner.options.schedule.clone(),
+                };
                 let ended = match self.inner.egress.vet(url) {
                     Ok(url) => {
-                        let request = self.request(url, headers, body, None);
+                        let deadline = self.inner.options.deadline;
+                        let request = request(url, headers, body, deadline, None);
                         self.send_and_record(
                             &mut job,
                             request,
                             Some(&lane.security_context),
                             cancel,
+                            &policy,
                         )
                         .await
                     }
                     Err(refusal) => {
                         let error = refused(&refusal.to_string());
-                        Some(self.record(&mut job, at, 0, Some(Err(error)), None).await)
+                        Some(self.record(&mut job, at, 0, Some(Err(error)), None, &policy).await)
                     }
                 };
                 let Some((outcome, decision)) = ended else { return LaneOutcome::Untried };
@@ -279,25 +255,13 @@ impl Dispatcher {
         let gate = SendGate::new(move || {
             lease.is_valid() && matches!(routing.gate(id, generation), Gate::Open(_))
         });
-        Ok(self.request(url, headers, body, Some(gate)))
+        Ok(request(url, headers, body, endpoint.terms.deadline, Some(gate)))
     }
 
-    fn request(
-        &self,
-        url: VettedUrl,
-        headers: HeaderMap,
-        body: Bytes,
-        gate: Option<SendGate>,
-    ) -> OutgoingRequest {
-        OutgoingRequest {
-            method: Method::POST,
-            url,
-            headers,
-            body,
-            deadline: self.inner.options.deadline,
-            response_limit: EXCERPT,
-            gate,
-        }
+    /// The time that one attempt to an endpoint may take.
+    pub(super) fn deadline_of(&self, endpoint: Uuid) -> Duration {
+        let endpoint = self.inner.routing.endpoint(endpoint);
+        endpoint.map_or(self.inner.options.deadline, |endpoint| endpoint.terms.deadline)
     }
 
     /// The headers of Standard Webhooks, with a fresh timestamp for each attempt.
@@ -308,13 +272,14 @@ impl Dispatcher {
         signer: &Signer,
         body: &[u8],
     ) -> Result<(), CryptoError> {
-        let id = job.id.to_string();
+        let mut id = Uuid::encode_buffer();
+        let id: &str = job.id.hyphenated().encode_lower(&mut id);
         let timestamp = self.inner.seam.clock.now().seconds();
-        let signature = signer.sign(&id, timestamp, &[body]);
+        let signature = signer.sign(id, timestamp, &[body]);
         headers.insert(header::USER_AGENT, USER_AGENT);
-        headers.insert(WEBHOOK_ID, header_value(&id)?);
+        headers.insert(WEBHOOK_ID, header_value(id)?);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-        headers.insert(WEBHOOK_SIGNATURE, header_value(&signature)?);
+        headers.insert(WEBHOOK_SIGNATURE, owned_header_value(signature)?);
         if job.is_replay {
             headers.insert(REPLAY, HeaderValue::from_static("true"));
         }
@@ -323,18 +288,19 @@ impl Dispatcher {
 
     fn desk_jwt(&self, endpoint: &Endpoint) -> Result<HeaderValue, CryptoError> {
         let now = self.inner.seam.clock.now();
-        if let Some(token) = self.inner.jwt.get(endpoint.id, now) {
+        let key = self.inner.keys.signing.jwt()?;
+        if let Some(token) = self.inner.jwt.get(endpoint.id, key.key_id(), now) {
             return Ok(token);
         }
         let until = now.plus(JWT_LIFE);
-        let token = self.inner.keys.jwt.sign(&JwtClaims {
+        let token = key.sign(&JwtClaims {
             iss: &format!("orgId:{}", endpoint.org_id),
             aud: &format!("webhookId:{}", endpoint.id),
             iat: now.seconds(),
             exp: until.seconds(),
         })?;
         let token = header_value(&token)?;
-        self.inner.jwt.put(endpoint.id, token.clone(), until);
+        self.inner.jwt.put(endpoint.id, key.key_id(), token.clone(), until);
         Ok(token)
     }
 
@@ -345,6 +311,7 @@ impl Dispatcher {
         request: OutgoingRequest,
         context: Option<&SecurityContext>,
         cancel: CancellationToken,
+        policy: &RetryPolicy,
     ) -> Option<(LaneOutcome, Decision)> {
         crash_point("delivery.before-send");
         let clock = &self.inner.seam.clock;
@@ -360,7 +327,7 @@ impl Dispatcher {
             return None;
         }
         let micros = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
-        Some(self.record(job, at, micros, sent, context).await)
+        Some(self.record(job, at, micros, sent, context, policy).await)
     }
 
     /// Decides what follows from an attempt and has it written. `sent` is nothing where we broke
@@ -372,6 +339,7 @@ impl Dispatcher {
         micros: i64,
         sent: Option<Result<Answer, SendError>>,
         context: Option<&SecurityContext>,
+        policy: &RetryPolicy,
     ) -> (LaneOutcome, Decision) {
         let ended_at = self.inner.seam.clock.now();
         let made = usize::try_from(job.attempts_before).unwrap_or(0) + 1;
@@ -380,24 +348,23 @@ impl Dispatcher {
             Some(Err(error)) => unanswered(error),
             None => (Reply::Nothing, None, Some("interrupted"), None),
         };
-        let decision = retry::decide(
-            &self.inner.options.schedule,
-            reply,
-            made,
-            ended_at,
-            self.inner.seam.randomness.fraction(),
-        );
+        let decision =
+            retry::decide(policy, reply, made, ended_at, self.inner.seam.randomness.fraction());
         let (state, due_at) = match decision {
             // We broke it off since its webhook stopped delivering: it follows its webhook, and
             // it must not have been the last attempt.
             _ if sent.is_none() => self.withdrawn_state(job),
-            Decision::Delivered => (DeliveryState::Delivered, None),
+            Decision::Delivered | Decision::Disabled { delivered: true } => {
+                (DeliveryState::Delivered, None)
+            }
             // Nobody reactivates a callback's address: the next callback goes on.
-            Decision::Gone if job.kind == Kind::Callback => (DeliveryState::Failed, None),
+            Decision::Gone | Decision::Disabled { .. } if job.kind == Kind::Callback => {
+                (DeliveryState::Failed, None)
+            }
             // What a gone webhook still has waiting is kept until somebody reactivates it.
-            Decision::Gone => (DeliveryState::Held, None),
+            Decision::Gone | Decision::Disabled { .. } => (DeliveryState::Held, None),
             Decision::RetryAt(due_at) => (DeliveryState::Pending, Some(due_at)),
-            Decision::Failed => (DeliveryState::Failed, None),
+            Decision::Failed | Decision::Aborted => (DeliveryState::Failed, None),
         };
         let result = AttemptResult {
             _place: job.place.take(),
@@ -419,12 +386,35 @@ impl Dispatcher {
             }
         }
         let outcome = match decision {
-            Decision::Delivered => LaneOutcome::Success,
+            Decision::Delivered | Decision::Disabled { delivered: true } => LaneOutcome::Success,
             _ if sent.is_none() => LaneOutcome::Untried,
-            Decision::RetryAt(_) | Decision::Failed | Decision::Gone => LaneOutcome::Failure,
+            // The receiver is there and says what it wants: no reason to pause it.
+            Decision::Aborted => LaneOutcome::Success,
+            Decision::RetryAt(_)
+            | Decision::Failed
+            | Decision::Gone
+            | Decision::Disabled { .. } => LaneOutcome::Failure,
         };
         (outcome, decision)
     }
+}
+
+fn policy_of(endpoint: &Endpoint) -> RetryPolicy {
+    RetryPolicy {
+        statuses: endpoint.dialect.statuses(),
+        schedule: Schedule::new(Arc::clone(&endpoint.terms.pauses)),
+    }
+}
+
+fn request(
+    url: VettedUrl,
+    headers: HeaderMap,
+    body: Bytes,
+    deadline: Duration,
+    gate: Option<SendGate>,
+) -> OutgoingRequest {
+    let response_limit = EXCERPT;
+    OutgoingRequest { method: Method::POST, url, headers, body, deadline, response_limit, gate }
 }
 
 /// Why a request could not be prepared.
@@ -455,21 +445,27 @@ fn refused(refusal: &str) -> SendError {
 type Recorded = (Reply, Option<u16>, Option<&'static str>, Option<String>);
 
 fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) -> Recorded {
-    // A receiver that redirects or echoes would bring the context into the history.
-    let mask = |text: &str| mask_context_text(text, context);
     let code = answer.status.as_u16();
-    let reply = Reply::Status { code, retry_after: retry_after(&answer.headers, now) };
+    let control = receiver_control(&answer.headers);
+    let reply = Reply::Status { code, retry_after: retry_after(&answer.headers, now), control };
     let error = (!answer.status.is_success()).then_some("status");
-    let body = mask(&String::from_utf8_lossy(&answer.body_excerpt));
-    let headers = answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1);
+    // A receiver that redirects or echoes would bring the context into the history.
+    let body = String::from_utf8_lossy(&answer.body_excerpt);
+    let body = mask_context_text(&body, context);
+    let mut headers = answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1);
+    for (_, value) in &mut headers {
+        if let Cow::Owned(masked) = mask_context_text(value, context) {
+            *value = masked;
+        }
+    }
     let detail = Detail {
         phases: answer.timing.into(),
         address: answer.remote_address.map(|address| address.to_string()),
-        headers: headers.into_iter().map(|(name, value)| (name, mask(&value))).collect(),
+        headers,
         body: &body,
         truncated: answer.truncated,
         message: None,
-        hint: status_hint(code),
+        hint: control.map(control_hint).or_else(|| status_hint(code)),
     };
     (reply, Some(code), error, serde_json::to_string(&detail).ok())
 }
@@ -478,8 +474,12 @@ fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) 
 const CUT_CONTEXT: usize = 8;
 
 /// A text without the securityContext that it may echo, whole or cut off at the end.
-fn mask_context_text(text: &str, context: Option<&SecurityContext>) -> String {
-    let Some(context) = context.map(SecurityContext::expose) else { return text.to_owned() };
+fn mask_context_text<'t>(text: &'t str, context: Option<&SecurityContext>) -> Cow<'t, str> {
+    let Some(context) = context.map(SecurityContext::expose) else { return Cow::Borrowed(text) };
+    // Nearly always it is not there, not even its beginning: one look, and nothing is copied.
+    if !text.contains(context.get(..CUT_CONTEXT).unwrap_or(context)) {
+        return Cow::Borrowed(text);
+    }
     let mut masked = text.replace(context, MASK);
     let cut = (CUT_CONTEXT..context.len())
         .rev()
@@ -488,7 +488,7 @@ fn mask_context_text(text: &str, context: Option<&SecurityContext>) -> String {
         masked.truncate(masked.len() - length);
         masked.push_str(MASK);
     }
-    masked
+    Cow::Owned(masked)
 }
 
 fn unanswered(error: &SendError) -> Recorded {
@@ -502,6 +502,18 @@ fn unanswered(error: &SendError) -> Recorded {
         hint: Some(error.hint),
     };
     (Reply::Nothing, None, Some(error.class.as_str()), serde_json::to_string(&detail).ok())
+}
+
+/// What the receiver asked for beside its status, in plain words.
+fn control_hint(control: ReceiverControl) -> &'static str {
+    match control {
+        ReceiverControl::Disable => {
+            "The endpoint answered with `webhook-delivery: disable`: no more is sent until somebody reactivates the webhook."
+        }
+        ReceiverControl::AbortMessage => {
+            "The endpoint answered with `webhook-delivery: abort-message`: this delivery is not tried again."
+        }
+    }
 }
 
 /// What usually lies behind a status, in plain words.
@@ -535,6 +547,11 @@ fn status_hint(code: u16) -> Option<&'static str> {
 
 fn header_value(text: &str) -> Result<HeaderValue, CryptoError> {
     HeaderValue::from_str(text).map_err(|_| CryptoError::Malformed { what: "header value" })
+}
+
+/// The same without a copy.
+fn owned_header_value(text: String) -> Result<HeaderValue, CryptoError> {
+    HeaderValue::try_from(text).map_err(|_| CryptoError::Malformed { what: "header value" })
 }
 
 #[cfg(test)]

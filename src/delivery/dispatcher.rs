@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::attempt::JwtCache;
 use super::breaker::BreakerPolicy;
+use super::jwt_cache::JwtCache;
 use super::lane::{Caps, Content, Job, Kind, LaneOutcome, Lanes, Turn};
 use super::node::NodeLease;
+use super::pacer::PacedLanes;
 use super::retry::Schedule;
 use crate::crypto::Keys;
 use crate::egress::Egress;
@@ -71,6 +72,7 @@ pub(super) struct Inner {
     pub(super) pokes: Pokes,
     /// A long lane got shorter.
     shortened: Notify,
+    pub(super) paced: PacedLanes,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     /// Where tasks run: hand-over may come from a thread that is not the runtime's.
@@ -148,6 +150,7 @@ impl Dispatcher {
             jwt: JwtCache::default(),
             pokes: Pokes::default(),
             shortened: Notify::new(),
+            paced: PacedLanes::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             runtime: tokio::runtime::Handle::current(),
@@ -160,6 +163,7 @@ impl Dispatcher {
     pub fn start(&self, committer: Committer) {
         if self.inner.committer.set(committer).is_ok() {
             self.inner.tasks.spawn(super::refill::run(self.clone()));
+            self.inner.tasks.spawn(super::pacer::run(self.clone()));
         }
     }
 
@@ -206,9 +210,12 @@ impl Dispatcher {
         match (endpoint.passage, endpoint.ordered) {
             (Passage::Open, true) => (Placement::Ordered, None),
             (Passage::Open, false) => {
-                if self.lanes().admits(endpoint.id, self.inner.seam.clock.now())
-                    && let Some(place) = self.inner.budget.take(id, bytes)
-                {
+                let is_admitted = {
+                    let mut lanes = self.lanes();
+                    lanes.set_terms(endpoint.id, &endpoint.terms);
+                    lanes.admits(endpoint.id, self.inner.seam.clock.now())
+                };
+                if is_admitted && let Some(place) = self.inner.budget.take(id, bytes) {
                     (Placement::Memory, Some(place))
                 } else {
                     (Placement::Table, None)
@@ -311,7 +318,14 @@ impl Dispatcher {
 
     pub(super) fn spawn_workers(&self) {
         // Each worker starts the next one while there is more to do.
-        if !self.inner.stop.is_cancelled() && self.lanes().wants_worker() {
+        let (wants_worker, paced) = {
+            let mut lanes = self.lanes();
+            (!self.inner.stop.is_cancelled() && lanes.wants_worker(), lanes.is_paced_anew())
+        };
+        if paced {
+            self.inner.paced.notify();
+        }
+        if wants_worker {
             self.inner.tasks.spawn_on(self.clone().work(), &self.inner.runtime);
         }
     }
@@ -319,7 +333,13 @@ impl Dispatcher {
     /// One worker: takes the next job in turn until there is none.
     async fn work(self) {
         loop {
-            let turn = self.lanes().next(self.inner.seam.clock.now());
+            let (turn, paced) = {
+                let mut lanes = self.lanes();
+                (lanes.next(self.inner.seam.clock.now()), lanes.is_paced_anew())
+            };
+            if paced {
+                self.inner.paced.notify();
+            }
             let Some(turn) = turn else { return };
             self.spawn_workers();
             let Turn { mut job, cancel } = turn;

@@ -2,7 +2,7 @@
 //!
 //! Pure but for the time it is told: what may be sent next, by cap, breaker and fairness.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::breaker::{Allowance, Breaker, BreakerPolicy};
+use super::pacer::Pacer;
 use crate::seam::Timestamp;
 use crate::store::committer::Place;
+use crate::webhook::DeliveryTerms;
+
+/// For how long a place that was promised counts; by then it is taken.
+const PROMISE: Duration = Duration::from_secs(1);
 
 /// The share of the free workers that one lane may have: one in so many.
 const SHARE: usize = 2;
@@ -92,6 +97,15 @@ struct Lane {
     /// More waits in the table than memory took.
     has_more_in_table: bool,
     cancel: CancellationToken,
+    /// How many requests may be under way; nothing where it is as for all.
+    cap: Option<usize>,
+    /// The rate, where it has one.
+    pacer: Option<Pacer>,
+    /// Until when the lane waits for a token.
+    paced_until: Option<Timestamp>,
+    /// Places in memory that were promised just now, and when the last one was: what is accepted
+    /// together is placed before any of it arrives here.
+    promised: (Timestamp, usize),
 }
 
 impl Lane {
@@ -112,8 +126,16 @@ impl Lane {
         Some(first)
     }
 
-    fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.queued() == 0 && !self.has_more_in_table
+    /// Whether nothing is lost with the lane: it is idle, and a new one would be the same. One with
+    /// terms of its own stays while its webhook delivers.
+    fn is_spent(&self) -> bool {
+        self.in_flight == 0
+            && self.queued() == 0
+            && !self.has_more_in_table
+            && self.breaker.is_fresh()
+            && !self.is_ready
+            && self.cap.is_none()
+            && self.pacer.is_none()
     }
 
     fn is_ordered(&self) -> bool {
@@ -179,6 +201,12 @@ pub(super) struct Caps {
 pub(super) struct Lanes {
     by_endpoint: HashMap<Uuid, Lane>,
     ready: VecDeque<Uuid>,
+    /// Lanes that wait for a token, and until when.
+    paced: BTreeSet<(Timestamp, Uuid)>,
+    /// Whether a lane began to wait since that was last asked.
+    paced_anew: bool,
+    /// Among how many nodes rates are shared.
+    nodes: u32,
     /// Lanes that have to wait for a free worker, though their own cap would allow more.
     starved: VecDeque<Uuid>,
     caps: Caps,
@@ -193,6 +221,9 @@ impl Lanes {
         Self {
             by_endpoint: HashMap::new(),
             ready: VecDeque::new(),
+            paced: BTreeSet::new(),
+            paced_anew: false,
+            nodes: 1,
             starved: VecDeque::new(),
             caps: Caps { per_lane: caps.per_lane.max(1), in_all: caps.in_all.max(1) },
             policy,
@@ -200,6 +231,55 @@ impl Lanes {
             busy: 0,
             queued: 0,
         }
+    }
+
+    /// Sets the terms of a webhook's lane. Only those that differ from the usual take a place.
+    pub(super) fn set_terms(&mut self, endpoint: Uuid, terms: &DeliveryTerms) {
+        let is_its_own = terms.is_lane_its_own(self.caps.per_lane);
+        if !is_its_own && !self.by_endpoint.contains_key(&endpoint) {
+            return;
+        }
+        let (cap, nodes) = (self.caps.per_lane, self.nodes);
+        let lane = self.by_endpoint.entry(endpoint).or_default();
+        lane.cap = (terms.concurrency != cap).then_some(terms.concurrency.max(1));
+        lane.pacer = terms.rate_per_minute.map(|rate| match lane.pacer {
+            Some(mut pacer) => {
+                pacer.change(rate, nodes);
+                pacer
+            }
+            None => Pacer::new(rate, nodes),
+        });
+    }
+
+    /// Sets among how many nodes rates are shared.
+    pub(super) fn share_rates(&mut self, nodes: u32) {
+        self.nodes = nodes.max(1);
+    }
+
+    /// Makes lanes ready whose next token is there. Returns whether there were any.
+    pub(super) fn wake_paced(&mut self, now: Timestamp) -> bool {
+        let mut woken = false;
+        while let Some((until, endpoint)) = self.paced.first().copied()
+            && until <= now
+        {
+            self.paced.pop_first();
+            if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
+                lane.paced_until = None;
+                woken = true;
+            }
+            self.make_ready(endpoint, now);
+        }
+        woken
+    }
+
+    /// Whether a lane began to wait for a token since the last call.
+    pub(super) fn is_paced_anew(&mut self) -> bool {
+        std::mem::take(&mut self.paced_anew)
+    }
+
+    /// When the next token is there that a lane waits for.
+    pub(super) fn next_paced(&self) -> Option<Timestamp> {
+        self.paced.first().map(|(until, _)| *until)
     }
 
     /// Puts a job in its lane.
@@ -237,7 +317,14 @@ impl Lanes {
                 self.starved.push_back(endpoint);
                 continue;
             }
+            if lane.pacer.is_some_and(|pacer| pacer.ready_at() > now) {
+                self.make_ready(endpoint, now);
+                continue;
+            }
             let Some(job) = lane.pop() else { continue };
+            if let Some(pacer) = &mut lane.pacer {
+                pacer.take(now);
+            }
             lane.in_flight += 1;
             let cancel = lane.cancel.clone();
             self.busy += 1;
@@ -257,7 +344,7 @@ impl Lanes {
     /// How many requests of a lane may be under way by its own rules.
     fn slots(lane: &Lane, cap: usize, now: Timestamp) -> usize {
         match lane.breaker.allowance(now) {
-            Allowance::Freely if !lane.is_ordered() => cap,
+            Allowance::Freely if !lane.is_ordered() => lane.cap.unwrap_or(cap),
             Allowance::Freely | Allowance::Probe => 1,
             Allowance::NothingUntil(_) => 0,
         }
@@ -270,8 +357,20 @@ impl Lanes {
             && lane.queued() > 0
             && lane.in_flight < Self::slots(lane, cap, now)
         {
-            lane.is_ready = true;
-            self.ready.push_back(endpoint);
+            match lane.pacer.map(|pacer| pacer.ready_at()).filter(|ready_at| *ready_at > now) {
+                None => {
+                    lane.is_ready = true;
+                    self.ready.push_back(endpoint);
+                }
+                // It waits for its token without holding a worker.
+                Some(ready_at) => {
+                    if let Some(former) = lane.paced_until.replace(ready_at) {
+                        self.paced.remove(&(former, endpoint));
+                    }
+                    self.paced.insert((ready_at, endpoint));
+                    self.paced_anew = true;
+                }
+            }
         }
     }
 
@@ -310,13 +409,18 @@ impl Lanes {
                     after.paused = Some((until, waiting));
                 }
             }
-            LaneOutcome::Untried => {}
+            LaneOutcome::Untried => {
+                if let Some(pacer) = &mut lane.pacer {
+                    pacer.give_back();
+                }
+            }
         }
         let queued = lane.queued();
-        after.wants_refill = lane.has_more_in_table && queued < lane.window(cap).div_ceil(2);
+        let window = lane.window(lane.cap.unwrap_or(cap));
+        after.wants_refill = lane.has_more_in_table && queued < window.div_ceil(2);
         after.is_short = queued == PACED / 2;
-        if lane.is_idle() && lane.breaker.is_fresh() && !lane.is_ready {
-            self.by_endpoint.remove(&endpoint);
+        if lane.is_spent() {
+            self.remove(endpoint);
         } else {
             self.make_ready(endpoint, now);
         }
@@ -329,20 +433,33 @@ impl Lanes {
             return if is_ordered { 1 } else { self.caps.per_lane };
         };
         let held = lane.queued() + lane.in_flight;
-        match lane.breaker.allowance(now) {
-            Allowance::Freely if !is_ordered => {
-                lane.window(self.caps.per_lane).saturating_sub(held)
-            }
+        // Beyond the tokens that are soon there, rows wait where every node can take them.
+        let paced = lane
+            .pacer
+            .map_or(usize::MAX, |pacer| pacer.within_horizon(now).saturating_sub(lane.queued()));
+        let cap = lane.cap.unwrap_or(self.caps.per_lane);
+        let room = match lane.breaker.allowance(now) {
+            Allowance::Freely if !is_ordered => lane.window(cap).saturating_sub(held),
             Allowance::Freely | Allowance::Probe => usize::from(held == 0),
             Allowance::NothingUntil(_) => 0,
-        }
+        };
+        room.min(paced)
     }
 
     /// Whether a new delivery of an endpoint may wait in memory.
-    pub(super) fn admits(&self, endpoint: Uuid, now: Timestamp) -> bool {
-        self.by_endpoint.get(&endpoint).is_none_or(|lane| {
-            !lane.has_more_in_table && lane.breaker.allowance(now) == Allowance::Freely
-        })
+    pub(super) fn admits(&mut self, endpoint: Uuid, now: Timestamp) -> bool {
+        let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return true };
+        if lane.has_more_in_table || lane.breaker.allowance(now) != Allowance::Freely {
+            return false;
+        }
+        let Some(pacer) = lane.pacer else { return true };
+        let (last, promised) = lane.promised;
+        let promised = if now.since(last) < PROMISE { promised } else { 0 };
+        let is_admitted = pacer.within_horizon(now) > lane.queued() + promised;
+        if is_admitted {
+            lane.promised = (now, promised + 1);
+        }
+        is_admitted
     }
 
     /// Whether whoever has more for an endpoint should wait a moment: much is queued, and it moves,
@@ -362,8 +479,8 @@ impl Lanes {
             self.by_endpoint.entry(endpoint).or_default().has_more_in_table = true;
         } else if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
             lane.has_more_in_table = false;
-            if lane.is_idle() && lane.breaker.is_fresh() && !lane.is_ready {
-                self.by_endpoint.remove(&endpoint);
+            if lane.is_spent() {
+                self.remove(endpoint);
             }
         }
     }
@@ -390,7 +507,13 @@ impl Lanes {
             .get(&endpoint)
             .is_some_and(|lane| lane.in_flight == 0 && lane.queued() == 0);
         if is_idle {
-            self.by_endpoint.remove(&endpoint);
+            self.remove(endpoint);
+        }
+    }
+
+    fn remove(&mut self, endpoint: Uuid) {
+        if let Some(until) = self.by_endpoint.remove(&endpoint).and_then(|lane| lane.paced_until) {
+            self.paced.remove(&(until, endpoint));
         }
     }
 
@@ -463,6 +586,92 @@ mod tests {
         assert_eq!(order(&mut lanes), [10, 20, 11], "the loud lane has two slots only");
         lanes.done(Uuid::from_u128(1), LaneOutcome::Success, SOON, NOW);
         assert_eq!(order(&mut lanes), [12]);
+    }
+
+    fn terms(concurrency: usize, rate_per_minute: Option<u32>) -> DeliveryTerms {
+        DeliveryTerms {
+            pauses: Arc::from([]),
+            deadline: Duration::from_secs(10),
+            concurrency,
+            rate_per_minute,
+            clamped: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_lane_has_a_cap_of_its_own() {
+        let mut lanes = lanes(2);
+        lanes.set_terms(Uuid::from_u128(1), &terms(3, None));
+        lanes.set_terms(Uuid::from_u128(2), &terms(2, None));
+        assert_eq!(lanes.by_endpoint.len(), 1, "what is usual takes no place");
+        for id in 0..5 {
+            lanes.push(job(1, 10 + id, 0, Kind::Webhook), NOW);
+            lanes.push(job(2, 20 + id, 0, Kind::Webhook), NOW);
+        }
+        assert_eq!(order(&mut lanes), [10, 20, 11, 21, 12]);
+        assert_eq!(lanes.room(Uuid::from_u128(1), false, NOW), 0);
+    }
+
+    #[test]
+    fn what_is_over_the_rate_waits_and_others_go_on() {
+        let mut lanes = lanes(8);
+        let slow = Uuid::from_u128(1);
+        lanes.set_terms(slow, &terms(8, Some(120)));
+        for id in 0..5 {
+            lanes.push(job(1, 10 + id, 0, Kind::Webhook), NOW);
+            lanes.push(job(2, 20 + id, 0, Kind::Webhook), NOW);
+        }
+        // Two a second: what fits in one second goes at once, and no worker waits for the rest.
+        assert_eq!(order(&mut lanes), [10, 20, 11, 21, 22, 23, 24]);
+        let half = Duration::from_millis(500);
+        assert_eq!(lanes.next_paced(), Some(NOW.plus(half)));
+        lanes.workers = 100;
+        assert!(!lanes.wake_paced(NOW) && lanes.next(NOW).is_none());
+        let later = NOW.plus(half);
+        assert!(lanes.wake_paced(later));
+        assert_eq!(lanes.next(later).map(|turn| turn.job.id.as_u128()), Some(12));
+        assert!(lanes.next(later).is_none());
+        // One that was not tried gives its token back.
+        lanes.done(slow, LaneOutcome::Untried, SOON, later);
+        assert_eq!(lanes.next(later).map(|turn| turn.job.id.as_u128()), Some(13));
+        assert_eq!(lanes.next_paced(), Some(later.plus(half)));
+    }
+
+    #[test]
+    fn a_paced_lane_takes_no_more_into_memory_than_its_next_tokens() {
+        let mut lanes = lanes(32);
+        let slow = Uuid::from_u128(1);
+        lanes.set_terms(slow, &terms(32, Some(60)));
+        assert_eq!(lanes.room(slow, false, NOW), 3, "one now, two within the horizon");
+        // Of what is accepted together as many: they are placed before any of them arrives.
+        let taken = (0..10).filter(|_| lanes.admits(slow, NOW)).count();
+        assert_eq!(taken, 3);
+        for id in 0..3 {
+            lanes.push(job(1, id, 0, Kind::Webhook), NOW);
+        }
+        assert_eq!(lanes.room(slow, false, NOW), 0);
+        assert!(!lanes.admits(slow, NOW.plus(Duration::from_millis(900))));
+        assert!(lanes.admits(Uuid::from_u128(2), NOW));
+    }
+
+    #[test]
+    fn an_idle_moment_does_not_fill_a_bucket() {
+        let mut lanes = lanes(8);
+        let slow = Uuid::from_u128(1);
+        lanes.set_terms(slow, &terms(8, Some(6)));
+        lanes.push(job(1, 1, 0, Kind::Webhook), NOW);
+        assert_eq!(order(&mut lanes), [1]);
+        lanes.done(slow, LaneOutcome::Success, SOON, NOW);
+        lanes.workers = 100;
+        lanes.push(job(1, 2, 0, Kind::Webhook), NOW);
+        assert!(lanes.next(NOW).is_none() && lanes.is_paced_anew());
+        let full = NOW.plus(Duration::from_secs(10));
+        assert!(lanes.wake_paced(full));
+        assert!(lanes.next(full).is_some());
+        lanes.forget(slow);
+        lanes.done(slow, LaneOutcome::Success, SOON, full);
+        lanes.forget(slow);
+        assert!(lanes.by_endpoint.is_empty() && lanes.paced.is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! This node's lease: it sends only while the lease is valid, and frees what dead nodes left.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,8 @@ struct Inner {
     /// Milliseconds after `started` until which the lease holds.
     valid_until: AtomicU64,
     is_lost: AtomicBool,
+    /// Nodes with a live lease, this one among them, as of the last renewal.
+    live: AtomicU32,
     budget: MemoryBudget,
 }
 
@@ -59,6 +61,7 @@ impl NodeLease {
             started,
             valid_until: AtomicU64::new(millis(RELIED_ON)),
             is_lost: AtomicBool::new(false),
+            live: AtomicU32::new(1),
             budget,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -67,6 +70,11 @@ impl NodeLease {
     /// The epoch of this run.
     pub fn epoch(&self) -> Epoch {
         self.inner.epoch
+    }
+
+    /// How many nodes share the work, this one among them, as of the last renewal.
+    pub(super) fn live_nodes(&self) -> u32 {
+        self.inner.live.load(Ordering::Relaxed).max(1)
     }
 
     pub(super) fn budget(&self) -> &MemoryBudget {
@@ -145,6 +153,8 @@ impl NodeLease {
             }
         }
         inner.valid_until.store(millis(began + RELIED_ON), Ordering::Release);
+        let live = inner.nodes.live(inner.seam.clock.now()).await?;
+        inner.live.store(live, Ordering::Relaxed);
         Ok(())
     }
 

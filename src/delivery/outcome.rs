@@ -17,6 +17,7 @@ pub(super) enum Health {
     Ok,
     Failing,
     Gone,
+    Disabled,
 }
 
 impl Health {
@@ -25,6 +26,16 @@ impl Health {
             Self::Ok => "ok",
             Self::Failing => "failing",
             Self::Gone => "gone",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    /// What the receiver said, in words.
+    const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Ok | Self::Failing => None,
+            Self::Gone => Some("The endpoint answered 410 Gone."),
+            Self::Disabled => Some("The endpoint answered with `webhook-delivery: disable`."),
         }
     }
 }
@@ -36,7 +47,10 @@ impl Dispatcher {
             Decision::Delivered if endpoint.is_failing => Health::Ok,
             Decision::Failed if !endpoint.is_failing => Health::Failing,
             Decision::Gone => Health::Gone,
-            Decision::Delivered | Decision::Failed | Decision::RetryAt(_) => return,
+            Decision::Disabled { .. } => Health::Disabled,
+            Decision::Delivered | Decision::Failed | Decision::Aborted | Decision::RetryAt(_) => {
+                return;
+            }
         };
         let org = RoutingChange::Org(endpoint.org_id.to_string());
         self.write_health(endpoint.id, health, Some(org));
@@ -45,8 +59,10 @@ impl Dispatcher {
     /// Notes what a lifecycle callback came to: the vendor's side of the set-up.
     pub(super) fn note_callback(&self, installation: Uuid, decision: Decision) {
         let health = match decision {
-            Decision::Delivered => Health::Ok,
-            Decision::Failed | Decision::Gone => Health::Failing,
+            Decision::Delivered | Decision::Disabled { delivered: true } => Health::Ok,
+            Decision::Failed | Decision::Aborted | Decision::Gone | Decision::Disabled { .. } => {
+                Health::Failing
+            }
             Decision::RetryAt(_) => return,
         };
         self.write_health(installation, health, None);
@@ -91,8 +107,8 @@ impl Dispatcher {
             .map(|row| row.health);
         let undoes = match health {
             Health::Ok => !matches!(current.as_deref(), Some("failing" | "pending")),
-            Health::Failing => current.as_deref() == Some("gone"),
-            Health::Gone => false,
+            Health::Failing => matches!(current.as_deref(), Some("gone" | "disabled")),
+            Health::Gone | Health::Disabled => false,
         };
         let is_removed = change.is_some()
             && webhook::Entity::find_by_id(endpoint).one(work.connection()).await?.is_none();
@@ -101,6 +117,7 @@ impl Dispatcher {
         }
         let mut row = fresh(endpoint, now);
         row.health = Set(health.name().to_owned());
+        row.last_error = Set(health.reason().map(str::to_owned));
         row.last_success_at = Set(succeeded.then(|| now.micros()));
         row.last_failure_at = Set((!succeeded).then(|| now.micros()));
         let seen = if succeeded {
@@ -113,6 +130,7 @@ impl Dispatcher {
                 OnConflict::column(endpoint_state::Column::EndpointId)
                     .update_columns([
                         endpoint_state::Column::Health,
+                        endpoint_state::Column::LastError,
                         endpoint_state::Column::UpdatedAt,
                         seen,
                     ])

@@ -93,6 +93,7 @@ async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> 
     if !inner.lease.is_valid() {
         return Ok(None);
     }
+    dispatcher.lanes().share_rates(inner.lease.live_nodes());
     let mut next_due: Option<Timestamp> = None;
     let mut due = Vec::new();
     for waiting in claims::waiting_endpoints(&inner.store).await? {
@@ -118,13 +119,17 @@ async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> 
 enum Standing {
     Open(Kind),
     Held,
+    /// This node cannot read the webhook: its rows are for one that can.
+    Unreadable,
     /// Its webhook is no more.
     Gone,
 }
 
 async fn standing(dispatcher: &Dispatcher, id: Uuid) -> Result<Standing, StoreError> {
     if let Some(endpoint) = dispatcher.inner.routing.endpoint(id) {
+        dispatcher.lanes().set_terms(id, &endpoint.terms);
         return Ok(match endpoint.passage {
+            _ if endpoint.unreadable.is_some() => Standing::Unreadable,
             Passage::Open if endpoint.ordered => Standing::Open(Kind::OrderedWebhook),
             Passage::Open => Standing::Open(Kind::Webhook),
             Passage::Held | Passage::Suspended => Standing::Held,
@@ -141,14 +146,14 @@ async fn standing(dispatcher: &Dispatcher, id: Uuid) -> Result<Standing, StoreEr
 async fn settle_held(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
     let inner = &dispatcher.inner;
     let standing = standing(dispatcher, id).await?;
-    if matches!(standing, Standing::Held) {
+    if matches!(standing, Standing::Held | Standing::Unreadable) {
         return Ok(());
     }
     let now = inner.seam.clock.now();
     let work = inner.store.begin().await?;
     match standing {
         Standing::Open(_) => claims::release_held(&inner.store, &work, id, now).await?,
-        Standing::Held | Standing::Gone => {
+        Standing::Held | Standing::Unreadable | Standing::Gone => {
             claims::cancel_unresolved(&inner.store, &work, id).await?
         }
     };
@@ -201,6 +206,7 @@ async fn room_of(dispatcher: &Dispatcher, id: Uuid) -> Result<usize, StoreError>
             }
             Ok(room)
         }
+        Standing::Unreadable => Ok(0),
         Standing::Held => {
             let now = inner.seam.clock.now();
             let work = inner.store.begin().await?;
@@ -225,7 +231,9 @@ async fn claim(dispatcher: &Dispatcher, rooms: &[(Uuid, u32)]) -> Result<(), Sto
     }
     let inner = &dispatcher.inner;
     let now = inner.seam.clock.now();
-    let lease_until = now.plus(inner.options.deadline + LEASE_MARGIN);
+    // One lease for all that is claimed together, as the longest deadline among them needs it.
+    let deadline = rooms.iter().map(|(id, _)| dispatcher.deadline_of(*id)).max();
+    let lease_until = now.plus(deadline.unwrap_or(inner.options.deadline) + LEASE_MARGIN);
     let claimed =
         claims::claim_due(&inner.store, rooms, inner.lease.epoch(), now, lease_until).await?;
     let mut counts: HashMap<Uuid, u32> = HashMap::with_capacity(rooms.len());
@@ -267,7 +275,7 @@ async fn next_if_due(dispatcher: &Dispatcher, id: Uuid, kind: Kind) -> Result<()
     if !is_due {
         return Ok(());
     }
-    let lease_until = now.plus(inner.options.deadline + LEASE_MARGIN);
+    let lease_until = now.plus(dispatcher.deadline_of(id) + LEASE_MARGIN);
     let claimed =
         claims::claim_ordered(&inner.store, id, inner.lease.epoch(), now, lease_until).await?;
     take_over(dispatcher, claimed.into_iter().collect(), kind, lease_until).await

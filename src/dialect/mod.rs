@@ -1,12 +1,15 @@
 //! Wire formats: what a receiver gets, one file a format.
 
 mod desk;
+mod verdict;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
 use crate::seam::Timestamp;
+
+pub use verdict::{DESK, StatusRule, StatusTable, Verdict};
 
 /// The wire format of a webhook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -42,6 +45,13 @@ impl Dialect {
     /// Reads the name.
     pub fn from_name(name: &str) -> Option<Self> {
         (name == Self::Desk.as_str()).then_some(Self::Desk)
+    }
+
+    /// What the statuses of its receivers mean.
+    pub const fn statuses(self) -> &'static StatusTable {
+        match self {
+            Self::Desk => &DESK,
+        }
     }
 
     /// The body of a delivery, assembled once.

@@ -15,6 +15,7 @@
 mod client;
 mod exchange;
 mod oauth;
+mod receiver_control;
 mod resolver;
 mod retry_after;
 mod vetting;
@@ -29,6 +30,7 @@ mod tls_receivers;
 pub use client::{Egress, EgressError, EgressOptions, TlsProfile};
 pub use exchange::{Answer, ErrorClass, Gate, Outcome, OutgoingRequest, Phases, SendError};
 pub use oauth::{OauthHttpClient, OauthHttpError};
+pub use receiver_control::{ReceiverControl, receiver_control};
 pub use resolver::{Resolver, ScriptedNames, SystemNames};
 pub use retry_after::retry_after;
 pub use vetting::{

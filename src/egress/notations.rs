@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use url::Url;
 
-use super::{Policy, vet_address, vet_url};
+use super::{HostVerdict, Policy, host_verdict, vet_address, vet_url};
 
 /// What is expected of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,24 @@ const HOSTS: &[(&str, Expected)] = &[
     ("169.254.170.2", ADDRESS),
     ("168.63.129.16", ADDRESS),
     ("192.0.0.192", ADDRESS),
+    // More addresses at which clouds answer to whoever asks, and other ways to write them.
+    ("169.254.170.23", ADDRESS),
+    ("169.254.0.23", ADDRESS),
+    ("169.254.169.123", ADDRESS),
+    ("169.254.169.253", ADDRESS),
+    ("0x64.0x64.0x64.0xc8", ADDRESS),
+    ("1684301000", ADDRESS),
+    ("0144.0144.0144.0310", ADDRESS),
+    ("2822734096", ADDRESS),
+    ("0xa83f8110", ADDRESS),
+    ("168.63.33040", ADDRESS),
+    ("3221225664", ADDRESS),
+    ("１６９.２５４.１６９.２５４", ADDRESS),
+    ("169｡254｡169｡254", ADDRESS),
+    ("169．254．169．254", ADDRESS),
+    ("𝟏𝟔𝟗.𝟐𝟓𝟒.𝟏𝟔𝟗.𝟐𝟓𝟒", ADDRESS),
+    ("169.254.169.254.", ADDRESS),
+    ("169.254.169.254:80", ADDRESS),
     // Special and reserved IPv4.
     ("192.0.0.1", ADDRESS),
     ("192.0.0.9", ADDRESS),
@@ -157,10 +175,24 @@ const HOSTS: &[(&str, Expected)] = &[
     ("[2002:808:808::1]", ADDRESS),
     ("[2001:0:4136:e378:8000:63bf:3fff:fdd2]", ADDRESS),
     ("[2001::1]", ADDRESS),
+    // ISATAP (RFC 5214): an interface id that leads to an IPv4 address, behind any prefix.
+    ("[fe80::5efe:10.0.0.1]", ADDRESS),
+    ("[fe80::200:5efe:7f00:1]", ADDRESS),
+    ("[2606:4700::5efe:7f00:1]", ADDRESS),
+    ("[2606:4700:0:0:0:5efe:169.254.169.254]", ADDRESS),
+    ("[2606:4700::200:5efe:8.8.8.8]", ADDRESS),
+    // 64:ff9b::/96 ends where the low bits of its third to sixth group begin to count.
+    ("[64:ff9b:0:0:0:1:7f00:1]", ADDRESS),
+    ("[64:ff9b:1:7f00:0:100::]", ADDRESS),
+    ("[0064:FF9B:0001:abcd::1]", ADDRESS),
     // Special and reserved IPv6.
     ("[fc00::1]", ADDRESS),
     ("[fd00::1]", ADDRESS),
     ("[fd00:ec2::254]", ADDRESS),
+    ("[fd00:ec2::23]", ADDRESS),
+    ("[fd20:ce::254]", ADDRESS),
+    ("[fd00:42::42]", ADDRESS),
+    ("[FD00:0EC2:0000:0000:0000:0000:0000:0254]", ADDRESS),
     ("[fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]", ADDRESS),
     ("[fe80::1]", ADDRESS),
     ("[fe80::a9fe:a9fe]", ADDRESS),
@@ -180,6 +212,7 @@ const HOSTS: &[(&str, Expected)] = &[
     ("[3fff:fff::1]", ADDRESS),
     ("[4000::1]", ADDRESS),
     ("[5f00::1]", ADDRESS),
+    ("[5fff:ffff::1]", ADDRESS),
     ("[1::1]", ADDRESS),
     ("[1fff::1]", ADDRESS),
     ("[8000::1]", ADDRESS),
@@ -210,6 +243,12 @@ const HOSTS: &[(&str, Expected)] = &[
     ("intranet.", NAME),
     ("kubernetes", NAME),
     ("test", NAME),
+    ("metadata", NAME),
+    ("metadata.google.internal.", NAME),
+    ("METADATA。google。internal", NAME),
+    ("host.docker.internal", NAME),
+    ("kubernetes.default.svc.cluster.local", NAME),
+    ("127.0.0.1.localhost", NAME),
     ("a..b.com", NAME),
     ("a.com..", NAME),
     (".", NAME),
@@ -233,6 +272,10 @@ const HOSTS: &[(&str, Expected)] = &[
     ("vendor.com:25/", PORT),
     ("vendor.com:6379/", PORT),
     ("vendor.com:6667/", PORT),
+    ("vendor.com:023/", PORT),
+    ("vendor.com:00000025/", PORT),
+    ("vendor.com:2375/", PORT),
+    ("vendor.com:10250/", PORT),
     ("8.8.8.8:25/", PORT),
     ("[2606:4700:4700::1111]:5432/", PORT),
     ("vendor.com:65536/", Unreadable),
@@ -283,7 +326,7 @@ fn judge(text: &str, policy: &Policy) -> Expected {
 
 #[test]
 fn every_notation_is_judged_rightly() {
-    assert!(HOSTS.len() > 150, "{}", HOSTS.len());
+    assert!(HOSTS.len() >= 250, "{}", HOSTS.len());
     let policy = Policy::default();
     let wrong: Vec<_> = HOSTS
         .iter()
@@ -333,7 +376,7 @@ fn the_operator_can_open_what_is_named_and_nothing_else() {
         ]
         .map(|rule| rule.parse().unwrap())
         .to_vec(),
-        require_https: true,
+        ..Policy::default()
     };
     for (host, expected) in [
         ("127.0.0.1:8443", Public),
@@ -359,6 +402,44 @@ fn the_operator_can_open_what_is_named_and_nothing_else() {
         ("intranet", NAME),
     ] {
         assert_eq!(judge(&format!("https://{host}"), &policy), expected, "{host}");
+    }
+}
+
+#[test]
+fn the_operator_can_refuse_more_ports_and_lift_a_ban() {
+    let policy = Policy {
+        allow: vec!["203.0.113.7:9001".parse().unwrap()],
+        refuse_ports: vec![9_000, 9_001],
+        ..Policy::default()
+    };
+    for (host, expected) in [
+        ("vendor.com:9000", PORT),
+        ("8.8.8.8:9000", PORT),
+        ("vendor.com:9001", Public),
+        ("203.0.113.7:9001", Public),
+        ("vendor.com:22", PORT),
+        ("vendor.com:9002", Public),
+    ] {
+        assert_eq!(judge(&format!("https://{host}"), &policy), expected, "{host}");
+    }
+}
+
+/// The package checker asks for the host alone; what it is told is what saving and calling decide.
+#[test]
+fn a_host_alone_is_judged_as_its_url_is() {
+    let policy = Policy::default();
+    for (host, expected) in HOSTS {
+        let Ok(url) = Url::parse(&format!("https://{host}")) else { continue };
+        if matches!(expected, Refused("userinfoRefused")) {
+            continue;
+        }
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else { continue };
+        let verdict = match host_verdict(&host, port, &policy) {
+            HostVerdict::Public => Public,
+            HostVerdict::Documentation => Documentation,
+            HostVerdict::NotPublic { reason } => Refused(reason.as_str()),
+        };
+        assert_eq!(verdict, *expected, "{host}");
     }
 }
 

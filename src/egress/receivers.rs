@@ -111,6 +111,7 @@ fn egress(resolver: Resolver, allow: &[&str]) -> Egress {
         policy: Policy {
             allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
             require_https: false,
+            refuse_ports: Vec::new(),
         },
         user_agent: "Mortise/test".to_owned(),
         resolver,
@@ -214,6 +215,95 @@ async fn connections_are_kept_and_a_little_too_much_is_drained() {
     }
     assert_eq!(seen.connections.load(Ordering::SeqCst), 1);
     assert_eq!(seen.requests.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_hundred_posts_one_after_the_other_take_one_connection() {
+    let (address, seen) = answering(OK).await;
+    let egress = local();
+    for _ in 0..100 {
+        egress.send(post(&egress, &at(address), LONG)).await.unwrap();
+    }
+    assert_eq!(seen.connections.load(Ordering::SeqCst), 1);
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 100);
+}
+
+#[tokio::test]
+async fn what_is_packed_stays_packed() {
+    // "hello" by gzip. Whoever unpacked it could be made to unpack a gigabyte.
+    const PACKED: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 25\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcbH\xcd\xc9\xc9\x07\x00\x86\xa6\x106\x05\x00\x00\x00";
+    let (address, _) = answering(PACKED).await;
+    let egress = local();
+    let answer = egress.send(post(&egress, &at(address), LONG)).await.unwrap();
+    assert_eq!(answer.headers["content-encoding"], "gzip");
+    assert_eq!(answer.body_excerpt, PACKED[PACKED.len() - 25..]);
+}
+
+#[tokio::test]
+async fn no_text_breaks_out_of_its_line() {
+    // A header's type keeps line breaks out; so does the URL's parser.
+    for text in ["a\r\nx-injected: 1", "a\nx-injected: 1", "a\rb", "a\0b"] {
+        assert!(HeaderValue::from_str(text).is_err(), "{text:?}");
+    }
+    let (address, seen) = listen(|mut stream, seen| async move {
+        while let Some(request) = read_request(&mut stream, &seen).await {
+            let head = request.split_once("\r\n\r\n").unwrap().0.to_owned();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let egress = local();
+    for path in [
+        "a\r\nx-injected: 1\r\n\r\nGET /second",
+        "a?b=\r\nx-injected: 1",
+        "a%0d%0ax-injected:%201",
+        "a HTTP/1.1\r\nx-injected: 1",
+        "a#\r\nx-injected: 1",
+    ] {
+        let mut request = post(&egress, &format!("http://{address}/{path}"), LONG);
+        request.response_limit = 10_000;
+        request.body = Bytes::new();
+        let answer = egress.send(request).await.unwrap();
+        let head = String::from_utf8(answer.body_excerpt.to_vec()).unwrap();
+        assert!(head.lines().next().unwrap().ends_with(" HTTP/1.1"), "{head}");
+        assert!(!head.contains("\nx-injected"), "{head}");
+        assert_eq!(head.lines().next().unwrap().split(' ').count(), 3, "{head}");
+    }
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 5);
+}
+
+/// The name of the test below, which runs itself anew with another environment.
+const PROXIED: &str = "egress::receivers::no_proxy_is_taken_from_the_environment";
+const RECEIVER: &str = "EGRESS_TEST_RECEIVER";
+
+#[test]
+fn no_proxy_is_taken_from_the_environment() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    if let Ok(receiver) = std::env::var(RECEIVER) {
+        // Inside: the environment names a proxy at which nobody listens.
+        assert!(std::env::var_os("HTTP_PROXY").is_some());
+        runtime.block_on(async {
+            let egress = local();
+            let url = format!("http://{receiver}/hooks");
+            assert_eq!(egress.send(post(&egress, &url, LONG)).await.unwrap().body_excerpt, "ok");
+        });
+        return;
+    }
+    let (address, seen) = runtime.block_on(answering(OK));
+    let vacant = runtime
+        .block_on(async { TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() });
+    let proxy = format!("http://{vacant}");
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", PROXIED, "--nocapture"]).env(RECEIVER, address.to_string());
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+    {
+        again.env(name, &proxy);
+    }
+    let ended = again.output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(ended.status.success() && told.contains("1 passed"), "{told}");
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -493,7 +583,7 @@ async fn a_proxy_gets_everything_but_what_is_refused_by_its_looks() {
     let names =
         ScriptedNames::default().with("proxy.internal", [vec![IpAddr::from([127, 0, 0, 1])]]);
     let options = EgressOptions {
-        policy: Policy { allow: Vec::new(), require_https: false },
+        policy: Policy { require_https: false, ..Policy::default() },
         proxy: Some(Url::parse(&format!("http://proxy.internal:{}", proxy.port())).unwrap()),
         resolver: Resolver::Scripted(names),
         ..EgressOptions::default()

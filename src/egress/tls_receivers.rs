@@ -104,7 +104,7 @@ fn egress(ca_file: Option<PathBuf>) -> Egress {
         .with("hooks.vendor.com", loopback())
         .with("other.vendor.com", loopback());
     let options = EgressOptions {
-        policy: Policy { allow: vec!["127.0.0.1".parse().unwrap()], require_https: true },
+        policy: Policy { allow: vec!["127.0.0.1".parse().unwrap()], ..Policy::default() },
         ca_file,
         resolver: Resolver::Scripted(names),
         ..EgressOptions::default()

@@ -23,11 +23,13 @@ pub struct Policy {
     pub allow: Vec<AllowRule>,
     /// Whether only `https` URLs may be called.
     pub require_https: bool,
+    /// Ports that may not be called, besides those of other protocols.
+    pub refuse_ports: Vec<u16>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { allow: Vec::new(), require_https: true }
+        Self { allow: Vec::new(), require_https: true, refuse_ports: Vec::new() }
     }
 }
 
@@ -36,9 +38,12 @@ impl Policy {
         self.allow.iter().any(|rule| rule.covers(address, port))
     }
 
-    /// A rule that names the port lifts the ban on it.
-    fn names_port(&self, port: u16) -> bool {
-        self.allow.iter().any(|rule| rule.port() == Some(port))
+    /// Refuses ports at which another protocol is at home, and the operator's own list. A rule
+    /// that names the port lifts the ban on it.
+    fn vet_port(&self, port: u16) -> Result<(), Refusal> {
+        let is_banned = address::is_foreign_port(port) || self.refuse_ports.contains(&port);
+        let is_named = || self.allow.iter().any(|rule| rule.port() == Some(port));
+        if is_banned && !is_named() { Err(Refusal::Port { port }) } else { Ok(()) }
     }
 }
 
@@ -63,8 +68,8 @@ pub enum Refusal {
         /// What is wrong with it.
         rule: &'static str,
     },
-    /// Another protocol is at home on the port.
-    #[error("port {port} belongs to another protocol; use 443 or another port for HTTP")]
+    /// Another protocol is at home on the port, or the operator refuses it.
+    #[error("port {port} belongs to another protocol or is refused; use 443 or another port")]
     Port {
         /// The port.
         port: u16,
@@ -202,17 +207,20 @@ pub fn vet_url(url: &Url, policy: &Policy) -> Result<VettedUrl, Refusal> {
         HostVerdict::Documentation => true,
         HostVerdict::NotPublic { reason } => return Err(reason),
     };
-    if matches!(host, Host::Domain(_)) && address::is_foreign_port(port) && !policy.names_port(port)
-    {
-        return Err(Refusal::Port { port });
-    }
     Ok(VettedUrl { url: Arc::new(url.clone()), port, trust: Trust::Vetted, documentation })
 }
 
 /// What a host can be, for a call to the given port.
 pub fn host_verdict(host: &Host<&str>, port: u16, policy: &Policy) -> HostVerdict {
     let address = match host {
-        Host::Domain(name) => return name::verdict(name, port, policy),
+        Host::Domain(name) => {
+            return match (name::verdict(name, port, policy), policy.vet_port(port)) {
+                (HostVerdict::NotPublic { reason }, _) | (_, Err(reason)) => {
+                    HostVerdict::NotPublic { reason }
+                }
+                (verdict, Ok(())) => verdict,
+            };
+        }
         Host::Ipv4(address) => IpAddr::V4(*address),
         Host::Ipv6(address) => IpAddr::V6(*address),
     };
@@ -229,10 +237,7 @@ pub fn vet_address(address: IpAddr, port: u16, policy: &Policy) -> Result<(), Re
     {
         return Err(Refusal::Address { address, range });
     }
-    if address::is_foreign_port(port) && !policy.names_port(port) {
-        return Err(Refusal::Port { port });
-    }
-    Ok(())
+    policy.vet_port(port)
 }
 
 fn host_and_port(url: &Url) -> Result<(Host<&str>, u16), Refusal> {

@@ -246,6 +246,7 @@ impl Lifecycle {
             include_events_from: (!origins.is_empty())
                 .then(|| serde_json::json!(origins).to_string()),
             ordered: webhook.ordered,
+            delivery: webhook.delivery.and_then(|wishes| serde_json::to_string(&wishes).ok()),
         };
         let inner = &self.inner;
         provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness).await?;

@@ -97,6 +97,7 @@ codes! {
     WEBHOOK_DEPARTMENTS_IGNORED = "webhook.departments-ignored",
     WEBHOOK_SOURCE_ID = "webhook.source-id",
     WEBHOOK_NOTHING_SUBSCRIBED = "webhook.nothing-subscribed",
+    WEBHOOK_DELIVERY_OPTION = "webhook.delivery-option",
     REPORT_CUT_SHORT = "report.cut-short",
 }
 

@@ -60,7 +60,11 @@ fn webhook() -> impl Strategy<Value = Value> {
     let host = prop::sample::select(&HOSTS[..]);
     let description = optional("[a-z]{1,8}".prop_map(Value::from));
     let origins = optional(prop_oneof![Just(json!(["AUTOMATION"])), Just(json!([]))]);
-    let ordered = optional(any::<bool>().prop_map(Value::from));
+    let wishes = prop_oneof![
+        Just(json!({ "concurrency": 4 })),
+        Just(json!({ "schedule": [30], "ratePerMinute": 60 })),
+    ];
+    let ordered = (optional(any::<bool>().prop_map(Value::from)), optional(wishes));
     (name, host, "[a-z]{1,8}", subscriptions, description, origins, ordered).prop_map(
         |(name, host, path, subscriptions, description, origins, ordered)| {
             let subscriptions: Map<_, _> =
@@ -75,8 +79,11 @@ fn webhook() -> impl Strategy<Value = Value> {
                     webhook[key] = value;
                 }
             }
-            if let Some(ordered) = ordered {
-                webhook["mortise"] = json!({ "ordered": ordered });
+            let (ordered, delivery) = ordered;
+            for (key, value) in [("ordered", ordered), ("delivery", delivery)] {
+                if let Some(value) = value {
+                    webhook["mortise"][key] = value;
+                }
             }
             webhook
         },
@@ -191,8 +198,12 @@ fn merged(old: &Provisioned, resources: &Value) -> Option<Value> {
         "description": keep(declared.get("description"), before("/description"), Value::Null),
         "includeEventsFrom":
             keep(declared.get("includeEventsFrom"), before("/includeEventsFrom"), Value::Null),
-        "mortise": { "ordered":
-            keep(declared.pointer("/mortise/ordered"), before("/mortise/ordered"), json!(false)) },
+        "mortise": {
+            "ordered":
+                keep(declared.pointer("/mortise/ordered"), before("/mortise/ordered"), json!(false)),
+            "delivery":
+                keep(declared.pointer("/mortise/delivery"), before("/mortise/delivery"), Value::Null),
+        },
     }))
 }
 
@@ -308,8 +319,10 @@ proptest! {
                     webhook[key] = Value::Null;
                 }
             }
-            if webhook.get("mortise").is_none() {
-                webhook["mortise"] = json!({ "ordered": null });
+            for key in ["ordered", "delivery"] {
+                if webhook["mortise"].get(key).is_none() {
+                    webhook["mortise"][key] = Value::Null;
+                }
             }
         }
         let (first, second) = (checked(&one), checked(&two));

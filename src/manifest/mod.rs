@@ -12,13 +12,14 @@
 //! | `schema`, `event_type` | the JSON Schemas, and the event types, which are schemas too |
 //! | `rules` | what no schema can say |
 //! | `diagnostic`, `code`, `nearest` | what is said about it |
-//! | `package`, `reading`, `webhook_resource` | the typed view |
+//! | `package`, `reading`, `webhook_resource`, `delivery_wishes` | the typed view |
 //! | `secret`, `digest` | what is cut out before anything is stored, and what consent is bound to |
 //! | `plan`, `growth`, `upgrade` | what an upgrade changes, and whether it needs consent |
 //! | `render`, `excerpt`, `report` | text with carets, JSON, SARIF, GitHub |
 
 mod archive;
 mod code;
+mod delivery_wishes;
 mod diagnostic;
 mod digest;
 mod encoding;
@@ -59,6 +60,7 @@ mod law_tests;
 mod subscription_tests;
 
 pub use code::{codes, explain};
+pub use delivery_wishes::DeliveryWishes;
 pub use diagnostic::{Diagnostic, Related, Severity, desk_message};
 pub use digest::{Digest, InvalidDigest, digest};
 pub use event_type::{EventType, SubscriptionOption, event_type, event_types};

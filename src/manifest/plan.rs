@@ -23,7 +23,7 @@ pub struct ResourceKey {
 /// A resource with everything decided.
 #[derive(Clone, Debug, PartialEq)]
 enum Body {
-    Webhook(ProvisionedWebhook),
+    Webhook(Box<ProvisionedWebhook>),
     /// Any other kind belongs to the host; it is compared and replaced whole.
     Other(Value),
 }
@@ -63,7 +63,7 @@ impl Provisioned {
         self.resources.retain(|key, _| key.kind != WEBHOOK);
         if let Some(webhook) = webhook {
             let key = webhook_key(&webhook.resource_name);
-            let (pointer, body) = (format!("/{WEBHOOK}"), Body::Webhook(webhook));
+            let (pointer, body) = (format!("/{WEBHOOK}"), Body::Webhook(Box::new(webhook)));
             self.resources.insert(key, Held { pointer, body });
         }
         self
@@ -72,7 +72,7 @@ impl Provisioned {
     /// The webhook, where there is one.
     pub fn webhook(&self) -> Option<&ProvisionedWebhook> {
         self.resources.values().find_map(|held| match &held.body {
-            Body::Webhook(webhook) => Some(webhook),
+            Body::Webhook(webhook) => Some(&**webhook),
             Body::Other(_) => None,
         })
     }
@@ -139,7 +139,7 @@ impl PlannedResource {
     /// The webhook as it will be, where this is one that stays or comes.
     pub fn webhook(&self) -> Option<&ProvisionedWebhook> {
         match &self.body {
-            Some(Body::Webhook(webhook)) => Some(webhook),
+            Some(Body::Webhook(webhook)) => Some(&**webhook),
             _ => None,
         }
     }
@@ -178,10 +178,10 @@ pub fn diff(old: &Provisioned, new: &CheckedPackage) -> Plan {
         let body = match declared.webhook {
             Some(webhook) => {
                 let former = match former.as_ref().map(|former| &former.body) {
-                    Some(Body::Webhook(former)) => Some(former),
+                    Some(Body::Webhook(former)) => Some(&**former),
                     _ => None,
                 };
-                Body::Webhook(webhook.provision(former))
+                Body::Webhook(Box::new(webhook.provision(former)))
             }
             None => Body::Other(declared.value),
         };

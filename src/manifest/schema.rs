@@ -258,6 +258,14 @@ fn word(error: &ValidationError<'_>, root: &Value, document: &Document) -> Optio
             let message = format!("{name} has {given} entries; {limit} is the most");
             (code::VALUE_TOO_MANY, cursor.at_key(), message, Some("remove some".into()))
         }
+        ValidationErrorKind::Minimum { limit } => {
+            let message = format!("{name} must be at least {limit}");
+            (code::VALUE_TYPE, value()?, message, about())
+        }
+        ValidationErrorKind::Maximum { limit } => {
+            let message = format!("{name} must be at most {limit}");
+            (code::VALUE_TYPE, value()?, message, about())
+        }
         _ => {
             let message = format!("{name} is not allowed here ({keyword})");
             (code::VALUE_TYPE, value()?, message, about())

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
+use super::delivery_wishes::DeliveryWishes;
 use super::event_type::event_type;
 use super::package::StoredPackageInvalid;
 use super::reading::Part;
@@ -136,6 +137,8 @@ pub struct WebhookResource {
     pub include_events_from: Patch<BTreeSet<EventOrigin>>,
     /// Whether each event waits for the one before.
     pub ordered: Patch<bool>,
+    /// How it wants to be delivered to.
+    pub delivery: Patch<DeliveryWishes>,
 }
 
 impl WebhookResource {
@@ -150,6 +153,7 @@ impl WebhookResource {
         let id = part.need("ignoreSourceId")?;
         let Ok(ignore_source_id) = Uuid::try_parse(id.text()?) else { return id.invalid("a UUID") };
         let ordered = part.get("mortise").and_then(|block| block.get("ordered"));
+        let delivery = part.get("mortise").and_then(|block| block.get("delivery"));
         Ok(Self {
             resource_name: part.need("resourceName")?.text()?.to_owned(),
             url: part.need("url")?.url()?,
@@ -167,6 +171,7 @@ impl WebhookResource {
                 }
             })?,
             ordered: patch(ordered, Part::flag)?,
+            delivery: patch(delivery, DeliveryWishes::read)?,
         })
     }
 
@@ -192,6 +197,11 @@ impl WebhookResource {
                 .clone()
                 .merge(former.map(|former| former.ordered))
                 .unwrap_or_default(),
+            delivery: self
+                .delivery
+                .clone()
+                .merge(former.and_then(|former| former.delivery.clone()))
+                .filter(|wishes| *wishes != DeliveryWishes::default()),
         }
     }
 }
@@ -226,6 +236,8 @@ pub struct ProvisionedWebhook {
     pub include_events_from: BTreeSet<EventOrigin>,
     /// Whether each event waits for the one before.
     pub ordered: bool,
+    /// How it wants to be delivered to, where it says so.
+    pub delivery: Option<DeliveryWishes>,
 }
 
 impl ProvisionedWebhook {
@@ -243,7 +255,7 @@ impl ProvisionedWebhook {
             "subscriptions": subscriptions,
             "ignoreSourceId": self.ignore_source_id.to_string(),
             "includeEventsFrom": if origins.is_empty() { Value::Null } else { json!(origins) },
-            "mortise": { "ordered": self.ordered },
+            "mortise": { "ordered": self.ordered, "delivery": self.delivery },
         })
     }
 }
@@ -282,6 +294,30 @@ mod tests {
         .provision(Some(&first));
         assert_eq!(cleared.description, None);
         assert!(cleared.include_events_from.is_empty() && !cleared.ordered);
+    }
+
+    #[test]
+    fn wishes_for_delivery_are_replaced_whole_and_cleared_by_null() {
+        let first = webhook(&json!({
+            "mortise": { "delivery": { "schedule": ["30s", 300], "concurrency": 4 } },
+        }))
+        .provision(None);
+        let stored = serde_json::to_value(&first.delivery).expect("JSON");
+        assert_eq!(stored, json!({ "schedule": [30, 300], "concurrency": 4 }));
+
+        let kept = webhook(&json!({ "mortise": { "ordered": true } })).provision(Some(&first));
+        assert_eq!(kept.delivery, first.delivery);
+        let other = webhook(&json!({ "mortise": { "delivery": { "ratePerMinute": 60 } } }))
+            .provision(Some(&first));
+        assert_eq!(
+            serde_json::to_value(&other.delivery).expect("JSON"),
+            json!({ "ratePerMinute": 60 })
+        );
+        for cleared in [json!(null), json!({})] {
+            let cleared =
+                webhook(&json!({ "mortise": { "delivery": cleared } })).provision(Some(&first));
+            assert_eq!(cleared.delivery, None);
+        }
     }
 
     #[test]

@@ -28,7 +28,9 @@ use crate::oauth::{Providers, Revocations};
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
-use crate::webhook::{ExtensionAuthority, HookFuture, RouteHook, Routing};
+use crate::webhook::{
+    DeliveryBounds, ExtensionAuthority, HookFuture, RouteHook, Routing, RoutingOptions,
+};
 
 /// How long a host waits for its 202 before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,7 +71,11 @@ fn egress_policy(config: &Config) -> Result<egress::Policy, StartError> {
                 .map_err(|error| StartError::Egress(error.to_string()))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(egress::Policy { allow, require_https: config.egress.require_https })
+    Ok(egress::Policy {
+        allow,
+        require_https: config.egress.require_https,
+        refuse_ports: config.egress.refuse_ports.clone(),
+    })
 }
 
 /// The door out, as the configuration has it.
@@ -92,18 +98,34 @@ pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartE
 
 /// The rules for packages: hosts are judged as egress judges them.
 pub(crate) fn package_policy(config: &Config) -> Result<manifest::Policy, StartError> {
-    let policy = egress_policy(config)?;
     Ok(manifest::Policy {
         require_https: config.egress.require_https,
-        host_vetting: Arc::new(move |host, port| match egress::host_verdict(host, port, &policy) {
-            egress::HostVerdict::Public => manifest::HostVerdict::Public,
-            egress::HostVerdict::Documentation => manifest::HostVerdict::Documentation,
-            egress::HostVerdict::NotPublic { reason } => {
-                manifest::HostVerdict::NotPublic { reason: reason.to_string() }
-            }
-        }),
+        host_vetting: host_vetting(egress_policy(config)?),
         denied_scopes: config.catalogue.denied_scopes.clone(),
         ..manifest::Policy::strict_offline()
+    })
+}
+
+/// The one function by which hosts are judged, whoever asks: when a package is checked, here or at
+/// the command line, a webhook is saved, and a request is sent.
+fn host_vetting(policy: egress::Policy) -> manifest::HostVetting {
+    Arc::new(move |host, port| match egress::host_verdict(host, port, &policy) {
+        egress::HostVerdict::Public => manifest::HostVerdict::Public,
+        egress::HostVerdict::Documentation => manifest::HostVerdict::Documentation,
+        egress::HostVerdict::NotPublic { reason } => {
+            // The end of a sentence that names the host already.
+            let reason = match reason {
+                egress::Refusal::Address { range, .. } => format!("is not public ({range})"),
+                egress::Refusal::Name { rule, .. } => format!("cannot be public: it {rule}"),
+                egress::Refusal::Port { port } => {
+                    format!(
+                        "cannot be called at port {port}, which is another protocol's or refused"
+                    )
+                }
+                other => format!("cannot be called: {other}"),
+            };
+            manifest::HostVerdict::NotPublic { reason }
+        }
     })
 }
 
@@ -172,7 +194,11 @@ impl Rooms {
         seam: &Seam,
     ) -> Result<Self, StartError> {
         let egress = open_egress(config, seam)?;
-        let routing = Routing::load(store, keys, &egress, &seam.clock).await?;
+        let options = RoutingOptions {
+            bounds: DeliveryBounds::of(&config.delivery),
+            ed25519: config.delivery.ed25519,
+        };
+        let routing = Routing::load(store, keys, &egress, &seam.clock, options).await?;
         let options = delivery_options(config);
         let lease = NodeLease::acquire(store, seam, options.queue_bytes)
             .await

@@ -275,6 +275,8 @@ pub enum RoutingChange {
     Extension(String),
     /// An API token.
     Token(String),
+    /// The keys that sign for the platform.
+    Keys,
 }
 
 impl RoutingChange {
@@ -284,6 +286,7 @@ impl RoutingChange {
             Self::Installation(subject) => ("installation", subject),
             Self::Extension(subject) => ("extension", subject),
             Self::Token(subject) => ("token", subject),
+            Self::Keys => ("keys", ""),
         }
     }
 
@@ -294,6 +297,7 @@ impl RoutingChange {
             "installation" => Self::Installation(subject),
             "extension" => Self::Extension(subject),
             "token" => Self::Token(subject),
+            "keys" => Self::Keys,
             _ => return None,
         })
     }

@@ -42,6 +42,28 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether two transactions met, and this one gave way: the same again, from its beginning, may
+    /// well succeed.
+    pub fn is_contention(&self) -> bool {
+        let Self::Unavailable(
+            DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)),
+        ) = self
+        else {
+            return false;
+        };
+        match &**cause {
+            sqlx::Error::Database(cause) => {
+                cause.code().is_some_and(|code| CONTENTION.contains(&code.as_ref()))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// PostgreSQL's codes for a serialisation failure and a deadlock.
+const CONTENTION: [&str; 2] = ["40001", "40P01"];
+
 /// PostgreSQL's code for a text with a NUL character.
 const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
 

@@ -180,6 +180,20 @@ impl Nodes {
         Ok(row.and_then(|row| row.revision))
     }
 
+    /// How many nodes have a live lease.
+    pub(crate) async fn live(&self, now: Timestamp) -> Result<u32, StoreError> {
+        if !self.is_shared() {
+            return Ok(1);
+        }
+        let sql = format!(
+            "select count(*) as revision from nodes where lease_until > {}",
+            self.clock(now)
+        );
+        let row =
+            Revision::find_by_statement(self.statement(sql, [])).one(self.store.reader()).await?;
+        Ok(row.and_then(|row| u32::try_from(row.revision?).ok()).unwrap_or(1))
+    }
+
     /// Whether other nodes may be there.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self.store.backend(), Backend::Postgres { .. })

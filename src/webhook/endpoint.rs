@@ -7,6 +7,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::matching::Filter;
+use super::terms::DeliveryTerms;
 use crate::crypto::{SecretText, SecurityContext, Signer};
 use crate::dialect::Dialect;
 use crate::egress::VettedUrl;
@@ -58,6 +59,11 @@ pub struct Endpoint {
     pub passage: Passage,
     /// Whether its last delivery used up all attempts.
     pub is_failing: bool,
+    /// On which terms deliveries are made.
+    pub terms: DeliveryTerms,
+    /// What of the stored webhook this release cannot read. Its deliveries are made and held, for a
+    /// node that can.
+    pub unreadable: Option<&'static str>,
 }
 
 /// What a webhook asks of one event type.

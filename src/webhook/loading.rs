@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
 use super::append_context;
 use super::endpoint::{CallbackLane, Endpoint, Owner, Passage, Subscription};
 use super::matching::{Direction, Filter};
-use super::routing::{OrgRoutes, RoutingError};
+use super::routing::{OrgRoutes, RoutingError, RoutingOptions};
 use crate::crypto::{AssociatedData, Keys, Locator, Purpose, SecretText, Signer, SigningSecret};
 use crate::dialect::Dialect;
 use crate::egress::Egress;
 use crate::identifier::{InstallationId, OrgId, WebhookId};
+use crate::manifest::DeliveryWishes;
 use crate::seam::{Clock, Timestamp};
 use crate::store::entity::{
     endpoint_state, extension_version, installation, signing_secret, webhook,
@@ -49,6 +51,7 @@ pub(super) struct Loader {
     keys: Keys,
     egress: Egress,
     clock: Clock,
+    options: RoutingOptions,
 }
 
 /// The subscriptions of an org by event type, and its endpoints.
@@ -58,8 +61,19 @@ type Routes = (HashMap<Arc<str>, Vec<Subscription>>, Vec<Arc<Endpoint>>);
 type Signers = HashMap<String, (Arc<Signer>, Option<Timestamp>)>;
 
 impl Loader {
-    pub(super) fn new(store: Store, keys: Keys, egress: Egress, clock: Clock) -> Self {
-        Self { store, keys, egress, clock }
+    pub(super) fn new(
+        store: Store,
+        keys: Keys,
+        egress: Egress,
+        clock: Clock,
+        options: RoutingOptions,
+    ) -> Self {
+        Self { store, keys, egress, clock, options }
+    }
+
+    /// The keys that unseal and sign.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Reads the webhooks of some orgs, or of all.
@@ -129,7 +143,18 @@ impl Loader {
             let org: Arc<str> = Arc::from(row.org_id.as_str());
             let health = states.get(&row.id).map_or("ok", |state| state.health.as_str());
             let mut endpoint = self.endpoint(&row, owner, Arc::clone(signer), health)?;
-            let filters: Vec<(Arc<str>, Filter)> = filters(&row, owner)?
+            let (filters, unreadable) = filters(&row, owner);
+            if let Some(what) = endpoint.unreadable.or(unreadable) {
+                // One row must not keep the others from being read: it waits by itself.
+                tracing::error!(
+                    webhook = %row.id,
+                    what,
+                    "what is stored of a webhook cannot be read by this release; its deliveries are held"
+                );
+                endpoint.unreadable = Some(what);
+                endpoint.passage = Passage::Held;
+            }
+            let filters: Vec<(Arc<str>, Filter)> = filters
                 .into_iter()
                 .map(|(event_type, filter)| {
                     let name = names
@@ -170,21 +195,39 @@ impl Loader {
         signer: Arc<Signer>,
         health: &str,
     ) -> Result<Endpoint, RoutingError> {
-        let unreadable =
-            |what| RoutingError::Unreadable { what, subject: format!("webhook {}", row.id) };
-        let declared = Url::parse(&row.url).map_err(|_| unreadable("url"))?;
-        let org = OrgId::new(&row.org_id).map_err(|_| unreadable("org"))?;
-        let (url, security_context) = match owner {
-            Some(owner) => {
+        let mut unreadable = None;
+        let declared = Url::parse(&row.url).ok();
+        let org = OrgId::new(&row.org_id).ok();
+        let dialect = Dialect::from_name(&row.dialect);
+        let wishes = row.delivery.as_deref().map(serde_json::from_str::<DeliveryWishes>);
+        let generation = u32::try_from(row.generation).ok();
+        for (is_readable, what) in [
+            (declared.is_some(), "url"),
+            (org.is_some(), "org"),
+            (dialect.is_some(), "dialect"),
+            (wishes.as_ref().is_none_or(Result::is_ok), "delivery options"),
+            (generation.is_some(), "generation"),
+        ] {
+            if !is_readable && unreadable.is_none() {
+                unreadable = Some(what);
+            }
+        }
+        let wishes = wishes.and_then(Result::ok);
+        let (url, security_context) = match (declared, org, owner, generation) {
+            (Some(declared), Some(org), Some(owner), Some(generation)) => {
                 let context = self.keys.ring.seal_security_context(&Locator {
                     installation: InstallationId(owner.id),
-                    generation: u32::try_from(owner.generation)
-                        .map_err(|_| unreadable("generation"))?,
+                    generation,
                     webhook: Some(WebhookId(row.id)),
                 })?;
-                (append_context(&declared, &org, context.expose()), Some(context))
+                (Some(append_context(&declared, &org, context.expose())), Some(context))
             }
-            None => (declared, None),
+            (declared, _, None, _) => (declared, None),
+            _ => (None, None),
+        };
+        let destination = match &url {
+            Some(url) => self.egress.vet(url).map_err(|refusal| refusal.to_string()),
+            None => Err("the stored address cannot be read".to_owned()),
         };
         let passage = match owner {
             Some(owner) if owner.suspended_by != 0 => Passage::Suspended,
@@ -199,14 +242,16 @@ impl Loader {
                 extension_key: Arc::from(owner.extension_key.as_str()),
             }),
             generation: row.generation,
-            destination: self.egress.vet(&url).map_err(|refusal| refusal.to_string()),
+            destination,
             security_context,
-            dialect: Dialect::from_name(&row.dialect).ok_or_else(|| unreadable("dialect"))?,
+            dialect: dialect.unwrap_or_default(),
             signer,
             ordered: row.ordered != 0,
             wants_previous: Vec::new(),
             passage,
             is_failing: health == "failing",
+            terms: self.options.bounds.terms(wishes.as_ref()),
+            unreadable,
         })
     }
 
@@ -233,9 +278,18 @@ impl Loader {
                 (one, other) => one.or(other),
             };
         }
+        let (pairs, pairs_until) = if self.options.ed25519 {
+            (self.keys.signing.ed25519(now), self.keys.signing.next_expiry(now))
+        } else {
+            (Vec::new(), None)
+        };
         secrets
             .into_iter()
-            .map(|(key, (secrets, until))| Ok((key, (Arc::new(Signer::new(&secrets)?), until))))
+            .map(|(key, (secrets, until))| {
+                let signer = Signer::new(&secrets)?.with_key_pairs(pairs.iter().cloned());
+                let until = [until, pairs_until].into_iter().flatten().min();
+                Ok((key, (Arc::new(signer), until)))
+            })
             .collect()
     }
 
@@ -322,29 +376,45 @@ pub(crate) fn unseal_manifest_secrets(
     })
 }
 
-/// What a webhook asks of each event type.
+/// What a webhook asks of each event type, and what of it cannot be read. What is not understood
+/// narrows nothing: one delivery too many is held rather than one lost.
 fn filters(
     row: &webhook::Model,
     owner: Option<&installation::Model>,
-) -> Result<Vec<(String, Filter)>, RoutingError> {
-    let unreadable =
-        |what| RoutingError::Unreadable { what, subject: format!("webhook {}", row.id) };
-    let subscriptions: BTreeMap<String, Option<Options>> =
-        serde_json::from_str(&row.subscriptions).map_err(|_| unreadable("subscriptions"))?;
+) -> (Vec<(String, Filter)>, Option<&'static str>) {
+    let mut unreadable = None;
+    let mut note = |what| unreadable = Some(what);
+    let subscriptions: BTreeMap<String, Value> = serde_json::from_str(&row.subscriptions)
+        .unwrap_or_else(|_| {
+            note("subscriptions");
+            BTreeMap::new()
+        });
     let installation_departments = match owner.and_then(|owner| owner.department_ids.as_ref()) {
-        Some(text) => Some(serde_json::from_str(text).map_err(|_| unreadable("departments"))?),
+        Some(text) => serde_json::from_str(text).unwrap_or_else(|_| {
+            note("departments");
+            None
+        }),
         None => None,
     };
     let automation = match &row.include_events_from {
-        Some(text) => serde_json::from_str::<Option<Vec<String>>>(text)
-            .map_err(|_| unreadable("includeEventsFrom"))?
-            .is_some_and(|from| from.iter().any(|origin| origin == "AUTOMATION")),
+        Some(text) => serde_json::from_str::<Option<Vec<String>>>(text).map_or_else(
+            |_| {
+                note("includeEventsFrom");
+                true
+            },
+            |from| from.is_some_and(|from| from.iter().any(|origin| origin == "AUTOMATION")),
+        ),
         None => false,
     };
-    Ok(subscriptions
+    let filters = subscriptions
         .into_iter()
         .map(|(event_type, options)| {
-            let options = options.unwrap_or_default();
+            let options = serde_json::from_value::<Option<Options>>(options)
+                .unwrap_or_else(|_| {
+                    note("options of a subscription");
+                    None
+                })
+                .unwrap_or_default();
             let filter = Filter {
                 installation_departments: installation_departments.clone(),
                 // An extension's departments come from its installation alone.
@@ -357,5 +427,6 @@ fn filters(
             };
             (event_type, filter)
         })
-        .collect())
+        .collect();
+    (filters, unreadable)
 }

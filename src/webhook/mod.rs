@@ -10,9 +10,11 @@ mod loading;
 pub mod matching;
 pub mod provisioning;
 mod routing;
+mod terms;
 
 pub use callback_url::{append_context, mask_context};
 pub use endpoint::{CallbackLane, Endpoint, Owner, Passage, Subscription};
 pub(crate) use loading::{unseal_manifest_secrets, unseal_signing_secret};
 pub use provisioning::ExtensionAuthority;
-pub use routing::{Gate, HookFuture, OrgRoutes, RouteHook, Routing, RoutingError};
+pub use routing::{Gate, HookFuture, OrgRoutes, RouteHook, Routing, RoutingError, RoutingOptions};
+pub use terms::{DeliveryBounds, DeliveryTerms};

@@ -48,6 +48,8 @@ pub struct NewExtensionWebhook {
     pub include_events_from: Option<String>,
     /// Whether deliveries go in order.
     pub ordered: bool,
+    /// How it wants to be delivered to, as JSON.
+    pub delivery: Option<String>,
 }
 
 /// Writes a webhook of an extension. Returns its id.
@@ -90,6 +92,7 @@ pub async fn provision(
         created_by: Set(None),
         created_at: Set(now.micros()),
         modified_at: Set(now.micros()),
+        delivery: Set(new.delivery),
     })
     .exec_without_returning(work.connection())
     .await?;

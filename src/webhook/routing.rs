@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::endpoint::{CallbackLane, Endpoint, Passage, Subscription};
 use super::loading::Loader;
-use crate::crypto::{CryptoError, Keys};
+use super::terms::DeliveryBounds;
+use crate::crypto::{CryptoError, KeyStoreError, Keys};
 use crate::egress::Egress;
 use crate::seam::{Clock, Timestamp};
 use crate::store::entity::{routing, routing_change, webhook};
@@ -115,6 +116,15 @@ impl fmt::Debug for Routing {
     }
 }
 
+/// How webhooks are made ready.
+#[derive(Clone, Debug)]
+pub struct RoutingOptions {
+    /// What holds for every webhook, and how far the wishes of one go.
+    pub bounds: DeliveryBounds,
+    /// Whether deliveries carry an Ed25519 signature too.
+    pub ed25519: bool,
+}
+
 impl Routing {
     /// Loads everything.
     pub async fn load(
@@ -122,12 +132,19 @@ impl Routing {
         keys: &Keys,
         egress: &Egress,
         clock: &Clock,
+        options: RoutingOptions,
     ) -> Result<Self, RoutingError> {
         let inner = Inner {
             store: store.clone(),
             nodes: Nodes::new(store.clone()),
             clock: clock.clone(),
-            loader: Loader::new(store.clone(), keys.clone(), egress.clone(), clock.clone()),
+            loader: Loader::new(
+                store.clone(),
+                keys.clone(),
+                egress.clone(),
+                clock.clone(),
+                options,
+            ),
             index: RwLock::default(),
             applied: Mutex::new(0),
             hooks: RwLock::new(Arc::from([])),
@@ -238,7 +255,12 @@ impl Routing {
             .collect();
         let before = self.open_endpoints();
         let orgs = if is_whole { self.orgs_of(&changes).await? } else { HashSet::new() };
-        if is_whole && orgs.len() <= MOST_NAMED {
+        // Where changes were pruned, one of the keys may have been among them.
+        let has_new_keys = !is_whole || changes.contains(&RoutingChange::Keys);
+        if has_new_keys {
+            self.inner.loader.keys().reload(&self.inner.store).await?;
+        }
+        if !has_new_keys && orgs.len() <= MOST_NAMED {
             self.reload(&orgs).await?;
         } else {
             // What lay between was pruned while this node was away, or nearly all of it changed.
@@ -301,7 +323,7 @@ impl Routing {
                         orgs.extend(touched.map(|endpoint| endpoint.org_id.to_string()));
                     });
                 }
-                RoutingChange::Installation(_) | RoutingChange::Token(_) => {}
+                RoutingChange::Installation(_) | RoutingChange::Token(_) | RoutingChange::Keys => {}
             }
         }
         Ok(orgs)
@@ -382,6 +404,9 @@ pub enum RoutingError {
     /// A secret could not be unsealed.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    /// The signing keys could not be read.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
     /// What is stored of a webhook cannot be read.
     #[error("the stored {what} of {subject} cannot be read")]
     Unreadable {

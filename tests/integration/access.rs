@@ -60,6 +60,7 @@ fn path_of(route: &Route, key: &str, id: &str) -> String {
         .replace("{version}", "1.0.0")
         .replace("{id}", id)
         .replace("{eventId}", id)
+        .replace("{purpose}", "jwt")
         .replace("{nonce}", "nonce")
         .replace("{*path}", "plugin-manifest.json")
 }

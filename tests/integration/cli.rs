@@ -295,6 +295,30 @@ async fn tokens_are_made_listed_and_revoked_without_a_server() {
 }
 
 #[tokio::test]
+async fn signing_keys_are_listed_and_rotated_with_and_without_a_server() {
+    let folder = folder();
+    let list = run(folder.path(), "keys list").await.expect(0).answers;
+    assert!(list.contains("jwt  ") && list.contains("ed25519  "), "{list}");
+    let rotated = run(folder.path(), "keys rotate jwt --overlap 2h").await.expect(0);
+    let first = rotated.answers.trim().to_owned();
+    let list = run(folder.path(), "keys list").await.expect(0).answers;
+    assert!(list.contains(&format!("jwt  {first}  ")), "{list}");
+    assert_eq!(list.lines().count(), 3, "{list}");
+    run(folder.path(), "keys rotate vault").await.expect(2).says(&["`jwt` and `ed25519`"]);
+    run(folder.path(), "keys rotate jwt --overlap 31d").await.expect(2).says(&["at most `30d`"]);
+
+    let server = Served::start(folder.path(), "").await;
+    let address = server.address.clone();
+    let rotate = format!("keys rotate jwt --listen {address}");
+    let second = run(folder.path(), &rotate).await.expect(0).answers.trim().to_owned();
+    let list = run(folder.path(), &format!("keys list --listen {address}")).await.expect(0).answers;
+    assert!(list.contains(&first) && list.contains(&second), "{list}");
+    assert_eq!(list.lines().count(), 4, "{list}");
+    let (code, rest) = server.terminate().await;
+    assert_eq!(code, Some(0), "{rest}");
+}
+
+#[tokio::test]
 async fn a_running_server_is_asked_for_tokens_and_keeps_a_second_one_out() {
     let folder = folder();
     let server = Served::start(folder.path(), "").await;

@@ -65,6 +65,39 @@ async fn one_key_on_two_nodes_has_one_effect_and_one_answer() {
     second.stop().await;
 }
 
+#[tokio::test]
+async fn a_rotated_key_is_published_by_every_node_when_the_answer_is_there() {
+    let Some(database) = postgres::database().await else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config(&folder, database.url());
+    let first = start(config.clone(), Seam::default()).await.expect("the first node starts");
+    let second = start(config.clone(), Seam::default()).await.expect("the second node starts");
+    let store = Store::open(&store_options(&config).expect("a good URL")).await.expect("it opens");
+    let operator = NewToken::new(Role::Operator, None, None).expect("an operator needs nothing");
+    let (_, operator) = create_token(&store, &Seam::default(), operator, &Actor::system("test"))
+        .await
+        .expect("a token");
+    for _ in 0..3 {
+        let rotated = client()
+            .post(format!("http://{}/api/v1/keys/jwt/rotate", first.address()))
+            .bearer_auth(operator.expose())
+            .json(&json!({}))
+            .send()
+            .await
+            .expect("the node answers");
+        let rotated: Value = rotated.json().await.expect("JSON");
+        for node in [&first, &second] {
+            let url = format!("http://{}/.well-known/jwks.json", node.address());
+            let set = client().get(url).send().await.expect("the node answers");
+            let set: Value = set.json().await.expect("JSON");
+            assert_eq!(set["keys"][0]["kid"], rotated["keyId"], "{set}");
+        }
+    }
+    store.close().await.expect("the database closes");
+    first.stop().await;
+    second.stop().await;
+}
+
 #[expect(clippy::disallowed_methods, reason = "a test calls its own server")]
 fn client() -> reqwest::Client {
     reqwest::Client::new()

@@ -17,6 +17,7 @@ on_both!(
     the_same_key_at_the_same_moment_has_one_effect,
     a_key_is_forgotten_after_a_day,
     every_creating_route_takes_a_key,
+    a_step_that_gave_way_to_another_is_begun_anew,
     a_callback_must_be_signed,
     a_webhook_id_works_once,
     both_kinds_of_keys_work_together,
@@ -134,6 +135,41 @@ async fn a_key_is_forgotten_after_a_day(backend: Backend) {
     assert_ne!(later.text, first.text);
 }
 
+/// PostgreSQL alone has transactions that meet; a sequence counts turns that are taken back.
+async fn a_step_that_gave_way_to_another_is_begun_anew(backend: Backend) {
+    if matches!(backend, Backend::Sqlite) {
+        return;
+    }
+    let server = start(backend).await;
+    for statement in [
+        "create sequence turns",
+        "create function give_way() returns trigger as $$ begin \
+         if nextval('turns') % 6 in (1, 2) then \
+         raise exception 'gave way' using errcode = '40P01'; end if; return new; end \
+         $$ language plpgsql",
+        "create trigger give_way before insert on transitions \
+         for each row execute function give_way()",
+    ] {
+        server.execute(statement).await;
+    }
+    let installed = server.callback("install", &of(ORG)).await.expect(201);
+    let turns = server.texts("select last_value::text from turns").await;
+    assert_eq!(turns, ["3"], "two turns gave way, the third was taken");
+    let body = json!({ "installationId": installed.json["installationId"] });
+    server
+        .execute(
+            "create or replace function give_way() returns trigger as $$ begin \
+        perform nextval('turns'); raise exception 'gave way' using errcode = '40001'; end \
+        $$ language plpgsql",
+        )
+        .await;
+    server.callback("uninstall", &body).await.refused(503, "SERVICE_UNAVAILABLE");
+    let turns = server.texts("select last_value::text from turns").await;
+    assert_eq!(turns, ["9"], "not without end");
+    server.execute("drop trigger give_way on transitions").await;
+    server.callback("uninstall", &body).await.expect(200);
+}
+
 async fn every_creating_route_takes_a_key(backend: Backend) {
     let server = start(backend).await;
     let operator = server.operator.clone();
@@ -154,6 +190,7 @@ async fn every_creating_route_takes_a_key(backend: Backend) {
         ("/api/v1/extensions/ticket-mirror/suspend", json!({ "reason": "a" }), 200),
         ("/api/v1/extensions/ticket-mirror/resume", json!({ "reason": "a" }), 200),
         ("/api/v1/extensions/ticket-mirror/signing-secret/rotate", json!({}), 200),
+        ("/api/v1/keys/ed25519/rotate", json!({}), 200),
         ("/api/v1/tokens", json!({ "role": "host" }), 201),
         ("/api/v1/events", event, 202),
     ];

@@ -57,6 +57,7 @@ const METADATA: &[IpAddr] = &[
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
 ];
@@ -106,7 +107,11 @@ pub(super) fn special_range(address: IpAddr) -> Option<&'static str> {
                 .find(|(network, length, _)| (bits ^ network) >> (128 - length) == 0)
                 .map(|(_, _, name)| *name);
             let global_unicast = bits >> 125 == 1;
-            named.or((!global_unicast).then_some("not assigned"))
+            // RFC 5214: behind any prefix, this interface id leads to the IPv4 address in it.
+            let is_isatap = matches!(address.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, _, _]);
+            named
+                .or((!global_unicast).then_some("not assigned"))
+                .or(is_isatap.then_some("ISATAP, RFC 5214"))
         }
     }
 }
@@ -133,6 +138,7 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x64, 0xff9b, 1, .., high, low]
+        | [_, _, _, _, 0 | 0x200, 0x5efe, high, low]
         | [0x2002, high, low, ..] => Some(joined(high, low)),
         [0x2001, 0, .., high, low] => Some(joined(!high, !low)),
         _ => None,
@@ -209,6 +215,8 @@ mod tests {
             "2002:a9fe:a9fe::1",
             "2001:0:0:0:0:0:5601:5601",
             "::ffff:0:169.254.169.254",
+            "2606:4700::5efe:a9fe:a9fe",
+            "fd00:ec2::23",
         ] {
             assert!(is_sensitive(text.parse().unwrap()), "{text}");
         }

@@ -3,6 +3,7 @@
 pub(crate) mod address;
 mod authorisation;
 mod configuration;
+mod delivery_wishes;
 mod files;
 mod leaks;
 mod manifest;
@@ -37,6 +38,7 @@ pub(crate) fn run(package: &Package<'_>, reporter: &mut Reporter) {
     if let Some(document) = package.resources {
         let mut report = |finding: Finding| reporter.report(document, finding);
         webhook::check(package, document, &mut report);
+        delivery_wishes::check(document, &mut report);
         names::check_resources(document, &mut report);
         files::check_channel_logo(package, document, &mut report);
     }

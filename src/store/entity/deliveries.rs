@@ -43,6 +43,8 @@ pub(crate) mod webhook {
         pub created_by: Option<String>,
         pub created_at: i64,
         pub modified_at: i64,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub delivery: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -15,4 +15,5 @@ pub(crate) use lifecycle::{
 };
 pub(crate) use platform::{
     api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting,
+    signing_key,
 };

@@ -45,6 +45,28 @@ pub(crate) mod data_key {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// A key that signs for the platform, sealed.
+pub(crate) mod signing_key {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "signing_keys")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        #[sea_orm(column_type = "Text")]
+        pub purpose: String,
+        pub sealed: Vec<u8>,
+        pub created_at: i64,
+        pub expires_at: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 /// An API token, known by the digest of its value.
 pub(crate) mod api_token {
     use sea_orm::entity::prelude::*;

@@ -273,6 +273,11 @@ impl TestServer {
     pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
         self.place.texts(query).await
     }
+
+    /// Changes the database behind the server's back.
+    pub(crate) async fn execute(&self, statement: &str) {
+        self.place.execute(statement).await;
+    }
 }
 
 impl Place {
@@ -308,6 +313,27 @@ impl Place {
             }
         };
         rows.expect("the query is answered").into_iter().flatten().collect()
+    }
+
+    async fn execute(&self, statement: &str) {
+        // The text is the test's own.
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        match &self.backend {
+            Backend::Sqlite => {
+                let options = SqliteConnectOptions::new()
+                    .filename(self.folder.path().join("mortise.db"))
+                    .busy_timeout(Duration::from_secs(10));
+                let connection = SqliteConnection::connect_with(&options).await;
+                let mut connection = connection.expect("the database opens");
+                let done = sqlx::query(statement).execute(&mut connection).await;
+                done.expect("the statement runs");
+            }
+            Backend::Postgres(database) => {
+                let mut connection = database.connect().await;
+                let done = sqlx::query(statement).execute(&mut connection).await;
+                done.expect("the statement runs");
+            }
+        }
     }
 
     async fn sqlite(&self) -> SqliteConnection {
