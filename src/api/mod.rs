@@ -20,9 +20,13 @@ pub mod extract;
 mod faults;
 pub mod health;
 mod installations;
+mod jobs;
+mod notices;
 pub mod openapi;
+mod ownership;
 pub mod paging;
 pub mod problem;
+mod rates;
 pub mod role;
 pub mod routes;
 mod services;
@@ -30,6 +34,7 @@ mod shapes;
 pub mod state;
 pub mod token_store;
 pub mod tokens;
+mod trials;
 mod webhooks;
 
 #[cfg(test)]
@@ -42,6 +47,7 @@ pub use extract::{Idempotent, Json, Path, Query, RawBody};
 pub use openapi::{ApiRouter, application};
 pub use paging::{Cursor, Limit, Page};
 pub use problem::{Code, FieldError, FieldErrorKind, Problem};
+pub use rates::TrialRates;
 pub use role::{Role, Scope, Scopes};
 pub use services::Services;
 pub use state::{ApiParts, ApiState};
@@ -56,5 +62,8 @@ pub fn rooms() -> ApiRouter {
         .merge(webhooks::router())
         .merge(events::router())
         .merge(deliveries::router())
+        .merge(jobs::router())
+        .merge(trials::router())
+        .merge(notices::router())
         .merge(descriptions::router())
 }

@@ -149,14 +149,8 @@ pub(super) struct WebhookBody {
     pub ordered: bool,
     /// Whether only its extension can change it.
     pub locked: bool,
-    /// `ok`, `failing`, `gone` or `disabled`.
-    pub health: String,
-    /// Until when deliveries pause after failures in a row.
-    pub paused_until: Option<String>,
-    /// When a delivery last arrived after a failure.
-    pub last_recovered_time: Option<String>,
-    /// When all attempts of a delivery were last used up.
-    pub last_failed_time: Option<String>,
+    /// How its endpoint does.
+    pub health: HealthBody,
     /// Who made it.
     pub created_by: Option<String>,
     /// When it came into being.
@@ -165,6 +159,56 @@ pub(super) struct WebhookBody {
     pub modified_time: Option<String>,
     /// The extension that owns it.
     pub extension: Option<OwnerBody>,
+}
+
+/// How a webhook's endpoint does.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HealthBody {
+    /// `ok`, `paused` (failures in a row; it goes on by itself), `failing`, `disabled` or `gone`.
+    pub state: String,
+    /// Since when; null where it was never otherwise.
+    pub since: Option<String>,
+    /// Why, in words; null where all is well.
+    pub reason: Option<String>,
+    /// What was wrong last.
+    pub last_error: Option<String>,
+    /// When it last took a delivery; up to some seconds late.
+    pub last_success_at: Option<String>,
+    /// When it last did not; up to some seconds late.
+    pub last_failure_at: Option<String>,
+    /// How many attempts failed since the last success.
+    pub consecutive_failures: i32,
+    /// Until when deliveries pause after failures in a row.
+    pub paused_until: Option<String>,
+}
+
+impl HealthBody {
+    fn of(view: &WebhookView) -> Self {
+        let state = view.state.as_ref();
+        let is_off = view.row.is_enabled == 0;
+        let paused_until = state.and_then(|state| state.breaker_until);
+        let (name, reason) = if is_off {
+            ("disabled", Some("Switched off by its owner.".to_owned()))
+        } else if view.health == "ok" && paused_until.is_some() {
+            let why = "Several attempts in a row failed: deliveries wait and go on by themselves \
+                       after a probe.";
+            ("paused", Some(why.to_owned()))
+        } else {
+            (view.health.as_str(), state.and_then(|state| state.reason.clone()))
+        };
+        let since = state.and_then(|state| state.health_since).filter(|_| !is_off);
+        Self {
+            state: name.to_owned(),
+            since: moment(since),
+            reason,
+            last_error: state.and_then(|state| state.last_error.clone()),
+            last_success_at: moment(state.and_then(|state| state.last_success_at)),
+            last_failure_at: moment(state.and_then(|state| state.last_failure_at)),
+            consecutive_failures: state.map_or(0, |state| state.consecutive_failures),
+            paused_until: moment(paused_until),
+        }
+    }
 }
 
 /// The extension that owns a webhook.
@@ -185,10 +229,10 @@ pub(super) struct OwnerBody {
 
 impl From<WebhookView> for WebhookBody {
     fn from(view: WebhookView) -> Self {
+        let health = HealthBody::of(&view);
         let row = view.row;
         let is_extension = row.kind == "extension";
         let url = url::Url::parse(&row.url).map_or(row.url, |url| mask_context(&url));
-        let state = view.state.as_ref();
         Self {
             id: row.id,
             org_id: row.org_id,
@@ -202,10 +246,7 @@ impl From<WebhookView> for WebhookBody {
             kind: if is_extension { "EXTENSION_WEBHOOK" } else { "CUSTOMER_WEBHOOK" }.to_owned(),
             ordered: row.ordered != 0,
             locked: is_extension,
-            paused_until: moment(state.and_then(|state| state.breaker_until)),
-            last_recovered_time: moment(state.and_then(|state| state.last_success_at)),
-            last_failed_time: moment(state.and_then(|state| state.last_failure_at)),
-            health: view.health,
+            health,
             created_by: row.created_by,
             created_time: moment(Some(row.created_at)),
             modified_time: moment(Some(row.modified_at)),

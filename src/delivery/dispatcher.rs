@@ -15,9 +15,11 @@ use super::attempt::JwtCache;
 use super::breaker::BreakerPolicy;
 use super::lane::{Content, Job, Kind, LaneOutcome, Lanes, Turn};
 use super::node::NodeLease;
+use super::pulse::Pulses;
 use super::retry::Schedule;
 use crate::crypto::Keys;
 use crate::egress::Egress;
+use crate::notice::Board;
 use crate::seam::Seam;
 use crate::store::Store;
 use crate::store::claims::DeliveryState;
@@ -51,6 +53,10 @@ pub struct DeliveryOptions {
     pub queue_bytes: usize,
     /// When an endpoint is paused.
     pub breaker: BreakerPolicy,
+    /// After how long without a success a failing webhook is disabled; never where it is nothing.
+    pub disable_after: Option<Duration>,
+    /// Where those are told who must know.
+    pub notices: Board,
 }
 
 pub(super) struct Inner {
@@ -63,6 +69,7 @@ pub(super) struct Inner {
     pub(super) lease: NodeLease,
     pub(super) committer: std::sync::OnceLock<Committer>,
     pub(super) jwt: JwtCache,
+    pub(super) pulses: Pulses,
     pub(super) poked: Notify,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -108,6 +115,7 @@ impl Dispatcher {
             lease,
             committer: std::sync::OnceLock::new(),
             jwt: JwtCache::default(),
+            pulses: Pulses::default(),
             poked: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -121,6 +129,7 @@ impl Dispatcher {
     pub fn start(&self, committer: Committer) {
         if self.inner.committer.set(committer).is_ok() {
             self.inner.tasks.spawn(super::refill::run(self.clone()));
+            self.inner.tasks.spawn(super::pulse::run(self.clone()));
         }
     }
 

@@ -15,7 +15,7 @@ use super::dispatcher::Dispatcher;
 use super::lane::{Content, Job, Kind};
 use crate::seam::Timestamp;
 use crate::store::StoreError;
-use crate::store::claims::{self, ClaimedDelivery, HELD, WaitingEndpoint};
+use crate::store::claims::{self, ClaimedDelivery, HELD, PARKED, WaitingEndpoint};
 use crate::store::entity::{endpoint, event};
 use crate::webhook::Passage;
 
@@ -24,6 +24,9 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// What a lease on a row has beyond the deadline of an attempt.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How many deliveries of an endpoint that stopped are held in one transaction.
+const HELD_AT_ONCE: u32 = 1_000;
 
 /// Reads the table until the dispatcher stops.
 pub(super) async fn run(dispatcher: Dispatcher) {
@@ -67,11 +70,21 @@ async fn round(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError>
             if let Err(error) = refill(dispatcher, &waiting).await {
                 tracing::warn!(endpoint = %waiting.endpoint_id, %error, "cannot read what is due");
             }
-        } else if waiting.due_at != HELD {
+        } else if waiting.due_at < PARKED && is_stopped(dispatcher, waiting.endpoint_id) {
+            // A retry that is due later is held now, and says so.
+            if let Err(error) = hold(dispatcher, waiting.endpoint_id).await {
+                tracing::warn!(endpoint = %waiting.endpoint_id, %error, "cannot hold what waits");
+            }
+        } else if waiting.due_at < PARKED {
             next_due = Some(next_due.map_or(due_at, |former| former.min(due_at)));
         }
     }
     Ok(next_due)
+}
+
+fn is_stopped(dispatcher: &Dispatcher, id: Uuid) -> bool {
+    let endpoint = dispatcher.inner.routing.endpoint(id);
+    endpoint.is_some_and(|endpoint| endpoint.passage != Passage::Open)
 }
 
 /// What is known of an endpoint that has something due.
@@ -105,14 +118,28 @@ async fn settle_held(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError
         return Ok(());
     }
     let now = inner.seam.clock.now();
-    let work = inner.store.begin().await?;
-    match standing {
-        Standing::Open(_) => claims::release_held(&inner.store, &work, id, now).await?,
-        Standing::Held | Standing::Gone => {
-            claims::cancel_unresolved(&inner.store, &work, id).await?
+    if let Standing::Open(_) = standing {
+        if super::reactivation::settle_live(&inner.store, id, now).await? {
+            dispatcher.poke();
         }
-    };
+        return Ok(());
+    }
+    let work = inner.store.begin().await?;
+    claims::cancel_unresolved(&inner.store, &work, id).await?;
     let _settled = work.commit(now).await?;
+    Ok(())
+}
+
+/// Holds what waits of an endpoint that does not deliver now, step by step, whenever it is due.
+async fn hold(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
+    let inner = &dispatcher.inner;
+    let now = inner.seam.clock.now();
+    let work = inner.store.begin().await?;
+    let held = claims::hold_waiting(&inner.store, &work, id, now, HELD_AT_ONCE).await?;
+    let _settled = work.commit(now).await?;
+    if held >= u64::from(HELD_AT_ONCE) {
+        dispatcher.poke();
+    }
     Ok(())
 }
 
@@ -141,13 +168,7 @@ async fn refill(dispatcher: &Dispatcher, waiting: &WaitingEndpoint) -> Result<()
             dispatcher.lanes().note_table(id, claimed.len() >= room);
             take_over(dispatcher, claimed, kind, lease_until).await
         }
-        Standing::Held => {
-            let now = inner.seam.clock.now();
-            let work = inner.store.begin().await?;
-            claims::hold_waiting(&inner.store, &work, id, now).await?;
-            let _settled = work.commit(now).await?;
-            Ok(())
-        }
+        Standing::Held => hold(dispatcher, id).await,
         Standing::Gone => {
             let now = inner.seam.clock.now();
             let work = inner.store.begin().await?;

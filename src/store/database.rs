@@ -269,6 +269,8 @@ pub enum RoutingChange {
     Extension(String),
     /// An API token.
     Token(String),
+    /// A webhook that works again, as somebody says: nothing pauses it any more.
+    Endpoint(String),
 }
 
 impl RoutingChange {
@@ -278,6 +280,7 @@ impl RoutingChange {
             Self::Installation(subject) => ("installation", subject),
             Self::Extension(subject) => ("extension", subject),
             Self::Token(subject) => ("token", subject),
+            Self::Endpoint(subject) => ("endpoint", subject),
         }
     }
 
@@ -288,6 +291,7 @@ impl RoutingChange {
             "installation" => Self::Installation(subject),
             "extension" => Self::Extension(subject),
             "token" => Self::Token(subject),
+            "endpoint" => Self::Endpoint(subject),
             _ => return None,
         })
     }

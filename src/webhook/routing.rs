@@ -301,7 +301,9 @@ impl Routing {
                         orgs.extend(touched.map(|endpoint| endpoint.org_id.to_string()));
                     });
                 }
-                RoutingChange::Installation(_) | RoutingChange::Token(_) => {}
+                RoutingChange::Installation(_)
+                | RoutingChange::Token(_)
+                | RoutingChange::Endpoint(_) => {}
             }
         }
         Ok(orgs)
