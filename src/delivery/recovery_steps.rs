@@ -172,7 +172,8 @@ impl Recoveries {
     async fn count(&self, job: &recovery_job::Model) -> Result<i64, StoreError> {
         let sql = format!(
             "select count(*) from (select 1 from deliveries \
-             where endpoint_id = $1 and id > $2 and id <= $3 limit {COUNTED}) counted"
+             where (endpoint_id, id) > ($1, $2) and (endpoint_id, id) <= ($1, $3) \
+             limit {COUNTED}) counted"
         );
         let values = [job.webhook_id.into(), job.position.into(), job.upper.into()];
         let row = self
@@ -190,7 +191,8 @@ impl Recoveries {
         let store = &self.inner.store;
         let sql = format!(
             "select id, event_id, generation, state, due_at, claim, first_status from deliveries \
-             where endpoint_id = $1 and id > $2 and id <= $3 order by id limit {LOOKED_AT}"
+             where (endpoint_id, id) > ($1, $2) and (endpoint_id, id) <= ($1, $3) \
+             order by endpoint_id, id limit {LOOKED_AT}"
         );
         let values = [job.webhook_id.into(), job.position.into(), job.upper.into()];
         let rows = Candidate::find_by_statement(Statement::from_sql_and_values(
@@ -273,7 +275,8 @@ impl Recoveries {
             .reader()
             .query_one_raw(Statement::from_sql_and_values(
                 self.inner.store.dialect(),
-                "select count(*) from deliveries where endpoint_id = $1 and id > $2 and id <= $3",
+                "select count(*) from deliveries \
+                 where (endpoint_id, id) > ($1, $2) and (endpoint_id, id) <= ($1, $3)",
                 [job.webhook_id.into(), job.position.into(), until.into()],
             ))
             .await?
