@@ -104,6 +104,7 @@ async fn two_nodes_share_a_job_and_send_each_delivery_once() {
         |settings| {
             settings.set("delivery.schedule", "1s");
             settings.set("delivery.breaker.failures", "10000");
+            settings.set("delivery.breaker.volume", "1000000");
         },
         |_| {},
     )

@@ -233,7 +233,7 @@ async fn what_is_not_saved_can_be_tried(backend: Backend) {
     for (address, class) in [
         ("http://169.254.169.254/latest", "refused"),
         ("http://10.0.0.1/", "refused"),
-        ("http://localhost:9/", "refused"),
+        ("http://printer.local/", "refused"),
     ] {
         let told = server
             .client

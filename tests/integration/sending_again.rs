@@ -30,6 +30,7 @@ on_both!(
 fn quick(settings: &mut Settings) {
     settings.set("delivery.schedule", "1s");
     settings.set("delivery.breaker.failures", "10000");
+    settings.set("delivery.breaker.volume", "1000000");
 }
 
 async fn world(backend: Backend) -> World {
