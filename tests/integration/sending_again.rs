@@ -162,7 +162,7 @@ async fn recover_sends_what_failed_again_and_counts_all_of_it(backend: Backend) 
         (json!({ "since": long_ago(), "statusCode": 404 }), 0),
         (json!({ "since": long_ago(), "until": Timestamp::from_millis(9_000).rfc3339() }), 0),
         (json!({ "since": long_ago(), "eventType": "Ticket_Comment_Add", "statusCode": 503 }), 1),
-        (json!({ "since": long_ago(), "state": "delivered", "perSecond": 50 }), 26),
+        (json!({ "since": long_ago(), "state": "delivered", "perSecond": 50 }), 27),
     ] {
         let answer = recover(&world, &vendor, &filter).await.expect(202);
         let done = ended(&world, &answer.text_of("jobId")).await;
@@ -277,10 +277,10 @@ async fn a_job_ends_with_the_installation(backend: Backend) {
 }
 
 /// Makes the webhook gone, with so many held deliveries beside the one that was refused.
-async fn gone_with(world: &World, held: &[String]) {
+async fn gone_with(world: &World, refused: &str, held: &[String]) {
     world.server.vendor.behave(HOOK, Behaviour::status(410));
-    world.ticket("gone").await;
-    world.in_state("gone", "held").await;
+    world.ticket(refused).await;
+    world.in_state(refused, "held").await;
     world.health("gone").await;
     world.server.vendor.behave(HOOK, Behaviour::status(200));
     post_all(world, held).await;
@@ -291,7 +291,7 @@ async fn a_webhook_comes_back_with_what_was_held(backend: Backend) {
     let world = world(backend).await;
     let server = &world.server;
     let held = names("h", 30);
-    gone_with(&world, &held).await;
+    gone_with(&world, "gone", &held).await;
     let path = format!("/api/v1/webhooks/{}/recover", world.webhook);
     let body = json!({ "since": long_ago(), "state": "held" });
     server.client.post(&path, &server.operator, &body).await.refused(409, "STATE_CONFLICT");
@@ -319,7 +319,7 @@ async fn a_webhook_comes_back_without_what_was_held(backend: Backend) {
     let world = world(backend).await;
     let server = &world.server;
     let held = names("h", 5);
-    gone_with(&world, &held).await;
+    gone_with(&world, "gone", &held).await;
     let answer = reactivate(&world, false).await.expect(200);
     assert_eq!((&answer.json["job"], &answer.json["stillHeld"]), (&Value::Null, &json!(6)));
     world.ticket("new").await;
@@ -353,7 +353,7 @@ async fn ordered_webhooks_keep_their_order_over_a_release(backend: Backend) {
     })
     .await;
     let held = names("h", 12);
-    gone_with(&world, &held).await;
+    gone_with(&world, "gone", &held).await;
     let answer = reactivate(&world, true).await.expect(200);
     world.ticket("afterwards").await;
     ended(&world, answer.json["job"]["jobId"].as_str().expect("a job")).await;
@@ -366,7 +366,7 @@ async fn ordered_webhooks_keep_their_order_over_a_release(backend: Backend) {
         .collect();
     assert_eq!(arrived, expected);
     // What stays held does not hold up what comes.
-    gone_with(&world, &names("left", 2)).await;
+    gone_with(&world, "gone-again", &names("left", 2)).await;
     reactivate(&world, false).await.expect(200);
     world.ticket("next").await;
     world.in_state("next", "delivered").await;
