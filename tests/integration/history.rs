@@ -48,7 +48,7 @@ async fn what_is_too_old_goes_step_by_step(backend: Backend) {
     world.ticket("delivered").await;
     world.attempted("delivered", 1).await;
     server.advance(Duration::from_secs(2));
-    world.in_state("delivered", "delivered").await;
+    let old = world.in_state("delivered", "delivered").await;
     server.vendor.behave(HOOK, Behaviour::status(410));
     world.ticket("held").await;
     world.in_state("held", "held").await;
@@ -71,7 +71,6 @@ async fn what_is_too_old_goes_step_by_step(backend: Backend) {
     );
     counts(&world, empty, 1_502).await;
     assert_eq!(count(&world, "deliveries").await, 1_502 + callbacks, "the history is there");
-    let old = world.in_state("delivered", "delivered").await;
     let retry = format!("/api/v1/deliveries/{}/retry", old["id"].as_str().expect("an id"));
     let path = format!("/api/v1/webhooks/{}/reactivate", world.webhook);
     server.client.post(&path, &server.operator, &json!({ "release": false })).await.expect(200);

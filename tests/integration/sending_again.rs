@@ -504,7 +504,7 @@ async fn nobody_reaches_what_is_not_theirs(backend: Backend) {
         assert_eq!(refused.json["lockedBy"]["installationId"], world.installation.id.as_str());
     }
     let viewer = server.viewer(ORG).await;
-    assert_eq!(server.client.all("/api/v1/notices", &viewer).await.len(), 1);
+    assert!(!server.client.all("/api/v1/notices", &viewer).await.is_empty());
     let dismiss = format!("/api/v1/notices/{notice}/dismiss");
     assert_eq!(server.client.post(&dismiss, &viewer, &json!({})).await.status, 403);
 }
