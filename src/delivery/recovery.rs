@@ -155,7 +155,7 @@ impl fmt::Debug for Recoveries {
 
 /// Whether deliveries of a webhook would go out, as the database has it now.
 pub(super) enum Standing {
-    Open(webhook::Model),
+    Open(Box<webhook::Model>),
     Held(&'static str),
     Removed,
 }
@@ -180,7 +180,7 @@ pub(super) async fn standing(work: &UnitOfWork, id: Uuid) -> Result<Standing, St
     Ok(if stopped || row.is_enabled == 0 {
         Standing::Held(HELD_BY_HEALTH)
     } else {
-        Standing::Open(row)
+        Standing::Open(Box::new(row))
     })
 }
 
