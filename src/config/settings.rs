@@ -327,6 +327,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How much memory events that wait for their first attempt may take on this node; what goes beyond waits in the database.",
     ),
     setting(
+        "delivery.disable_after",
+        seconds(0, 3_650 * DAY),
+        Value("5d"),
+        "A webhook that fails, and still fails this long after without having taken anything, is disabled: its deliveries are held until somebody reactivates it. `0s` means never.",
+    ),
+    setting(
+        "delivery.recovery_per_second",
+        Kind::Integer { least: 1, most: 100_000 },
+        Value("100"),
+        "How many deliveries a second a job of `recover` or `reactivate` puts on their way; a request may ask for fewer.",
+    ),
+    setting(
         "delivery.retention.payload",
         seconds(HOUR, 3_650 * DAY),
         Value("30d"),
@@ -373,18 +385,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
         seconds(1, DAY),
         Value("10m"),
         "The longest wait between two probes.",
-    ),
-    setting(
-        "delivery.disable_after",
-        seconds(0, 3_650 * DAY),
-        Value("5d"),
-        "A webhook that fails, and still fails this long after without having taken anything, is disabled: its deliveries are held until somebody reactivates it. `0s` means never.",
-    ),
-    setting(
-        "delivery.recovery_per_second",
-        Kind::Integer { least: 1, most: 100_000 },
-        Value("100"),
-        "How many deliveries a second a job of `recover` or `reactivate` puts on their way; a request may ask for fewer.",
     ),
     setting(
         "audit.retention",
