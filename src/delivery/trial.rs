@@ -147,15 +147,14 @@ pub struct TrialResponse {
 
 /// Where a test request goes.
 struct Destination<'a> {
-    url: Url,
+    /// The address, or why it may not be called.
+    address: Result<Url, String>,
     org_id: &'a str,
     dialect: Dialect,
     signer: &'a Signer,
     context: Option<&'a SecurityContext>,
     jwt: Option<HeaderValue>,
-    gate: Option<SendGate>,
-    /// Why it may not be called.
-    refusal: Option<String>,
+    gate: SendGate,
 }
 
 impl Dispatcher {
@@ -175,22 +174,18 @@ impl Dispatcher {
                     now.generation == generation && now.passage != Passage::Suspended
                 })
         });
-        let (url, refusal) = match &endpoint.destination {
-            Ok(vetted) => (Some(vetted.url().clone()), None),
-            Err(refusal) => (None, Some(refusal.clone())),
-        };
         let destination = Destination {
-            // An address that may not be called is not shown: vetting names what is wrong with it.
-            url: url
-                .map_or_else(|| Url::parse("about:blank"), Ok)
-                .map_err(|_| CryptoError::Malformed { what: "address" })?,
+            address: endpoint
+                .destination
+                .as_ref()
+                .map(|vetted| vetted.url().clone())
+                .map_err(Clone::clone),
             org_id: &endpoint.org_id,
             dialect: endpoint.dialect,
             signer: &endpoint.signer,
             context: endpoint.security_context.as_ref(),
             jwt: Some(self.desk_jwt(endpoint)?),
-            gate: Some(gate),
-            refusal,
+            gate,
         };
         self.send_trial(destination, event).await
     }
@@ -203,14 +198,13 @@ impl Dispatcher {
     ) -> Result<Trial, CryptoError> {
         let lease = self.inner.lease.clone();
         let destination = Destination {
-            url: webhook.url.clone(),
+            address: Ok(webhook.url.clone()),
             org_id: &webhook.org_id,
             dialect: webhook.dialect,
             signer: &webhook.signer,
             context: None,
             jwt: None,
-            gate: Some(SendGate::new(move || lease.is_valid())),
-            refusal: None,
+            gate: SendGate::new(move || lease.is_valid()),
         };
         self.send_trial(destination, event).await
     }
@@ -228,10 +222,12 @@ impl Dispatcher {
             payload: &event.payload,
             previous: event.previous.as_deref(),
         });
-        let mut url = to.url;
-        if !event.params.is_empty() {
-            url.query_pairs_mut().extend_pairs(&event.params);
-        }
+        let address = to.address.map(|mut url| {
+            if !event.params.is_empty() {
+                url.query_pairs_mut().extend_pairs(&event.params);
+            }
+            url
+        });
         let mut headers = event.headers;
         let id: Uuid = self.inner.seam.randomness.id();
         let timestamp = clock.now().seconds();
@@ -247,14 +243,12 @@ impl Dispatcher {
         }
         let shown = TrialRequest {
             method: "POST",
-            url: if to.refusal.is_some() { String::new() } else { mask_context(&url) },
+            url: address.as_ref().map(mask_context).unwrap_or_default(),
             headers: shown_headers(&headers),
             body: shown_body(&body),
         };
-        let vetted = match to.refusal {
-            Some(refusal) => Err(refusal),
-            None => self.inner.egress.vet(&url).map_err(|refusal| refusal.to_string()),
-        };
+        let vetted = address
+            .and_then(|url| self.inner.egress.vet(&url).map_err(|refusal| refusal.to_string()));
         let vetted = match vetted {
             Ok(vetted) => vetted,
             Err(refusal) => {
@@ -280,7 +274,7 @@ impl Dispatcher {
                 body,
                 deadline: self.inner.options.deadline,
                 response_limit: EXCERPT,
-                gate: to.gate,
+                gate: Some(to.gate),
             })
             .await;
         let duration = started.elapsed();
