@@ -153,11 +153,10 @@ async fn dismiss(
     let work = state.store().begin().await?;
     let now = state.seam().clock.now();
     let actor = caller.actor();
-    match notice::dismiss(&work, &audience, id.0, &actor.name, now).await? {
-        Some(view) => effect.finish(&state, work, StatusCode::OK, &NoticeBody::from(view)).await,
-        None => {
-            work.rollback().await?;
-            Err(Problem::not_found("notice"))
-        }
-    }
+    let dismissed = notice::dismiss(&work, &audience, id.0, &actor.name, now).await?;
+    let Some(view) = dismissed else {
+        work.rollback().await?;
+        return Err(Problem::not_found("notice"));
+    };
+    effect.finish(&state, work, StatusCode::OK, &NoticeBody::from(view)).await
 }

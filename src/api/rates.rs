@@ -71,8 +71,9 @@ impl TrialRates {
         let ahead = self.pause * (BURST - 1);
         let used = used_until.get(&token).copied().unwrap_or(now).max(now);
         let wait = used.since(now);
-        if wait > ahead {
-            return Err(wait - ahead);
+        let over = wait.saturating_sub(ahead);
+        if !over.is_zero() {
+            return Err(over);
         }
         if used_until.len() >= REMEMBERED && !used_until.contains_key(&token) {
             return Err(self.pause);

@@ -65,23 +65,20 @@ pub async fn list(
     filter: &DeliveryFilter,
 ) -> Result<DeliveryPage, StoreError> {
     let webhooks = few_webhooks(store, scope, filter).await?;
-    let walked = match webhooks {
-        Some(ids) => {
-            let each = (LOOKED_AT / (ids.len() as u64).max(1)).max(LEAST);
-            let mut walks = Vec::with_capacity(ids.len());
-            for id in ids {
-                walks.push(walk(store, scope, filter, &Path::Webhook(id), each).await?);
-            }
-            join(walks, filter.limit)
+    let walked = if let Some(ids) = webhooks {
+        let each = (LOOKED_AT / (ids.len() as u64).max(1)).max(LEAST);
+        let mut walks = Vec::with_capacity(ids.len());
+        for id in ids {
+            walks.push(walk(store, scope, filter, &Path::Webhook(id), each).await?);
         }
-        None => {
-            let is_plain = *scope == EndpointScope::All
-                && filter.state.is_none()
-                && filter.status_code.is_none()
-                && filter.event_type.is_none();
-            let most = if is_plain { LOOKED_AT_PLAINLY } else { LOOKED_AT };
-            walk(store, scope, filter, &Path::Everything, most).await?
-        }
+        join(walks, filter.limit)
+    } else {
+        let is_plain = *scope == EndpointScope::All
+            && filter.state.is_none()
+            && filter.status_code.is_none()
+            && filter.event_type.is_none();
+        let most = if is_plain { LOOKED_AT_PLAINLY } else { LOOKED_AT };
+        walk(store, scope, filter, &Path::Everything, most).await?
     };
     let Walked { mut ids, looked_at_from } = walked;
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
@@ -210,20 +207,17 @@ impl Stretch {
     /// both, since a planner that takes the webhook for frequent would go along the primary key.
     fn walked(&mut self) -> (String, &'static str) {
         let (lower, upper) = (self.lower, self.upper);
-        match self.webhook {
-            Some(webhook) => {
-                let (webhook, lower, upper) =
-                    (self.value(webhook), self.value(lower), self.value(upper));
-                let range = format!(
-                    "(d.endpoint_id, d.id) >= ({webhook}, {lower}) \
-                     and (d.endpoint_id, d.id) < ({webhook}, {upper})"
-                );
-                (range, "d.endpoint_id desc, d.id desc")
-            }
-            None => {
-                let (lower, upper) = (self.value(lower), self.value(upper));
-                (format!("d.id >= {lower} and d.id < {upper}"), "d.id desc")
-            }
+        if let Some(webhook) = self.webhook {
+            let (webhook, lower, upper) =
+                (self.value(webhook), self.value(lower), self.value(upper));
+            let range = format!(
+                "(d.endpoint_id, d.id) >= ({webhook}, {lower}) \
+                 and (d.endpoint_id, d.id) < ({webhook}, {upper})"
+            );
+            (range, "d.endpoint_id desc, d.id desc")
+        } else {
+            let (lower, upper) = (self.value(lower), self.value(upper));
+            (format!("d.id >= {lower} and d.id < {upper}"), "d.id desc")
         }
     }
 
