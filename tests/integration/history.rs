@@ -95,6 +95,7 @@ async fn what_is_too_old_goes_step_by_step(backend: Backend) {
     server.advance(DAY * 15);
     eventually("the audit is shorter", async || (count(&world, "audit").await < 5).then_some(()))
         .await;
+    world.server.vendor.behave(HOOK, Behaviour::status(200));
     world.ticket("afterwards").await;
     world.in_state("afterwards", "delivered").await;
     let place = world.server.stop().await;
