@@ -59,6 +59,7 @@ pub async fn append(
         chain: Set(entry.chain.to_owned()),
         sequence: Set(0),
         digest: Set(vec![0; 32]),
+        ..Default::default()
     })
     .on_conflict(OnConflict::new().do_nothing().to_owned())
     .exec_without_returning(connection)
@@ -106,6 +107,7 @@ pub async fn append(
         chain: sea_orm::ActiveValue::Unchanged(entry.chain.to_owned()),
         sequence: Set(sequence),
         digest: Set(link_digest),
+        ..Default::default()
     })
     .exec(connection)
     .await?;
@@ -169,6 +171,13 @@ pub async fn verify(
 
     let mut former = vec![0_u8; 32];
     let mut expected = 1_i64;
+    // What was too old is gone; the chain is held to what it ended with.
+    if let Some(head) = audit_head::Entity::find_by_id(chain).one(store.reader()).await?
+        && let (Some(sequence), Some(digest)) = (head.pruned_sequence, head.pruned_digest)
+    {
+        former = digest;
+        expected = sequence + 1;
+    }
     loop {
         let page = audit::Entity::find()
             .filter(audit::Column::Chain.eq(chain))
@@ -214,4 +223,72 @@ pub async fn verify(
         }
         _ => Ok(None),
     }
+}
+
+/// The chains that have links which are too old.
+pub(crate) const PRUNE_NEXT: &str = "select distinct chain from \
+     (select chain from audit where at < $1 order by at limit 1000) oldest";
+
+/// How many links of a chain one step removes.
+const PRUNE_STEP: u64 = 1_000;
+
+/// Removes the links from before a moment, a step of each chain; the head keeps what the rest
+/// follows from. Returns whether there may be more.
+pub(crate) async fn prune(
+    store: &crate::store::Store,
+    before: Timestamp,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, Statement};
+
+    let rows = store
+        .reader()
+        .query_all_raw(Statement::from_sql_and_values(
+            store.dialect(),
+            PRUNE_NEXT,
+            [before.micros().into()],
+        ))
+        .await?;
+    let mut more = false;
+    for row in rows {
+        let chain: String = row.try_get_by_index(0)?;
+        let work = store.begin().await?;
+        let Some(head) = audit_head::Entity::find_by_id(chain.as_str())
+            .lock_exclusive()
+            .one(work.connection())
+            .await?
+        else {
+            work.rollback().await?;
+            continue;
+        };
+        let links = audit::Entity::find()
+            .filter(audit::Column::Chain.eq(chain.as_str()))
+            .filter(audit::Column::Sequence.gt(head.pruned_sequence.unwrap_or(0)))
+            .order_by_asc(audit::Column::Sequence)
+            .limit(PRUNE_STEP)
+            .all(work.connection())
+            .await?;
+        // Clocks of nodes differ: only what no younger link precedes goes.
+        let old = links.iter().take_while(|link| link.at < before.micros());
+        let Some(last) = old.last() else {
+            work.rollback().await?;
+            continue;
+        };
+        audit::Entity::delete_many()
+            .filter(audit::Column::Chain.eq(chain.as_str()))
+            .filter(audit::Column::Sequence.lte(last.sequence))
+            .exec(work.connection())
+            .await?;
+        audit_head::Entity::update(audit_head::ActiveModel {
+            chain: sea_orm::ActiveValue::Unchanged(chain),
+            pruned_sequence: Set(Some(last.sequence)),
+            pruned_digest: Set(Some(last.digest.clone())),
+            ..Default::default()
+        })
+        .exec(work.connection())
+        .await?;
+        let _settled = work.commit(now).await?;
+        more |= links.len() as u64 == PRUNE_STEP;
+    }
+    Ok(more)
 }

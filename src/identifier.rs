@@ -35,6 +35,10 @@ own_id! {
     InstallationId,
     /// A webhook.
     WebhookId,
+    /// A job that sends deliveries again.
+    JobId,
+    /// A notice.
+    NoticeId,
     /// An event as it was accepted.
     EventId,
     /// One event on its way to one webhook.

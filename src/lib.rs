@@ -15,6 +15,7 @@
 //! | [`dialect`] | one file a wire format |
 //! | [`webhook`] | who gets which event where; provisioning; the routing index of every node |
 //! | [`oauth`] | authorisation servers, the code flow, the token vault, revocation |
+//! | [`notice`] | what people must know: counted, dismissed, sent as signed events |
 //! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
 //! | [`event`] | the catalogue of event types, intake, why an event went where it went |
 //! | [`catalogue`] | extensions, versions, signing secrets |
@@ -40,6 +41,7 @@ pub mod event;
 pub mod identifier;
 pub mod lifecycle;
 pub mod manifest;
+pub mod notice;
 pub mod oauth;
 pub mod seam;
 pub mod server;

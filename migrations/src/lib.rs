@@ -15,6 +15,7 @@ mod m20261121_000001_platform;
 mod m20261121_000002_catalogue;
 mod m20261121_000003_lifecycle;
 mod m20261121_000004_delivery;
+mod m20261121_000005_recovery;
 mod m20261121_000006_order;
 mod m20261121_000007_delivery_options;
 
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000002_catalogue::Migration),
             Box::new(m20261121_000003_lifecycle::Migration),
             Box::new(m20261121_000004_delivery::Migration),
+            Box::new(m20261121_000005_recovery::Migration),
             Box::new(m20261121_000006_order::Migration),
             Box::new(m20261121_000007_delivery_options::Migration),
         ]

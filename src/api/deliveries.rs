@@ -1,6 +1,6 @@
 //! `/deliveries`: what was sent, what came back, and sending it again.
 
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use super::effect::{Effect, Start};
 use super::extract::{Idempotent, Path, Query, json_response};
 use super::installations::parse_moment;
 use super::openapi::ApiRouter;
+use super::ownership::locked;
 use super::paging::{AfterId, Cursor, Limit, Page};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::role::Role;
@@ -65,7 +66,8 @@ struct ListQuery {
     limit: Limit,
 }
 
-/// Lists deliveries, newest first.
+/// Lists deliveries, newest first. A page with filters looks at a bounded stretch of the history,
+/// so it may hold fewer than asked for, or none, and still have a `nextCursor`.
 #[utoipa::path(
     get, path = "/api/v1/deliveries", tag = "deliveries", params(ListQuery),
     responses((status = 200, description = "A page", body = Page<DeliveryBody>))
@@ -92,11 +94,14 @@ async fn list(
         since: parse_moment("since", query.since.as_deref())?,
         until: parse_moment("until", query.until.as_deref())?,
         before: query.cursor.map(|after| after.0),
-        limit: query.limit.rows(),
+        limit: query.limit.count() as u64,
     };
     let scope = endpoint_scope(state.store(), &caller).await?;
-    let views = delivery::list(state.store(), &scope, &filter).await?;
-    let page = Page::new(views, query.limit, |view| Cursor::Id(view.id)).map(DeliveryBody::from);
+    let found = delivery::list(state.store(), &scope, &filter).await?;
+    let page = Page {
+        data: found.views.into_iter().map(DeliveryBody::from).collect::<Vec<_>>(),
+        next_cursor: found.next.map(|id| Cursor::Id(id).encode()),
+    };
     Ok(json_response(StatusCode::OK, &page))
 }
 
@@ -138,29 +143,24 @@ struct RetriedBody {
     responses(
         (status = 200, description = "On its way", body = RetriedBody),
         (status = 403, description = "On an extension's webhook this is the vendor's and the operator's"),
-        (status = 409, description = "It is on its way already, or its webhook is no more"),
+        (status = 409, description = "It is on its way already, or its webhook is no more or delivers nothing now"),
     )
 )]
 async fn retry(
     State(state): State<ApiState>,
     caller: Caller,
     Path(id): Path<DeliveryId>,
-    request: Idempotent<Empty>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let Empty {} = request.value;
     let scope = endpoint_scope(state.store(), &caller).await?;
     let view = delivery::find(state.store(), &scope, id.0)
         .await?
         .ok_or_else(|| Problem::not_found("delivery"))?;
     if let (Role::Admin, Some(key)) = (caller.role, &view.extension_key) {
-        return Err(Problem::new(Code::Forbidden)
-            .kind("webhook-locked", "The webhook belongs to an extension")
-            .detail(format!("Only the vendor of {key} and the operator can send this again."))
-            .with(
-                "lockedBy",
-                serde_json::json!({ "extensionKey": key, "installationId": view.installation_id }),
-            ));
+        return Err(locked(key, view.installation_id));
     }
+    let request = Idempotent::<Empty>::from_request(request, &state).await?;
+    let Empty {} = request.value;
     let effect = match Effect::start(&state, request.key).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
@@ -175,6 +175,7 @@ async fn retry(
                 RequeueRefusal::UnderWay => "The delivery is on its way already.",
                 RequeueRefusal::Closed => "The webhook of this delivery is no more.",
                 RequeueRefusal::Emptied => "The payload is older than what is kept.",
+                RequeueRefusal::Held(why) => why,
             };
             return Err(Problem::new(Code::StateConflict).detail(why));
         }

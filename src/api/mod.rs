@@ -20,10 +20,14 @@ pub mod extract;
 mod faults;
 pub mod health;
 mod installations;
+mod jobs;
 pub(crate) mod keys;
+mod notices;
 pub mod openapi;
+mod ownership;
 pub mod paging;
 pub mod problem;
+mod rates;
 pub mod role;
 pub mod routes;
 mod services;
@@ -31,6 +35,7 @@ mod shapes;
 pub mod state;
 pub mod token_store;
 pub mod tokens;
+mod trials;
 mod webhooks;
 
 #[cfg(test)]
@@ -43,6 +48,7 @@ pub use extract::{Idempotent, Json, Path, Query, RawBody};
 pub use openapi::{ApiRouter, application};
 pub use paging::{Cursor, Limit, Page};
 pub use problem::{Code, FieldError, FieldErrorKind, Problem};
+pub use rates::TrialRates;
 pub use role::{Role, Scope, Scopes};
 pub use services::Services;
 pub use state::{ApiParts, ApiState};
@@ -57,6 +63,9 @@ pub fn rooms() -> ApiRouter {
         .merge(webhooks::router())
         .merge(events::router())
         .merge(deliveries::router())
+        .merge(jobs::router())
+        .merge(trials::router())
+        .merge(notices::router())
         .merge(descriptions::router())
         .merge(keys::router())
 }

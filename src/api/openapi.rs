@@ -39,6 +39,7 @@ const BEARER: &str = "bearer";
         (name = "events", description = "Events from the host"),
         (name = "webhooks", description = "Webhooks of an org"),
         (name = "deliveries", description = "Deliveries to vendors"),
+        (name = "notices", description = "What one must know"),
         (name = "tokens", description = "API tokens"),
         (name = "health", description = "Whether it runs"),
         (name = "description", description = "What describes this API"),

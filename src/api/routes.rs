@@ -56,6 +56,7 @@ const LIFECYCLE: Access = Roles(&[Operator, Marketplace]);
 const OWNER: Access = Roles(&[Operator, Vendor]);
 const INSTALLATIONS: Access = Roles(&[Operator, Marketplace, Vendor, Admin, Viewer]);
 const DELIVERIES: Access = Roles(&[Operator, Vendor, Admin, Viewer]);
+const SENDERS: Access = Roles(&[Operator, Vendor, Admin]);
 const EVENTS: Access = Roles(&[Operator, Host, Admin, Viewer]);
 
 const EXTENSIONS_READ: Option<&str> = Some("Desk.extensions.READ");
@@ -132,8 +133,31 @@ pub static ROUTES: &[Route] = &[
         "List deliveries"),
     row(Method::GET, "/api/v1/deliveries/{id}", DELIVERIES, WEBHOOKS_READ,
         "Show a delivery with its attempts"),
-    row(Method::POST, "/api/v1/deliveries/{id}/retry", Roles(&[Operator, Vendor, Admin]), WEBHOOKS_UPDATE,
+    row(Method::POST, "/api/v1/deliveries/{id}/retry", SENDERS, WEBHOOKS_UPDATE,
         "Deliver again; on an extension's webhook an admin is refused"),
+    row(Method::POST, "/api/v1/webhooks/{id}/recover", SENDERS, WEBHOOKS_UPDATE,
+        "Deliver many again, as a job; on an extension's webhook an admin is refused"),
+    row(Method::POST, "/api/v1/webhooks/{id}/reactivate", SENDERS, WEBHOOKS_UPDATE,
+        "Make a webhook live again; on an extension's webhook an admin is refused"),
+    row(Method::GET, "/api/v1/jobs", DELIVERIES, WEBHOOKS_READ,
+        "List the jobs that deliver again"),
+    row(Method::GET, "/api/v1/jobs/{id}", DELIVERIES, WEBHOOKS_READ,
+        "Show a job with its progress"),
+    row(Method::POST, "/api/v1/jobs/{id}/cancel", SENDERS, WEBHOOKS_UPDATE,
+        "Call a job off; on an extension's webhook an admin is refused"),
+    row(Method::POST, "/api/v1/webhooks/ping", SENDERS, WEBHOOKS_UPDATE,
+        "Ping an address that is not saved"),
+    row(Method::POST, "/api/v1/webhooks/test", SENDERS, WEBHOOKS_UPDATE,
+        "Send a sample event to a webhook that is not saved"),
+    row(Method::POST, "/api/v1/webhooks/{id}/ping", SENDERS, WEBHOOKS_UPDATE,
+        "Ping a webhook; on an extension's webhook an admin is refused"),
+    row(Method::POST, "/api/v1/webhooks/{id}/test", SENDERS, WEBHOOKS_UPDATE,
+        "Send a sample event; on an extension's webhook an admin is refused"),
+
+    row(Method::GET, "/api/v1/notices", DELIVERIES, WEBHOOKS_READ,
+        "List what one must know; an admin sees the org's, a vendor its extensions'"),
+    row(Method::POST, "/api/v1/notices/{id}/dismiss", SENDERS, WEBHOOKS_UPDATE,
+        "Put a notice aside until it happens again"),
 
     row(Method::GET, "/api/v1/tokens", OPERATOR, None, "List API tokens"),
     row(Method::POST, "/api/v1/tokens", OPERATOR, None,

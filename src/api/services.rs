@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use crate::crypto::Verifier;
-use crate::delivery::{Dispatcher, EndpointScope};
+use crate::delivery::{Dispatcher, EndpointScope, Recoveries};
 use crate::event::Intake;
 use crate::lifecycle::{InstallationScope, Lifecycle};
 use crate::manifest;
+use crate::notice::Audience;
 use crate::store::Store;
 use crate::webhook::Routing;
 
 use super::access::Caller;
 use super::problem::{Code, Problem};
+use super::rates::TrialRates;
 use super::role::Role;
 use crate::catalogue;
 
@@ -29,6 +31,10 @@ pub struct Services {
     pub routing: Routing,
     /// Deliveries.
     pub dispatcher: Dispatcher,
+    /// Jobs that send again.
+    pub recoveries: Recoveries,
+    /// How often a token may ping and test.
+    pub trials: Arc<TrialRates>,
     /// The rules for packages.
     pub policy: Arc<manifest::Policy>,
     /// Checks callbacks of the marketplace, where it signs them.
@@ -67,5 +73,21 @@ pub(super) async fn endpoint_scope(
         Role::Operator | Role::Marketplace | Role::Host => EndpointScope::All,
         Role::Vendor => EndpointScope::Extensions(own_extensions(store, caller).await?),
         Role::Admin | Role::Viewer => EndpointScope::Org(own_org(caller)?),
+    })
+}
+
+/// Which notices a caller may see, and as whom.
+pub(super) async fn notice_audience(store: &Store, caller: &Caller) -> Result<Audience, Problem> {
+    Ok(match caller.role {
+        Role::Operator | Role::Marketplace | Role::Host => Audience::Operator,
+        Role::Vendor => Audience::Vendor {
+            vendor: caller
+                .vendor
+                .as_ref()
+                .map(ToString::to_string)
+                .ok_or_else(|| Problem::new(Code::Forbidden))?,
+            extensions: own_extensions(store, caller).await?,
+        },
+        Role::Admin | Role::Viewer => Audience::Org(own_org(caller)?),
     })
 }

@@ -151,14 +151,8 @@ pub(super) struct WebhookBody {
     pub ordered: bool,
     /// Whether only its extension can change it.
     pub locked: bool,
-    /// `ok`, `failing`, `gone`, `disabled`, or `unreadable` where this node is too old for it.
-    pub health: String,
-    /// Until when deliveries pause after failures in a row.
-    pub paused_until: Option<String>,
-    /// When a delivery last arrived after a failure.
-    pub last_recovered_time: Option<String>,
-    /// When all attempts of a delivery were last used up.
-    pub last_failed_time: Option<String>,
+    /// How its endpoint does.
+    pub health: HealthBody,
     /// Who made it.
     pub created_by: Option<String>,
     /// When it came into being.
@@ -167,8 +161,6 @@ pub(super) struct WebhookBody {
     pub modified_time: Option<String>,
     /// The extension that owns it.
     pub extension: Option<OwnerBody>,
-    /// Why its health is as it is, where more is known.
-    pub health_reason: Option<String>,
     /// On which terms it is delivered to; only where webhooks are asked for by themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<TermsBody>,
@@ -214,13 +206,64 @@ impl WebhookBody {
         let endpoint =
             state.services().ok().and_then(|services| services.routing.endpoint(self.id));
         if let Some(what) = endpoint.and_then(|endpoint| endpoint.unreadable) {
-            "unreadable".clone_into(&mut self.health);
-            self.health_reason = Some(format!(
+            "unreadable".clone_into(&mut self.health.state);
+            self.health.reason = Some(format!(
                 "This node cannot read its {what}, as when a later release wrote it: deliveries are \
                  made and held until a node can."
             ));
         }
         self
+    }
+}
+
+/// How a webhook's endpoint does.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HealthBody {
+    /// `ok`, `paused` (failures in a row; it goes on by itself), `failing`, `disabled`, `gone`, or
+    /// `unreadable` where this node is too old for the webhook.
+    pub state: String,
+    /// Since when; null where it was never otherwise.
+    pub since: Option<String>,
+    /// Why, in words; null where all is well.
+    pub reason: Option<String>,
+    /// What was wrong last.
+    pub last_error: Option<String>,
+    /// When it last took a delivery; up to some seconds late.
+    pub last_success_at: Option<String>,
+    /// When it last did not; up to some seconds late.
+    pub last_failure_at: Option<String>,
+    /// How many attempts failed since the last success.
+    pub consecutive_failures: i32,
+    /// Until when deliveries pause after failures in a row.
+    pub paused_until: Option<String>,
+}
+
+impl HealthBody {
+    fn of(view: &WebhookView) -> Self {
+        let state = view.state.as_ref();
+        let is_off = view.row.is_enabled == 0;
+        let paused_until = state.and_then(|state| state.breaker_until);
+        let (name, reason) = if is_off {
+            ("disabled", Some("Switched off by its owner.".to_owned()))
+        } else if view.health == "ok" && paused_until.is_some() {
+            let why = "Several attempts in a row failed: deliveries wait and go on by themselves \
+                       after a probe.";
+            ("paused", Some(why.to_owned()))
+        } else {
+            (view.health.as_str(), state.and_then(|state| state.reason.clone()))
+        };
+        let since = state.and_then(|state| state.health_since).filter(|_| !is_off);
+        Self {
+            state: name.to_owned(),
+            since: moment(since),
+            reason,
+            last_error: state.and_then(|state| state.last_error.clone()),
+            last_success_at: moment(state.and_then(|state| state.last_success_at)),
+            last_failure_at: moment(state.and_then(|state| state.last_failure_at)),
+            consecutive_failures: state.map_or(0, |state| state.consecutive_failures),
+            paused_until: moment(paused_until),
+        }
     }
 }
 
@@ -242,10 +285,10 @@ pub(super) struct OwnerBody {
 
 impl From<WebhookView> for WebhookBody {
     fn from(view: WebhookView) -> Self {
+        let health = HealthBody::of(&view);
         let row = view.row;
         let is_extension = row.kind == "extension";
         let url = url::Url::parse(&row.url).map_or(row.url, |url| mask_context(&url));
-        let state = view.state.as_ref();
         Self {
             id: row.id,
             org_id: row.org_id,
@@ -259,10 +302,7 @@ impl From<WebhookView> for WebhookBody {
             kind: if is_extension { "EXTENSION_WEBHOOK" } else { "CUSTOMER_WEBHOOK" }.to_owned(),
             ordered: row.ordered != 0,
             locked: is_extension,
-            paused_until: moment(state.and_then(|state| state.breaker_until)),
-            last_recovered_time: moment(state.and_then(|state| state.last_success_at)),
-            last_failed_time: moment(state.and_then(|state| state.last_failure_at)),
-            health: view.health,
+            health,
             created_by: row.created_by,
             created_time: moment(Some(row.created_at)),
             modified_time: moment(Some(row.modified_at)),
@@ -273,7 +313,6 @@ impl From<WebhookView> for WebhookBody {
                 installation_id: row.installation_id,
                 uu_id: row.installation_id,
             }),
-            health_reason: view.state.and_then(|state| state.last_error),
             delivery: None,
             wishes: row.delivery,
         }

@@ -11,8 +11,8 @@ use super::layers::{Inputs, Layers};
 use super::reader::{Faulted, Read, Reader};
 use super::value::{self, Broken};
 use super::{
-    Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Keys, Limits, Log, LogFormat,
-    Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Retention,
+    Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Keys, Limits, Log,
+    LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Retention,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.
@@ -44,7 +44,8 @@ fn read(reader: &mut Reader) -> Read<Config> {
     let return_urls = reader.required("marketplace.return_urls", value::list(value::origin));
     let delivery = read_delivery(reader);
     let limits = read_limits(reader);
-    let notices = reader.optional("notices.url", value::url);
+    let audit_retention = reader.required("audit.retention", value::duration);
+    let notices = read_notices(reader);
     let metrics = reader.optional("metrics.listen", value::listener);
     let log = read_log(reader);
 
@@ -87,7 +88,8 @@ fn read(reader: &mut Reader) -> Read<Config> {
         marketplace: Marketplace { signing_secret: signing_secret?, return_urls: return_urls? },
         delivery: delivery?,
         limits: limits?,
-        notices: Notices { url: notices? },
+        audit: Audit { retention: audit_retention? },
+        notices: notices?,
         metrics: Metrics { listen: metrics },
         log: log?,
         warnings: Vec::new(),
@@ -196,6 +198,8 @@ fn read_delivery(reader: &mut Reader) -> Read<Delivery> {
     let pause_limit = reader.required("delivery.breaker.pause_limit", value::duration);
     let ed25519 = reader.required("delivery.ed25519", value::switch);
     let overrides = read_overrides(reader);
+    let disable_after = reader.required("delivery.disable_after", value::duration);
+    let recovery_per_second = reader.required("delivery.recovery_per_second", value::integer);
     let (pause, pause_limit) = (pause?, pause_limit?);
     if pause > pause_limit {
         let key = Key::from("delivery.breaker.pause");
@@ -223,6 +227,8 @@ fn read_delivery(reader: &mut Reader) -> Read<Delivery> {
         },
         overrides: overrides?,
         ed25519: ed25519?,
+        disable_after: Some(disable_after?).filter(|after| !after.is_zero()),
+        recovery_per_second: recovery_per_second?,
     })
 }
 
@@ -248,11 +254,31 @@ fn read_overrides(reader: &mut Reader) -> Read<Overrides> {
     })
 }
 
+fn read_notices(reader: &mut Reader) -> Read<Notices> {
+    let url = reader.optional("notices.url", value::url);
+    let secret = reader.optional("notices.signing_secret", value::signing_secret);
+    let (url, signing_secret) = (url?, secret?);
+    match &url {
+        Some(_) if signing_secret.is_none() => {
+            let key = Key::from("notices.url");
+            let source = reader.source(&key);
+            let problem = "needs `notices.signing_secret`, which signs what is sent there";
+            reader.fault(&key, source, problem.to_owned());
+        }
+        Some(url) if url.scheme() == "http" => {
+            reader.warn("notices.url", "is plain http: notices go there unencrypted");
+        }
+        _ => {}
+    }
+    Ok(Notices { url, signing_secret })
+}
+
 fn read_limits(reader: &mut Reader) -> Read<Limits> {
     let event_body_bytes = reader.required("limits.event_body_bytes", value::size);
     let events_per_request = reader.required("limits.events_per_request", value::integer);
     let request_body_bytes = reader.required("limits.request_body_bytes", value::size);
     let package_bytes = reader.required("limits.package_bytes", value::size);
+    let tests_per_minute = reader.required("limits.tests_per_minute", value::integer);
     let connections = reader.required("limits.connections", value::integer);
     let header_read_timeout = reader.required("limits.header_read_timeout", value::duration);
     let body_read_timeout = reader.required("limits.body_read_timeout", value::duration);
@@ -262,6 +288,7 @@ fn read_limits(reader: &mut Reader) -> Read<Limits> {
         events_per_request: events_per_request?,
         request_body_bytes: request_body_bytes?,
         package_bytes: package_bytes?,
+        tests_per_minute: tests_per_minute?,
         connections: connections?,
         header_read_timeout: header_read_timeout?,
         body_read_timeout: body_read_timeout?,
@@ -490,8 +517,7 @@ client_secret = "open sesame"
 
     #[test]
     fn an_empty_variable_takes_back_what_the_file_says() {
-        let text =
-            "[notices]\nurl = \"https://notices.example\"\n[egress]\nallow = [\"10.0.0.0/8\"]\n";
+        let text = "[notices]\nurl = \"https://notices.example\"\nsigning_secret = \"a plain text of many letters\"\n[egress]\nallow = [\"10.0.0.0/8\"]\n";
         let config = load_file(text, &[]).expect("all is well");
         assert!(config.notices.url.is_some() && config.egress.allow.len() == 1);
         let variables = [("MORTISE_NOTICES__URL", ""), ("MORTISE_EGRESS__ALLOW", "")];

@@ -59,6 +59,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where notices go.
     pub notices: Notices,
+    /// What is kept of the audit.
+    pub audit: Audit,
     /// Where metrics are served.
     pub metrics: Metrics,
     /// What is logged.
@@ -173,6 +175,10 @@ pub struct Delivery {
     pub overrides: Overrides,
     /// Whether deliveries carry an Ed25519 signature (`v1a`) too.
     pub ed25519: bool,
+    /// After how long without a success a failing webhook is disabled; never where it is nothing.
+    pub disable_after: Option<Duration>,
+    /// How many deliveries a second a recovery puts on their way.
+    pub recovery_per_second: u32,
 }
 
 /// The group `delivery.overrides`: the bounds of what a package may ask for under
@@ -189,6 +195,13 @@ pub struct Overrides {
     pub deadline: Duration,
     /// The most requests under way to one webhook.
     pub concurrency: usize,
+}
+
+/// The group `audit`.
+#[derive(Clone, Copy, Debug)]
+pub struct Audit {
+    /// How long the audit is kept.
+    pub retention: Duration,
 }
 
 /// The group `delivery.retention`.
@@ -228,6 +241,8 @@ pub struct Limits {
     pub request_body_bytes: usize,
     /// The largest package, in bytes.
     pub package_bytes: usize,
+    /// How many pings and tests one token may make a minute.
+    pub tests_per_minute: u32,
     /// The most connections of clients at a time.
     pub connections: usize,
     /// How long headers may take.
@@ -243,6 +258,8 @@ pub struct Limits {
 pub struct Notices {
     /// Where notices are sent.
     pub url: Option<Url>,
+    /// The secret that signs them; there where `url` is.
+    pub signing_secret: Option<SecretString>,
 }
 
 /// The group `metrics`.

@@ -381,6 +381,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How much memory events that wait for their first attempt may take on this node; what goes beyond waits in the database.",
     ),
     setting(
+        "delivery.disable_after",
+        seconds(0, 3_650 * DAY),
+        Value("5d"),
+        "A webhook that fails, and still fails this long after without having taken anything, is disabled: its deliveries are held until somebody reactivates it. `0s` means never.",
+    ),
+    setting(
+        "delivery.recovery_per_second",
+        Kind::Integer { least: 1, most: 100_000 },
+        Value("100"),
+        "How many deliveries a second a job of `recover` or `reactivate` puts on their way; a request may ask for fewer.",
+    ),
+    setting(
         "delivery.retention.payload",
         seconds(HOUR, 3_650 * DAY),
         Value("30d"),
@@ -389,8 +401,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(
         "delivery.retention.attempts",
         seconds(HOUR, 3_650 * DAY),
-        Value("30d"),
-        "How long deliveries and their attempts are kept, without the payload.",
+        Value("60d"),
+        "How long deliveries and their attempts are kept, without the payload; notices and ended jobs too. Never shorter than payloads are.",
     ),
     setting(
         "delivery.retention.deduplication",
@@ -429,6 +441,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The longest wait between two probes.",
     ),
     setting(
+        "audit.retention",
+        seconds(DAY, 36_500 * DAY),
+        Value("730d"),
+        "How long the audit is kept; what remains still proves itself.",
+    ),
+    setting(
         "limits.event_body_bytes",
         Kind::Size { least: KIB, most: GIB },
         Value("8MiB"),
@@ -451,6 +469,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Size { least: KIB, most: GIB },
         Value("20MB"),
         "The largest extension package.",
+    ),
+    setting(
+        "limits.tests_per_minute",
+        Kind::Integer { least: 1, most: 6_000 },
+        Value("30"),
+        "How many pings and test requests one token may make a minute, on each node.",
     ),
     setting(
         "limits.connections",
@@ -480,7 +504,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "notices.url",
         Kind::Url,
         Nothing,
-        "Where notices are sent as signed events. Read and checked only: this release does not use it yet.",
+        "Where notices are sent as signed events. The operator's own: called whatever its address and scheme.",
+    ),
+    setting(
+        "notices.signing_secret",
+        Kind::SigningSecret,
+        Nothing,
+        "Signs the events to `notices.url` by Standard Webhooks; needed where that is set.",
     ),
     setting(
         "metrics.listen",

@@ -25,7 +25,7 @@ use crate::store::committer::AttemptResult;
 use crate::webhook::{Endpoint, Gate};
 
 /// How much of a response body is kept.
-const EXCERPT: usize = 1_024;
+pub(super) const EXCERPT: usize = 1_024;
 
 /// What stands for a securityContext.
 const MASK: &str = "***";
@@ -33,18 +33,18 @@ const MASK: &str = "***";
 /// How long an `X-ZDesk-JWT` is valid.
 const JWT_LIFE: Duration = Duration::from_hours(1);
 
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const DESK_JWT: HeaderName = HeaderName::from_static("x-zdesk-jwt");
+pub(super) const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+pub(super) const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+pub(super) const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+pub(super) const DESK_JWT: HeaderName = HeaderName::from_static("x-zdesk-jwt");
 const DESK_HASH: HeaderName = HeaderName::from_static("hash");
 const REPLAY: HeaderName = HeaderName::from_static("x-mortise-replay");
-const USER_AGENT: HeaderValue =
+pub(super) const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Mortise/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// How much of the headers of an answer is kept: so many, and so many bytes in all.
-const HEADERS_KEPT: (usize, usize) = (32, 2_048);
+pub(super) const HEADERS_KEPT: (usize, usize) = (32, 2_048);
 
 /// The phases of an attempt in microseconds, as they are kept.
 #[derive(Debug, Serialize)]
@@ -286,7 +286,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn desk_jwt(&self, endpoint: &Endpoint) -> Result<HeaderValue, CryptoError> {
+    pub(super) fn desk_jwt(&self, endpoint: &Endpoint) -> Result<HeaderValue, CryptoError> {
         let now = self.inner.seam.clock.now();
         let key = self.inner.keys.signing.jwt()?;
         if let Some(token) = self.inner.jwt.get(endpoint.id, key.key_id(), now) {
@@ -366,6 +366,9 @@ impl Dispatcher {
             Decision::RetryAt(due_at) => (DeliveryState::Pending, Some(due_at)),
             Decision::Failed | Decision::Aborted => (DeliveryState::Failed, None),
         };
+        if job.kind != Kind::Callback {
+            self.note_pulse(job.endpoint_id, ended_at, sent.as_ref());
+        }
         let result = AttemptResult {
             _place: job.place.take(),
             delivery_id: job.id,
@@ -415,6 +418,24 @@ fn request(
 ) -> OutgoingRequest {
     let response_limit = EXCERPT;
     OutgoingRequest { method: Method::POST, url, headers, body, deadline, response_limit, gate }
+}
+
+impl Dispatcher {
+    /// Notes when an endpoint last took a delivery, or did not and why.
+    fn note_pulse(&self, endpoint: Uuid, at: Timestamp, sent: Option<&Result<Answer, SendError>>) {
+        let pulses = &self.inner.pulses;
+        match sent {
+            Some(Ok(answer)) if answer.status.is_success() => pulses.succeeded(endpoint, at),
+            Some(Ok(answer)) => {
+                let hint = status_hint(answer.status.as_u16()).unwrap_or_default();
+                let error = format!("answered {}: {hint}", answer.status.as_u16());
+                pulses.failed(endpoint, at, &error);
+            }
+            Some(Err(error)) => pulses.failed(endpoint, at, &error.to_string()),
+            // We broke it off ourselves.
+            None => {}
+        }
+    }
 }
 
 /// Why a request could not be prepared.
@@ -474,7 +495,10 @@ fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) 
 const CUT_CONTEXT: usize = 8;
 
 /// A text without the securityContext that it may echo, whole or cut off at the end.
-fn mask_context_text<'t>(text: &'t str, context: Option<&SecurityContext>) -> Cow<'t, str> {
+pub(super) fn mask_context_text<'t>(
+    text: &'t str,
+    context: Option<&SecurityContext>,
+) -> Cow<'t, str> {
     let Some(context) = context.map(SecurityContext::expose) else { return Cow::Borrowed(text) };
     // Nearly always it is not there, not even its beginning: one look, and nothing is copied.
     if !text.contains(context.get(..CUT_CONTEXT).unwrap_or(context)) {
@@ -517,7 +541,7 @@ fn control_hint(control: ReceiverControl) -> &'static str {
 }
 
 /// What usually lies behind a status, in plain words.
-fn status_hint(code: u16) -> Option<&'static str> {
+pub(super) fn status_hint(code: u16) -> Option<&'static str> {
     Some(match code {
         200..=299 => return None,
         300..=399 => {
@@ -545,7 +569,7 @@ fn status_hint(code: u16) -> Option<&'static str> {
     })
 }
 
-fn header_value(text: &str) -> Result<HeaderValue, CryptoError> {
+pub(super) fn header_value(text: &str) -> Result<HeaderValue, CryptoError> {
     HeaderValue::from_str(text).map_err(|_| CryptoError::Malformed { what: "header value" })
 }
 

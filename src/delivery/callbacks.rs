@@ -141,12 +141,9 @@ pub async fn enqueue(
     let waiting = endpoint_state::ActiveModel {
         endpoint_id: Set(callback.installation_id),
         health: Set("pending".to_owned()),
-        breaker_until: Set(None),
         consecutive_failures: Set(0),
-        last_success_at: Set(None),
-        last_failure_at: Set(None),
-        last_error: Set(None),
         updated_at: Set(now.micros()),
+        ..Default::default()
     };
     endpoint_state::Entity::insert(waiting)
         .on_conflict(

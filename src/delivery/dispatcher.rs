@@ -18,9 +18,11 @@ use super::jwt_cache::JwtCache;
 use super::lane::{Caps, Content, Job, Kind, LaneOutcome, Lanes, Turn};
 use super::node::NodeLease;
 use super::pacer::PacedLanes;
+use super::pulse::Pulses;
 use super::retry::Schedule;
 use crate::crypto::Keys;
 use crate::egress::Egress;
+use crate::notice::Board;
 use crate::seam::Seam;
 use crate::store::Store;
 use crate::store::claims::DeliveryState;
@@ -57,6 +59,10 @@ pub struct DeliveryOptions {
     pub queue_bytes: usize,
     /// When an endpoint is paused.
     pub breaker: BreakerPolicy,
+    /// After how long without a success a failing webhook is disabled; never where it is nothing.
+    pub disable_after: Option<Duration>,
+    /// Where those are told who must know.
+    pub notices: Board,
 }
 
 pub(super) struct Inner {
@@ -69,6 +75,7 @@ pub(super) struct Inner {
     pub(super) lease: NodeLease,
     pub(super) committer: std::sync::OnceLock<Committer>,
     pub(super) jwt: JwtCache,
+    pub(super) pulses: Pulses,
     pub(super) pokes: Pokes,
     /// A long lane got shorter.
     shortened: Notify,
@@ -148,6 +155,7 @@ impl Dispatcher {
             lease,
             committer: std::sync::OnceLock::new(),
             jwt: JwtCache::default(),
+            pulses: Pulses::default(),
             pokes: Pokes::default(),
             shortened: Notify::new(),
             paced: PacedLanes::default(),
@@ -164,6 +172,7 @@ impl Dispatcher {
         if self.inner.committer.set(committer).is_ok() {
             self.inner.tasks.spawn(super::refill::run(self.clone()));
             self.inner.tasks.spawn(super::pacer::run(self.clone()));
+            self.inner.tasks.spawn(super::pulse::run(self.clone()));
         }
     }
 

@@ -517,6 +517,14 @@ impl Lanes {
         }
     }
 
+    /// Forgets that an endpoint was paused.
+    pub(super) fn unpause(&mut self, endpoint: Uuid, now: Timestamp) {
+        if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
+            lane.breaker = Breaker::default();
+            self.make_ready(endpoint, now);
+        }
+    }
+
     /// Ends what is under way to an endpoint.
     pub(super) fn cancel(&mut self, endpoint: Uuid) {
         if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {

@@ -8,23 +8,43 @@
 mod attempt;
 mod breaker;
 mod callbacks;
+mod disabling;
 mod dispatcher;
+mod history;
 mod jwt_cache;
 mod lane;
 mod node;
 mod outcome;
 mod pacer;
+mod pulse;
+mod reactivation;
+mod recovery;
+mod recovery_steps;
 mod refill;
 mod retention;
 pub mod retry;
+mod trial;
 mod views;
 
 pub use breaker::BreakerPolicy;
 pub use callbacks::{Callback, declared_name, enqueue as enqueue_callback};
 pub use dispatcher::{DeliveryOptions, Dispatcher};
+#[doc(hidden)]
+pub use history::plans as history_plans;
+pub use history::{DeliveryPage, list};
 pub use node::NodeLease;
+pub use reactivation::{Reactivated, held_count};
+pub use recovery::{
+    CancelRefusal, JOB_STATES, JobFilter, JobView, Recoveries, RecoveryRefusal, RecoveryRequest,
+    find_job, list_jobs,
+};
+#[doc(hidden)]
+pub use retention::plans as retention_plans;
 pub use retention::{Retention, run as run_retention};
+pub use trial::{
+    PING_EVENT, Party, Trial, TrialEvent, TrialOutcome, TrialRequest, TrialResponse, UnsavedWebhook,
+};
 pub use views::{
-    AttemptView, DeliveryFilter, DeliveryView, EndpointScope, RequeueRefusal, find, list, of_event,
+    AttemptView, DeliveryFilter, DeliveryView, EndpointScope, RequeueRefusal, find, of_event,
     requeue,
 };

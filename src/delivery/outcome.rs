@@ -1,14 +1,18 @@
-//! What delivering finds out about an endpoint, and who hears of it: health in the table, and in
-//! the index where it decides over the next delivery.
+//! What delivering finds out about an endpoint, and who hears of it: health in the table, in the
+//! index where it decides over the next delivery, and on the board of notices.
 
-use sea_orm::{ActiveValue::Set, EntityTrait, QuerySelect, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement, sea_query::OnConflict,
+};
 use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
+use super::pulse::{MERGE, Pulse};
 use super::retry::Decision;
+use crate::notice::{Notice, NoticeKind};
 use crate::seam::Timestamp;
 use crate::store::entity::{endpoint_state, webhook};
-use crate::store::{RoutingChange, StoreError};
+use crate::store::{RoutingChange, StoreError, UnitOfWork};
 use crate::webhook::Endpoint;
 
 /// How an endpoint does.
@@ -16,29 +20,61 @@ use crate::webhook::Endpoint;
 pub(super) enum Health {
     Ok,
     Failing,
+    /// The endpoint said that it is no more.
     Gone,
+    /// Policy: it failed for too long.
     Disabled,
+    /// The endpoint said that it wants no more.
+    Declined,
 }
 
 impl Health {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Failing => "failing",
             Self::Gone => "gone",
-            Self::Disabled => "disabled",
+            Self::Disabled | Self::Declined => "disabled",
         }
     }
 
-    /// What the receiver said, in words.
-    const fn reason(self) -> Option<&'static str> {
+    /// Why, in words, where there is something to say.
+    pub(super) const fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Ok | Self::Failing => None,
-            Self::Gone => Some("The endpoint answered 410 Gone."),
-            Self::Disabled => Some("The endpoint answered with `webhook-delivery: disable`."),
+            Self::Ok => None,
+            Self::Failing => Some(
+                "All attempts of a delivery were used up, and nothing was taken since. New events are still sent.",
+            ),
+            Self::Gone => Some(
+                "The endpoint answered 410 Gone. Nothing is sent until somebody reactivates the webhook; deliveries are held.",
+            ),
+            Self::Disabled => Some(
+                "The endpoint failed for so long that it is called no more. Nothing is sent until somebody reactivates the webhook; deliveries are held.",
+            ),
+            Self::Declined => Some(
+                "The endpoint answered with `webhook-delivery: disable`. Nothing is sent until somebody reactivates the webhook; deliveries are held.",
+            ),
+        }
+    }
+
+    const fn notice(self) -> NoticeKind {
+        match self {
+            Self::Ok => NoticeKind::WebhookRecovered,
+            Self::Failing => NoticeKind::WebhookFailing,
+            Self::Gone => NoticeKind::WebhookGone,
+            Self::Disabled | Self::Declined => NoticeKind::WebhookDisabled,
         }
     }
 }
+
+/// What a webhook's notices are filed under.
+pub(super) fn notice_subject(webhook: Uuid) -> String {
+    format!("webhook:{webhook}")
+}
+
+/// The notices that are over when a webhook works again.
+pub(super) const TROUBLE: &[NoticeKind] =
+    &[NoticeKind::WebhookFailing, NoticeKind::WebhookGone, NoticeKind::WebhookDisabled];
 
 impl Dispatcher {
     /// Notes what a webhook's attempt came to, where that changes its health.
@@ -47,7 +83,7 @@ impl Dispatcher {
             Decision::Delivered if endpoint.is_failing => Health::Ok,
             Decision::Failed if !endpoint.is_failing => Health::Failing,
             Decision::Gone => Health::Gone,
-            Decision::Disabled { .. } => Health::Disabled,
+            Decision::Disabled { .. } => Health::Declined,
             Decision::Delivered | Decision::Failed | Decision::Aborted | Decision::RetryAt(_) => {
                 return;
             }
@@ -97,7 +133,6 @@ impl Dispatcher {
     ) -> Result<(), StoreError> {
         let now = self.inner.seam.clock.now();
         let mut work = self.inner.store.begin().await?;
-        let succeeded = health == Health::Ok;
         // Requests under way end in any order: a late success must not undo a "gone", and nothing
         // is written of a webhook that was removed meanwhile.
         let current = endpoint_state::Entity::find_by_id(endpoint)
@@ -108,36 +143,22 @@ impl Dispatcher {
         let undoes = match health {
             Health::Ok => !matches!(current.as_deref(), Some("failing" | "pending")),
             Health::Failing => matches!(current.as_deref(), Some("gone" | "disabled")),
-            Health::Gone | Health::Disabled => false,
+            Health::Gone | Health::Disabled | Health::Declined => {
+                current.as_deref() == Some("gone")
+            }
         };
-        let is_removed = change.is_some()
-            && webhook::Entity::find_by_id(endpoint).one(work.connection()).await?.is_none();
-        if undoes || is_removed {
+        let row = match &change {
+            Some(_) => webhook::Entity::find_by_id(endpoint).one(work.connection()).await?,
+            None => None,
+        };
+        if undoes || (change.is_some() && row.is_none()) {
             return work.rollback().await;
         }
-        let mut row = fresh(endpoint, now);
-        row.health = Set(health.name().to_owned());
-        row.last_error = Set(health.reason().map(str::to_owned));
-        row.last_success_at = Set(succeeded.then(|| now.micros()));
-        row.last_failure_at = Set((!succeeded).then(|| now.micros()));
-        let seen = if succeeded {
-            endpoint_state::Column::LastSuccessAt
-        } else {
-            endpoint_state::Column::LastFailureAt
-        };
-        endpoint_state::Entity::insert(row)
-            .on_conflict(
-                OnConflict::column(endpoint_state::Column::EndpointId)
-                    .update_columns([
-                        endpoint_state::Column::Health,
-                        endpoint_state::Column::LastError,
-                        endpoint_state::Column::UpdatedAt,
-                        seen,
-                    ])
-                    .to_owned(),
-            )
-            .exec_without_returning(work.connection())
-            .await?;
+        let is_news = current.as_deref().unwrap_or("ok") != health.name();
+        self.write_state(&work, endpoint, health, is_news, change.is_none(), now).await?;
+        if let Some(row) = row.filter(|_| is_news) {
+            self.tell(&work, &row, health).await?;
+        }
         if let Some(change) = change {
             work.routing_changed(change);
         }
@@ -148,6 +169,83 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Writes a health with all that was noted of the endpoint.
+    pub(super) async fn write_state(
+        &self,
+        work: &UnitOfWork,
+        endpoint: Uuid,
+        health: Health,
+        is_news: bool,
+        is_callback: bool,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        // Callbacks have no pulse: their outcome is all that is known of the lane.
+        let pulse = match (is_callback, health) {
+            (false, _) => self.inner.pulses.take(endpoint).unwrap_or_default(),
+            (true, Health::Ok) => Pulse::of_success(now),
+            (true, _) => Pulse::of_failure(now, "a lifecycle callback was not taken"),
+        };
+        let [failures, success, failure, error] = pulse.values();
+        let since = if is_news { "excluded.health_since" } else { "endpoint_states.health_since" };
+        let sql = format!(
+            "insert into endpoint_states (endpoint_id, health, reason, health_since, updated_at, \
+             consecutive_failures, last_success_at, last_failure_at, last_error) \
+             values ($1, $2, $3, $4, $4, $5, $6, $7, $8) \
+             on conflict (endpoint_id) do update set health = excluded.health, \
+             reason = excluded.reason, health_since = {since}, {MERGE}"
+        );
+        work.connection()
+            .execute_raw(Statement::from_sql_and_values(
+                self.inner.store.dialect(),
+                sql,
+                [
+                    endpoint.into(),
+                    health.name().into(),
+                    health.reason().into(),
+                    now.micros().into(),
+                    failures,
+                    success,
+                    failure,
+                    error,
+                ],
+            ))
+            .await?;
+        Ok(())
+    }
+
+    /// Tells those who must know of a webhook's new health.
+    pub(super) async fn tell(
+        &self,
+        work: &UnitOfWork,
+        row: &webhook::Model,
+        health: Health,
+    ) -> Result<(), StoreError> {
+        let board = &self.inner.options.notices;
+        let subject = notice_subject(row.id);
+        if health == Health::Ok {
+            board.resolve(work, TROUBLE, &subject).await?;
+        }
+        let name = row.name.as_deref().unwrap_or("without a name");
+        let what = match health {
+            Health::Ok => "It takes deliveries again.",
+            other => other.reason().unwrap_or_default(),
+        };
+        let owner = row
+            .extension_key
+            .as_ref()
+            .map_or_else(String::new, |key| format!(" of the extension {key}"));
+        let notice = Notice {
+            kind: health.notice(),
+            subject,
+            org_id: row.org_id.clone(),
+            extension_key: row.extension_key.clone(),
+            installation_id: row.installation_id,
+            webhook_id: Some(row.id),
+            message: format!("The webhook {name}{owner}: {what}"),
+        };
+        board.post(work, &notice).await
+    }
+
     async fn store_pause(
         &self,
         endpoint: Uuid,
@@ -155,8 +253,14 @@ impl Dispatcher {
     ) -> Result<(), StoreError> {
         let now = self.inner.seam.clock.now();
         let work = self.inner.store.begin().await?;
-        let mut row = fresh(endpoint, now);
-        row.breaker_until = Set(until.map(Timestamp::micros));
+        let row = endpoint_state::ActiveModel {
+            endpoint_id: Set(endpoint),
+            health: Set(Health::Ok.name().to_owned()),
+            breaker_until: Set(until.map(Timestamp::micros)),
+            consecutive_failures: Set(0),
+            updated_at: Set(now.micros()),
+            ..Default::default()
+        };
         endpoint_state::Entity::insert(row)
             .on_conflict(
                 OnConflict::column(endpoint_state::Column::EndpointId)
@@ -170,18 +274,5 @@ impl Dispatcher {
             .await?;
         let _settled = work.commit(now).await?;
         Ok(())
-    }
-}
-
-fn fresh(endpoint: Uuid, now: Timestamp) -> endpoint_state::ActiveModel {
-    endpoint_state::ActiveModel {
-        endpoint_id: Set(endpoint),
-        health: Set(Health::Ok.name().to_owned()),
-        breaker_until: Set(None),
-        consecutive_failures: Set(0),
-        last_success_at: Set(None),
-        last_failure_at: Set(None),
-        last_error: Set(None),
-        updated_at: Set(now.micros()),
     }
 }

@@ -15,7 +15,7 @@ use super::dispatcher::Dispatcher;
 use super::lane::{Content, Job, Kind};
 use crate::seam::Timestamp;
 use crate::store::StoreError;
-use crate::store::claims::{self, ClaimedDelivery, DeliveryState, HELD};
+use crate::store::claims::{self, ClaimedDelivery, DeliveryState, HELD, PARKED};
 use crate::store::committer::EVENT_OVERHEAD;
 use crate::store::entity::{endpoint, event};
 use crate::webhook::Passage;
@@ -28,6 +28,9 @@ const SCAN_SHARE: u32 = 9;
 
 /// What a lease on a row has beyond the deadline of an attempt.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// How many deliveries of an endpoint that stopped are held in one transaction.
+const HELD_AT_ONCE: u32 = 1_000;
 
 /// How many rows one statement claims at the most.
 const CLAIM_LIMIT: usize = 512;
@@ -107,12 +110,22 @@ async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> 
         }
         if due_at <= now {
             due.push(waiting.endpoint_id);
-        } else if waiting.due_at != HELD {
+        } else if waiting.due_at < PARKED && is_stopped(dispatcher, waiting.endpoint_id) {
+            // A retry that is due later is held now, and says so.
+            if let Err(error) = hold(dispatcher, waiting.endpoint_id).await {
+                tracing::warn!(endpoint = %waiting.endpoint_id, %error, "cannot hold what waits");
+            }
+        } else if waiting.due_at < PARKED {
             next_due = Some(next_due.map_or(due_at, |former| former.min(due_at)));
         }
     }
     refill(dispatcher, due).await?;
     Ok(next_due)
+}
+
+fn is_stopped(dispatcher: &Dispatcher, id: Uuid) -> bool {
+    let endpoint = dispatcher.inner.routing.endpoint(id);
+    endpoint.is_some_and(|endpoint| endpoint.passage != Passage::Open)
 }
 
 /// What is known of an endpoint that has something due.
@@ -150,14 +163,28 @@ async fn settle_held(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError
         return Ok(());
     }
     let now = inner.seam.clock.now();
-    let work = inner.store.begin().await?;
-    match standing {
-        Standing::Open(_) => claims::release_held(&inner.store, &work, id, now).await?,
-        Standing::Held | Standing::Unreadable | Standing::Gone => {
-            claims::cancel_unresolved(&inner.store, &work, id).await?
+    if let Standing::Open(_) = standing {
+        if super::reactivation::settle_live(&inner.store, id, now).await? {
+            dispatcher.poke();
         }
-    };
+        return Ok(());
+    }
+    let work = inner.store.begin().await?;
+    claims::cancel_unresolved(&inner.store, &work, id).await?;
     let _settled = work.commit(now).await?;
+    Ok(())
+}
+
+/// Holds what waits of an endpoint that does not deliver now, step by step, whenever it is due.
+async fn hold(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
+    let inner = &dispatcher.inner;
+    let now = inner.seam.clock.now();
+    let work = inner.store.begin().await?;
+    let held = claims::hold_waiting(&inner.store, &work, id, now, HELD_AT_ONCE).await?;
+    let _settled = work.commit(now).await?;
+    if held >= u64::from(HELD_AT_ONCE) {
+        dispatcher.poke();
+    }
     Ok(())
 }
 
@@ -208,10 +235,7 @@ async fn room_of(dispatcher: &Dispatcher, id: Uuid) -> Result<usize, StoreError>
         }
         Standing::Unreadable => Ok(0),
         Standing::Held => {
-            let now = inner.seam.clock.now();
-            let work = inner.store.begin().await?;
-            claims::hold_waiting(&inner.store, &work, id, now).await?;
-            let _settled = work.commit(now).await?;
+            hold(dispatcher, id).await?;
             Ok(0)
         }
         Standing::Gone => {

@@ -1,7 +1,7 @@
 //! What is kept and for how long: pruned in small steps that hold nobody up.
 //!
 //! Ids are ordered in time, so everything too old lies at the low end of each table: a step reads
-//! a bounded stretch of the primary key and never searches.
+//! a bounded stretch of an index and never searches.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::views::id_at;
+use crate::audit;
 use crate::seam::{Clock, Timestamp};
 use crate::store::{Store, StoreError};
 
@@ -30,15 +31,16 @@ const ROUTING_KEPT: Duration = Duration::from_hours(1);
 pub struct Retention {
     /// Payloads, and deliveries that are held.
     pub payload: Duration,
-    /// Events, deliveries and attempts.
+    /// Events, deliveries and attempts, notices, and jobs that ended.
     pub attempts: Duration,
     /// The ids that callers gave to events.
     pub deduplication: Duration,
+    /// The audit.
+    pub audit: Duration,
 }
 
 /// Prunes until told to stop.
 pub async fn run(store: Store, clock: Clock, retention: Retention, stop: CancellationToken) {
-    // Lifecycle callbacks (their names begin with "on") are the journal: they go with the history.
     // Up to where payloads are emptied already; lost with the process, which only costs a scan.
     let mut emptied = Uuid::nil();
     loop {
@@ -57,6 +59,75 @@ pub async fn run(store: Store, clock: Clock, retention: Retention, stop: Cancell
     }
 }
 
+/// The statements of a step, each with what it is for. Held deliveries are kept as long as what
+/// they would send; then they are cancelled, and seen as such until the history forgets them.
+fn statements(
+    now: Timestamp,
+    retention: Retention,
+) -> [(&'static str, &'static str, Vec<Value>); 9] {
+    let payload_cut = id_at(now.minus(retention.payload));
+    let history = now.minus(retention.attempts.max(retention.payload));
+    let history_cut = id_at(history);
+    [
+        (
+            "held deliveries are cancelled",
+            "update deliveries set state = 4, due_at = null, claim = null, ordered = null \
+             where id in (select id from deliveries \
+             where id < $1 and due_at >= 9223372036854775806 order by id limit 1000) and state = 1",
+            vec![payload_cut.into()],
+        ),
+        (
+            "deliveries",
+            "delete from deliveries where id in (select id from deliveries \
+             where id < $1 and state in (2, 3, 4) order by id limit 1000)",
+            vec![history_cut.into()],
+        ),
+        (
+            "attempts",
+            "delete from attempts where delivery_id in (select delivery_id from attempts \
+             where delivery_id < $1 order by delivery_id limit 1000)",
+            vec![history_cut.into()],
+        ),
+        (
+            "events",
+            "delete from events where id in (select id from events \
+             where id < $1 order by id limit 1000)",
+            vec![history_cut.into()],
+        ),
+        (
+            "event keys",
+            "delete from event_keys where (org_id, event_key) in (select org_id, event_key \
+             from event_keys where accepted_at < $1 order by accepted_at limit 1000)",
+            vec![now.minus(retention.deduplication).micros().into()],
+        ),
+        (
+            "routing changes",
+            "delete from routing_changes where revision in (select revision from \
+             (select revision, at from routing_changes order by revision limit 1000) oldest \
+             where at < $1)",
+            vec![now.minus(ROUTING_KEPT).micros().into()],
+        ),
+        (
+            "dismissals",
+            "delete from notice_dismissals where notice_id in (select id from notices \
+             where last_at < $1 order by last_at limit 1000)",
+            vec![history.micros().into()],
+        ),
+        (
+            "notices",
+            "delete from notices where id in (select id from notices \
+             where last_at < $1 order by last_at limit 1000)",
+            vec![history.micros().into()],
+        ),
+        (
+            "jobs that ended",
+            "delete from recovery_jobs where id in (select id from recovery_jobs \
+             where id < $1 order by id limit 1000) and running is null",
+            vec![history_cut.into()],
+        ),
+    ]
+}
+
 /// One step over each table. Returns whether there may be more to do.
 async fn step(
     store: &Store,
@@ -65,45 +136,27 @@ async fn step(
     emptied: &mut Uuid,
 ) -> Result<bool, StoreError> {
     let payload_cut = id_at(now.minus(retention.payload));
-    let history_cut = id_at(now.minus(retention.attempts.max(retention.payload)));
     let mut more = empty_payloads(store, payload_cut, now, emptied).await?;
-    let steps: [(&str, Vec<Value>); 6] = [
-        (
-            // What is held is kept as long as what it would send.
-            "delete from deliveries where id in (select id from deliveries \
-             where id < $1 and due_at = 9223372036854775807 and state = 1 order by id limit 1000)",
-            vec![payload_cut.into()],
-        ),
-        (
-            "delete from deliveries where id in (select id from deliveries \
-             where id < $1 and state in (2, 3, 4) order by id limit 1000)",
-            vec![history_cut.into()],
-        ),
-        (
-            "delete from attempts where delivery_id in (select delivery_id from attempts \
-             where delivery_id < $1 order by delivery_id limit 1000)",
-            vec![history_cut.into()],
-        ),
-        (
-            "delete from events where id in (select id from events \
-             where id < $1 order by id limit 1000)",
-            vec![history_cut.into()],
-        ),
-        (
-            "delete from event_keys where (org_id, event_key) in (select org_id, event_key \
-             from event_keys where accepted_at < $1 order by accepted_at limit 1000)",
-            vec![now.minus(retention.deduplication).micros().into()],
-        ),
-        (
-            "delete from routing_changes where revision in (select revision from routing_changes \
-             where at < $1 order by revision limit 1000)",
-            vec![now.minus(ROUTING_KEPT).micros().into()],
-        ),
-    ];
-    for (sql, values) in steps {
+    for (_, sql, values) in statements(now, retention) {
         more |= execute(store, sql, values, now).await? >= STEP;
     }
+    more |= audit::prune(store, now.minus(retention.audit), now).await?;
     Ok(more)
+}
+
+/// The candidates of the next step.
+const EMPTY_NEXT: &str = "select id from events where id > $1 and id < $2 order by id limit 1000";
+
+/// Lifecycle callbacks (their names begin with "on") are the journal: they go with the history.
+fn empty_sql(backend: DatabaseBackend) -> String {
+    let empty = match backend {
+        DatabaseBackend::Postgres => "''::bytea",
+        _ => "x''",
+    };
+    format!(
+        "update events set payload = {empty}, previous = null \
+         where id > $1 and id <= $2 and length(payload) > 0 and event_type not like 'on%'"
+    )
 }
 
 /// Empties payloads that are too old; their events stay for the history.
@@ -114,26 +167,14 @@ async fn empty_payloads(
     emptied: &mut Uuid,
 ) -> Result<bool, StoreError> {
     let backend = store.dialect();
-    let sql = "select id from events where id > $1 and id < $2 order by id limit 1000";
+    let values = [(*emptied).into(), cut.into()];
     let rows = store
         .reader()
-        .query_all_raw(Statement::from_sql_and_values(
-            backend,
-            sql,
-            [(*emptied).into(), cut.into()],
-        ))
+        .query_all_raw(Statement::from_sql_and_values(backend, EMPTY_NEXT, values))
         .await?;
     let Some(last) = rows.last() else { return Ok(false) };
     let last: Uuid = last.try_get_by_index(0)?;
-    let empty = match backend {
-        DatabaseBackend::Postgres => "''::bytea",
-        _ => "x''",
-    };
-    let sql = format!(
-        "update events set payload = {empty}, previous = null \
-         where id > $1 and id <= $2 and length(payload) > 0 and event_type not like 'on%'"
-    );
-    execute(store, &sql, vec![(*emptied).into(), last.into()], now).await?;
+    execute(store, &empty_sql(backend), vec![(*emptied).into(), last.into()], now).await?;
     *emptied = last;
     Ok(rows.len() as u64 >= STEP)
 }
@@ -151,4 +192,22 @@ async fn execute(
         .await?;
     let _settled = work.commit(now).await?;
     Ok(done.rows_affected())
+}
+
+/// The statements of pruning with their values in them, for those who look at their plans.
+#[doc(hidden)]
+pub fn plans(postgres: bool, now: Timestamp, retention: Retention) -> Vec<(&'static str, String)> {
+    let backend = if postgres { DatabaseBackend::Postgres } else { DatabaseBackend::Sqlite };
+    let text = |sql: &str, values: Vec<Value>| {
+        Statement::from_sql_and_values(backend, sql, values).to_string()
+    };
+    let (low, high) = (Uuid::nil(), id_at(now.minus(retention.payload)));
+    let mut all = vec![
+        ("payloads to empty", text(EMPTY_NEXT, vec![low.into(), high.into()])),
+        ("payloads", text(&empty_sql(backend), vec![low.into(), high.into()])),
+        ("audit", text(audit::PRUNE_NEXT, vec![now.micros().into()])),
+    ];
+    let steps = statements(now, retention);
+    all.extend(steps.into_iter().map(|(name, sql, values)| (name, text(sql, values))));
+    all
 }

@@ -1,23 +1,21 @@
 //! Reading deliveries and their attempts, for whoever may see them.
 
-use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, ExprTrait},
+    sea_query::Expr,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
+use super::recovery::{Standing, standing};
 use crate::seam::Timestamp;
-use crate::store::claims::{DeliveryState, HELD};
+use crate::store::claims::{DeliveryState, PARKED};
 use crate::store::entity::{attempt, delivery, endpoint, event};
 use crate::store::{Store, StoreError};
 use crate::webhook::Endpoint;
-
-/// How many endpoints one statement asks for.
-const PAGE: u64 = 500;
 
 /// The time that an endpoint's id and those of deliveries share in a UUIDv7, as its upper bits.
 const V7_TIME_SHIFT: u32 = 80;
@@ -46,7 +44,7 @@ impl EndpointScope {
         }
     }
 
-    fn condition(&self) -> Condition {
+    pub(super) fn condition(&self) -> Condition {
         match self {
             Self::All => Condition::all(),
             Self::Org(org) => Condition::all().add(endpoint::Column::OrgId.eq(org)),
@@ -128,111 +126,9 @@ pub struct AttemptView {
     pub detail: Value,
 }
 
-/// Lists deliveries, newest first.
-pub async fn list(
-    store: &Store,
-    scope: &EndpointScope,
-    filter: &DeliveryFilter,
-) -> Result<Vec<DeliveryView>, StoreError> {
-    let mut newest: Vec<(delivery::Model, EventHead, endpoint::Model)> = Vec::new();
-    let mut after: Option<Uuid> = None;
-    loop {
-        let endpoints = endpoint_page(store, scope, filter, after).await?;
-        let Some(last) = endpoints.last() else { break };
-        after = Some(last.id);
-        let is_last = (endpoints.len() as u64) < PAGE;
-        // Newest of each endpoint by the history index, then merged.
-        for row in endpoints {
-            newest.extend(of_endpoint(store, row, filter).await?);
-        }
-        newest.sort_unstable_by_key(|(row, ..)| Reverse(row.id));
-        newest.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
-        if is_last {
-            break;
-        }
-    }
-    let mut views = Vec::with_capacity(newest.len());
-    for (row, event, endpoint) in newest {
-        let later =
-            if row.attempts > 1 { later_attempts(store, row.id).await? } else { Vec::new() };
-        views.push(view(row, event, endpoint, later));
-    }
-    Ok(views)
-}
-
-async fn endpoint_page(
-    store: &Store,
-    scope: &EndpointScope,
-    filter: &DeliveryFilter,
-    after: Option<Uuid>,
-) -> Result<Vec<endpoint::Model>, StoreError> {
-    let mut query = endpoint::Entity::find()
-        .filter(scope.condition())
-        .filter(endpoint::Column::Lane.eq("webhook"))
-        .order_by_asc(endpoint::Column::Id)
-        .limit(PAGE);
-    if let Some(id) = filter.webhook_id {
-        query = query.filter(endpoint::Column::Id.eq(id));
-    }
-    if let Some(id) = filter.installation_id {
-        query = query.filter(endpoint::Column::InstallationId.eq(id));
-    }
-    if let Some(after) = after {
-        query = query.filter(endpoint::Column::Id.gt(after));
-    }
-    Ok(query.all(store.reader()).await?)
-}
-
-async fn of_endpoint(
-    store: &Store,
-    owner: endpoint::Model,
-    filter: &DeliveryFilter,
-) -> Result<Vec<(delivery::Model, EventHead, endpoint::Model)>, StoreError> {
-    let mut query = delivery::Entity::find()
-        .filter(delivery::Column::EndpointId.eq(owner.id))
-        .order_by_desc(delivery::Column::Id)
-        .limit(filter.limit);
-    if let Some(state) = filter.state {
-        query = query.filter(delivery::Column::State.eq(state.number()));
-    }
-    if let Some(status) = filter.status_code {
-        query = query.filter(delivery::Column::FirstStatus.eq(i32::from(status)));
-    }
-    // The ids are ordered in time: bounds on the time become bounds on the index.
-    if let Some(since) = filter.since {
-        query = query.filter(delivery::Column::Id.gte(id_at(since)));
-    }
-    if let Some(until) = filter.until {
-        query = query.filter(delivery::Column::Id.lt(id_at(until)));
-    }
-    if let Some(before) = filter.before {
-        query = query.filter(delivery::Column::Id.lt(before));
-    }
-    if let Some(event_type) = &filter.event_type {
-        let of_type = event::Entity::find()
-            .select_only()
-            .column(event::Column::Id)
-            .filter(event::Column::EventType.eq(event_type))
-            .filter(
-                Expr::col((event::Entity, event::Column::Id))
-                    .equals((delivery::Entity, delivery::Column::EventId)),
-            );
-        query = query.filter(Expr::exists(sea_orm::QueryTrait::into_query(of_type)));
-    }
-    let rows = query.all(store.reader()).await?;
-    let events = events_of(store, &rows).await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            let event = events.iter().find(|event| event.id == row.event_id)?.clone();
-            Some((row, event, owner.clone()))
-        })
-        .collect())
-}
-
 /// What a delivery shows of its event: never the payload, which may be large.
 #[derive(Clone, Debug, FromQueryResult)]
-struct EventHead {
+pub(super) struct EventHead {
     id: Uuid,
     event_key: Option<String>,
     event_type: String,
@@ -241,6 +137,10 @@ struct EventHead {
 impl EventHead {
     const COLUMNS: [event::Column; 3] =
         [event::Column::Id, event::Column::EventKey, event::Column::EventType];
+
+    pub(super) fn id(&self) -> Uuid {
+        self.id
+    }
 
     fn of(event: &event::Model) -> Self {
         Self {
@@ -251,7 +151,10 @@ impl EventHead {
     }
 }
 
-async fn events_of(store: &Store, rows: &[delivery::Model]) -> Result<Vec<EventHead>, StoreError> {
+pub(super) async fn events_of(
+    store: &Store,
+    rows: &[delivery::Model],
+) -> Result<Vec<EventHead>, StoreError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -322,6 +225,28 @@ pub(super) fn id_at(moment: Timestamp) -> Uuid {
     Uuid::from_u128(millis << V7_TIME_SHIFT)
 }
 
+/// The attempts from the second on of some deliveries, each in order.
+pub(super) async fn later_attempts_of(
+    store: &Store,
+    rows: &[delivery::Model],
+) -> Result<HashMap<Uuid, Vec<attempt::Model>>, StoreError> {
+    let several: Vec<Uuid> = rows.iter().filter(|row| row.attempts > 1).map(|row| row.id).collect();
+    let mut by_delivery: HashMap<Uuid, Vec<attempt::Model>> = HashMap::new();
+    if several.is_empty() {
+        return Ok(by_delivery);
+    }
+    let attempts = attempt::Entity::find()
+        .filter(attempt::Column::DeliveryId.is_in(several))
+        .order_by_asc(attempt::Column::DeliveryId)
+        .order_by_asc(attempt::Column::Number)
+        .all(store.reader())
+        .await?;
+    for attempt in attempts {
+        by_delivery.entry(attempt.delivery_id).or_default().push(attempt);
+    }
+    Ok(by_delivery)
+}
+
 async fn later_attempts(store: &Store, id: Uuid) -> Result<Vec<attempt::Model>, StoreError> {
     Ok(attempt::Entity::find()
         .filter(attempt::Column::DeliveryId.eq(id))
@@ -330,7 +255,7 @@ async fn later_attempts(store: &Store, id: Uuid) -> Result<Vec<attempt::Model>, 
         .await?)
 }
 
-fn view(
+pub(super) fn view(
     row: delivery::Model,
     event: EventHead,
     owner: endpoint::Model,
@@ -365,7 +290,7 @@ fn view(
         installation_id: owner.installation_id,
         extension_key: owner.extension_key,
         state: DeliveryState::from_number(row.state).unwrap_or(DeliveryState::Pending),
-        next_attempt_at: row.due_at.filter(|due| *due != HELD).map(Timestamp::from_micros),
+        next_attempt_at: row.due_at.filter(|due| *due < PARKED).map(Timestamp::from_micros),
         created_at: Timestamp::from_micros(row.created_at),
         attempts_made: row.attempts,
         attempts: first.into_iter().chain(later).collect(),
@@ -381,6 +306,8 @@ pub enum RequeueRefusal {
     Closed,
     /// Its payload is older than what is kept.
     Emptied,
+    /// Its webhook delivers nothing now: it would only be held again.
+    Held(&'static str),
 }
 
 /// Puts a delivery back on its way, with the same id, to the webhook's present address.
@@ -399,6 +326,9 @@ pub async fn requeue(
         Some(endpoint) if endpoint.generation == row.generation => endpoint.ordered,
         _ => return Ok(Err(RequeueRefusal::Closed)),
     };
+    if let Standing::Held(why) = standing(work, row.endpoint_id).await? {
+        return Ok(Err(RequeueRefusal::Held(why)));
+    }
     let state = DeliveryState::from_number(row.state);
     if state == Some(DeliveryState::Pending)
         && row.due_at.is_none_or(|due| row.claim.is_some() && due > now.micros())

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use super::wiring::StartError;
 use crate::api::access::Authenticator;
-use crate::api::{ApiState, Services};
+use crate::api::{ApiState, Services, TrialRates};
 use crate::config::Config;
-use crate::crypto::{CryptoError, Keys, SigningSecret, Verifier};
+use crate::crypto::{CryptoError, Keys, Signer, SigningSecret, Verifier};
 use crate::delivery::{
-    BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, Retention, retry::Schedule,
+    BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, Recoveries, Retention, retry::Schedule,
     run_retention,
 };
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
@@ -24,6 +24,7 @@ use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
 use crate::lifecycle::Lifecycle;
 use crate::manifest;
+use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Providers, Revocations};
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
@@ -131,16 +132,35 @@ fn host_vetting(policy: egress::Policy) -> manifest::HostVetting {
 
 fn marketplace_verifier(config: &Config) -> Result<Option<Arc<Verifier>>, CryptoError> {
     let Some(secret) = &config.marketplace.signing_secret else { return Ok(None) };
-    let text = secret.expose_secret();
-    let secret = if text.starts_with("whsec_") {
-        SigningSecret::parse(text)?
-    } else {
-        SigningSecret::from_chosen_bytes(text.as_bytes())?
-    };
-    Ok(Some(Arc::new(Verifier::new([&secret], [])?)))
+    Ok(Some(Arc::new(Verifier::new([&chosen_secret(secret)?], [])?)))
 }
 
-fn delivery_options(config: &Config) -> DeliveryOptions {
+fn chosen_secret(secret: &SecretString) -> Result<SigningSecret, CryptoError> {
+    let text = secret.expose_secret();
+    if text.starts_with("whsec_") {
+        SigningSecret::parse(text)
+    } else {
+        SigningSecret::from_chosen_bytes(text.as_bytes())
+    }
+}
+
+/// What sends notices, where somebody is to get them.
+fn outbox(
+    config: &Config,
+    store: &Store,
+    egress: &Egress,
+    board: &Board,
+    seam: &Seam,
+) -> Result<Option<Outbox>, CryptoError> {
+    let (Some(url), Some(secret)) = (&config.notices.url, &config.notices.signing_secret) else {
+        return Ok(None);
+    };
+    let signer = Arc::new(Signer::new([&chosen_secret(secret)?])?);
+    let options = OutboxOptions { url: url.clone(), signer };
+    Ok(Some(Outbox::new(store.clone(), egress.clone(), seam.clone(), board.clone(), options)))
+}
+
+fn delivery_options(config: &Config, board: &Board) -> DeliveryOptions {
     let delivery = &config.delivery;
     DeliveryOptions {
         deadline: delivery.deadline,
@@ -155,12 +175,14 @@ fn delivery_options(config: &Config) -> DeliveryOptions {
             pause: delivery.breaker.pause,
             pause_limit: delivery.breaker.pause_limit,
         },
+        disable_after: delivery.disable_after,
+        notices: board.clone(),
     }
 }
 
 /// Tells the dispatcher and the tokens' cache of applied changes, before they count as applied.
 fn hooks(dispatcher: &Dispatcher, authenticator: &Authenticator) -> Vec<RouteHook> {
-    let dispatcher = dispatcher.clone();
+    let (dispatcher, unpausing) = (dispatcher.clone(), dispatcher.clone());
     let authenticator = authenticator.clone();
     let stopped: RouteHook = Box::new(move |_, stopped: Vec<Uuid>| -> HookFuture {
         let dispatcher = dispatcher.clone();
@@ -170,6 +192,22 @@ fn hooks(dispatcher: &Dispatcher, authenticator: &Authenticator) -> Vec<RouteHoo
             }
         })
     });
+    let unpaused: RouteHook = {
+        let dispatcher = unpausing;
+        Box::new(move |changes: Vec<RoutingChange>, _| -> HookFuture {
+            let ids: Vec<Uuid> = changes
+                .iter()
+                .filter_map(|change| match change {
+                    RoutingChange::Endpoint(id) => id.parse().ok(),
+                    _ => None,
+                })
+                .collect();
+            if !ids.is_empty() {
+                dispatcher.unpause(&ids);
+            }
+            Box::pin(std::future::ready(()))
+        })
+    };
     let revoked: RouteHook = Box::new(move |changes: Vec<RoutingChange>, _| -> HookFuture {
         let ids: HashSet<TokenId> = changes
             .iter()
@@ -181,7 +219,7 @@ fn hooks(dispatcher: &Dispatcher, authenticator: &Authenticator) -> Vec<RouteHoo
         authenticator.forget(&ids.into_iter().collect::<Vec<_>>());
         Box::pin(std::future::ready(()))
     });
-    vec![stopped, revoked]
+    vec![stopped, unpaused, revoked]
 }
 
 impl Rooms {
@@ -199,7 +237,8 @@ impl Rooms {
             ed25519: config.delivery.ed25519,
         };
         let routing = Routing::load(store, keys, &egress, &seam.clock, options).await?;
-        let options = delivery_options(config);
+        let board = Board::new(seam.clone(), config.notices.url.is_some());
+        let options = delivery_options(config, &board);
         let lease = NodeLease::acquire(store, seam, options.queue_bytes)
             .await
             .map_err(StartError::Nodes)?;
@@ -254,6 +293,14 @@ impl Rooms {
         );
         let marketplace = marketplace_verifier(config)
             .map_err(|error| StartError::MarketplaceSecret(error.to_string()))?;
+        let outbox = outbox(config, store, &egress, &board, seam)
+            .map_err(|error| StartError::NoticesSecret(error.to_string()))?;
+        let recoveries = Recoveries::new(
+            store.clone(),
+            dispatcher.clone(),
+            seam.clone(),
+            config.delivery.recovery_per_second,
+        );
         // So that the first package does not wait for the schemas; one that comes before does.
         drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
@@ -261,6 +308,8 @@ impl Rooms {
             intake,
             routing: routing.clone(),
             dispatcher: dispatcher.clone(),
+            recoveries: recoveries.clone(),
+            trials: Arc::new(TrialRates::new(config.limits.tests_per_minute, seam.clock.clone())),
             policy: Arc::new(package_policy(config)?),
             marketplace,
         });
@@ -287,9 +336,13 @@ impl Rooms {
                 payload: config.delivery.retention.payload,
                 attempts: config.delivery.retention.attempts,
                 deduplication: config.delivery.retention.deduplication,
+                audit: config.audit.retention,
             },
             stop.clone(),
         ));
+        let recover = tokio::spawn(recoveries.run(stop.clone()));
+        let mut loops = vec![follow, revoke, prune, reaper, recover];
+        loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =
             tokio::spawn(watch_committer(committer_end, stop.clone(), lost.clone()));
@@ -303,7 +356,7 @@ impl Rooms {
             lost,
             stop,
             lease_stop,
-            loops: vec![follow, revoke, prune, reaper],
+            loops,
             lease_loop,
             committer_watch,
             drain: config.limits.drain,

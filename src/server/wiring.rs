@@ -53,6 +53,9 @@ pub enum StartError {
     /// The marketplace's secret cannot be used.
     #[error("marketplace.signing_secret cannot be used: {0}")]
     MarketplaceSecret(String),
+    /// The secret that signs notices cannot be used.
+    #[error("notices.signing_secret cannot be used: {0}")]
+    NoticesSecret(String),
     /// Routing cannot be read.
     #[error("the webhooks cannot be read: {0}")]
     Routing(#[from] RoutingError),

@@ -15,6 +15,9 @@ use crate::seam::Timestamp;
 /// The due time of a row that is held: it stays in the index of what waits, and is never due.
 pub(crate) const HELD: i64 = i64::MAX;
 
+/// The due time of a row that stays held although its webhook is live again: until somebody asks.
+pub(crate) const PARKED: i64 = i64::MAX - 1;
+
 /// The state of a delivery, as the table keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryState {
@@ -296,22 +299,86 @@ pub(crate) async fn cancel_unresolved(
     Ok(done.rows_affected())
 }
 
-/// Holds what waits of an endpoint in the table: its webhook does not deliver now. What is under
-/// way at this moment keeps its claim.
+/// Holds what waits of an endpoint in the table, due or not, up to `limit` rows: its webhook does
+/// not deliver now. What is under way at this moment keeps its claim.
 pub(crate) async fn hold_waiting(
     store: &Store,
     work: &UnitOfWork,
     endpoint: Uuid,
     now: Timestamp,
+    limit: u32,
 ) -> Result<u64, StoreError> {
+    let sql = format!(
+        "update deliveries set state = 1, claim = null, due_at = $1 where id in (
+            select id from deliveries
+            where endpoint_id = $2 and due_at < $4 and (claim is null or due_at <= $3)
+            order by due_at limit {limit})
+         and due_at < $4 and (claim is null or due_at <= $3)"
+    );
     let done = work
         .connection()
         .execute_raw(Statement::from_sql_and_values(
             store.dialect(),
-            "update deliveries set state = 1, claim = null, due_at = $1
-             where endpoint_id = $2 and due_at is not null and due_at <> $1
-               and (claim is null or due_at <= $3)",
-            [HELD.into(), endpoint.into(), now.micros().into()],
+            sql,
+            [HELD.into(), endpoint.into(), now.micros().into(), PARKED.into()],
+        ))
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Keeps up to `limit` rows that are held, and older than `before`, held for good: their webhook
+/// is live again, and whoever reactivated it left them behind. They leave the order of an ordered
+/// endpoint, which goes on without them.
+pub(crate) async fn park_held(
+    store: &Store,
+    work: &UnitOfWork,
+    endpoint: Uuid,
+    before: Uuid,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let sql = format!(
+        "update deliveries set due_at = $1, ordered = null where id in (
+            select id from deliveries
+            where endpoint_id = $2 and due_at >= 9223372036854775806 and due_at = $3 and id < $4
+            order by id limit {limit})
+         and state = 1 and due_at = $3"
+    );
+    let done = work
+        .connection()
+        .execute_raw(Statement::from_sql_and_values(
+            store.dialect(),
+            sql,
+            [PARKED.into(), endpoint.into(), HELD.into(), before.into()],
+        ))
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Puts up to `limit` rows that are held, and not older than `from`, back on their way in order of
+/// acceptance.
+pub(crate) async fn release_held_from(
+    store: &Store,
+    work: &UnitOfWork,
+    endpoint: Uuid,
+    from: Uuid,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let sql = format!(
+        "update deliveries set state = 0, claim = null, due_at = $1 + waiting.place from (
+            select id as held_id, row_number() over (order by id) as place from (
+                select id from deliveries
+                where endpoint_id = $2 and due_at >= 9223372036854775806 and due_at = $3
+                  and id >= $4
+                order by id limit {limit}) held) waiting
+         where id = waiting.held_id and state = 1 and due_at = $3"
+    );
+    let done = work
+        .connection()
+        .execute_raw(Statement::from_sql_and_values(
+            store.dialect(),
+            sql,
+            [now.micros().into(), endpoint.into(), HELD.into(), from.into()],
         ))
         .await?;
     Ok(done.rows_affected())

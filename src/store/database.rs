@@ -277,6 +277,8 @@ pub enum RoutingChange {
     Token(String),
     /// The keys that sign for the platform.
     Keys,
+    /// A webhook that works again, as somebody says: nothing pauses it any more.
+    Endpoint(String),
 }
 
 impl RoutingChange {
@@ -287,6 +289,7 @@ impl RoutingChange {
             Self::Extension(subject) => ("extension", subject),
             Self::Token(subject) => ("token", subject),
             Self::Keys => ("keys", ""),
+            Self::Endpoint(subject) => ("endpoint", subject),
         }
     }
 
@@ -298,6 +301,7 @@ impl RoutingChange {
             "extension" => Self::Extension(subject),
             "token" => Self::Token(subject),
             "keys" => Self::Keys,
+            "endpoint" => Self::Endpoint(subject),
             _ => return None,
         })
     }

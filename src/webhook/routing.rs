@@ -323,7 +323,10 @@ impl Routing {
                         orgs.extend(touched.map(|endpoint| endpoint.org_id.to_string()));
                     });
                 }
-                RoutingChange::Installation(_) | RoutingChange::Token(_) | RoutingChange::Keys => {}
+                RoutingChange::Installation(_)
+                | RoutingChange::Token(_)
+                | RoutingChange::Endpoint(_)
+                | RoutingChange::Keys => {}
             }
         }
         Ok(orgs)

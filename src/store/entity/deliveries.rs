@@ -96,6 +96,10 @@ pub(crate) mod endpoint_state {
         #[sea_orm(column_type = "Text", nullable)]
         pub last_error: Option<String>,
         pub updated_at: i64,
+        pub health_since: Option<i64>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub reason: Option<String>,
+        pub keeps_held_before: Option<Uuid>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

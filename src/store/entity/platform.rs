@@ -172,6 +172,8 @@ pub(crate) mod audit_head {
         pub chain: String,
         pub sequence: i64,
         pub digest: Vec<u8>,
+        pub pruned_sequence: Option<i64>,
+        pub pruned_digest: Option<Vec<u8>>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -120,7 +120,7 @@ impl World {
     /// Waits until the webhook's health is so.
     pub(crate) async fn health(&self, health: &str) {
         eventually(&format!("health {health}"), async || {
-            (self.webhook().await["health"] == health).then_some(())
+            (self.webhook().await["health"]["state"] == health).then_some(())
         })
         .await;
     }

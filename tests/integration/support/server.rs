@@ -269,6 +269,30 @@ impl TestServer {
         self.place.dump().await
     }
 
+    /// What another node on the same PostgreSQL database starts with.
+    pub(crate) fn config_of_another_node(&self, url: &str) -> Config {
+        let mut settings = self.place.settings.clone();
+        settings.set("database.url", url);
+        let overrides = settings.0.into_iter().collect();
+        Config::load(&Inputs { overrides, ..Inputs::default() }).expect("it is valid")
+    }
+
+    /// Writes so many delivered deliveries of a webhook straight into the tables, newer than all
+    /// that is there, and lets the planner know.
+    pub(crate) async fn fill_history(&self, webhook: uuid::Uuid, org: &str, count: u64) {
+        self.place.fill_history(webhook, org, count).await;
+    }
+
+    /// How SQLite would answer a query, a line a step.
+    pub(crate) async fn plans_of_sqlite(&self, query: &str) -> Vec<String> {
+        let text = sqlx::AssertSqlSafe(format!("explain query plan {query}"));
+        let rows: Vec<(i64, i64, i64, String)> = sqlx::query_as(text)
+            .fetch_all(&mut self.place.sqlite().await)
+            .await
+            .expect("the query can be planned");
+        rows.into_iter().map(|row| row.3).collect()
+    }
+
     /// The first column of every row that a query answers, as text.
     pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
         self.place.texts(query).await
@@ -301,6 +325,58 @@ impl Place {
             assert_eq!(broken, None, "chain {chain:?}");
         }
         store.close().await.expect("the database closes");
+    }
+
+    async fn fill_history(&self, webhook: uuid::Uuid, org: &str, count: u64) {
+        // An id a millisecond, from now on: 48 bits of time, then the version.
+        let now = Clock::default().now().millis();
+        let (id, number, empty) = match &self.backend {
+            Backend::Sqlite => (
+                format!("unhex(printf('%012x', {now} + n) || '7000b000' || printf('%012x', n))"),
+                "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < COUNT)",
+                format!("x'{}'", webhook.simple()),
+            ),
+            Backend::Postgres(_) => (
+                format!(
+                    "(lpad(to_hex({now} + n), 12, '0') || '7000b000' || lpad(to_hex(n), 12, '0'))::uuid"
+                ),
+                "with numbers(n) as (select generate_series(1::bigint, COUNT))",
+                format!("'{webhook}'::uuid"),
+            ),
+        };
+        let number = number.replace("COUNT", &count.to_string());
+        let payload =
+            if matches!(self.backend, Backend::Sqlite) { "x'7b7d'" } else { "'{}'::bytea" };
+        for sql in [
+            format!(
+                "{number} insert into events (id, org_id, event_type, event_time, origin, accepted_at, payload) \
+                 select {id}, '{org}', 'Ticket_Add', 0, 0, ({now} + n) * 1000, {payload} from numbers"
+            ),
+            format!(
+                "{number} insert into deliveries (id, event_id, endpoint_id, generation, state, replay, attempts, \
+                 created_at, first_at, first_status, first_micros) \
+                 select {id}, {id}, {empty}, 1, 2, 0, 1, ({now} + n) * 1000, ({now} + n) * 1000, 200, 5 from numbers"
+            ),
+            "analyze".to_owned(),
+        ] {
+            let query = sqlx::AssertSqlSafe(sql);
+            match &self.backend {
+                Backend::Sqlite => {
+                    let options = SqliteConnectOptions::new()
+                        .filename(self.folder.path().join("mortise.db"))
+                        .busy_timeout(Duration::from_secs(20));
+                    let mut connection =
+                        SqliteConnection::connect_with(&options).await.expect("the database opens");
+                    sqlx::query(query).execute(&mut connection).await.expect("it is written");
+                }
+                Backend::Postgres(database) => {
+                    sqlx::query(query)
+                        .execute(&mut database.connect().await)
+                        .await
+                        .expect("it is written");
+                }
+            }
+        }
     }
 
     async fn texts(&self, query: &str) -> Vec<String> {

@@ -1,0 +1,467 @@
+//! Pings and tests: a request to an address of the caller's choice, told in full.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{FromRequest, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use url::Url;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::access::Caller;
+use super::answers::AnswerKey;
+use super::effect::{Effect, Start};
+use super::extract::{Idempotent, Path};
+use super::jobs::unknown_event_type;
+use super::openapi::ApiRouter;
+use super::ownership::own_webhook;
+use super::problem::{Code, FieldError, FieldErrorKind, Problem};
+use super::state::ApiState;
+use crate::crypto::{Signer, SigningSecret};
+use crate::delivery::{PING_EVENT, Trial, TrialEvent, UnsavedWebhook};
+use crate::dialect::Dialect;
+use crate::event::catalogue;
+use crate::identifier::WebhookId;
+use crate::webhook::{Endpoint, Passage};
+
+/// How many parameters or headers a test may add.
+const MOST_ADDED: usize = 20;
+
+/// How long the name and the value of one may be, in bytes.
+const LONGEST_ADDED: usize = 1_024;
+
+/// The org in the body where the caller has none and names none.
+const SAMPLE_ORG: &str = "600000000";
+
+/// The routes of pings and tests.
+pub(super) fn router() -> ApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(ping_unsaved))
+        .routes(routes!(test_unsaved))
+        .routes(routes!(ping))
+        .routes(routes!(test))
+}
+
+/// Nothing.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PingRequest {}
+
+/// What a test sends.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TestRequest {
+    /// The type of the event.
+    event_type: String,
+    /// Its payload; the catalogue's sample where it is left out.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    body: Option<Value>,
+    /// Query parameters to append.
+    #[serde(default)]
+    params: BTreeMap<String, String>,
+    /// Headers to add.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+/// An address to ping.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UnsavedPingRequest {
+    /// The address.
+    url: String,
+}
+
+/// A webhook that is not saved yet.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UnsavedBody {
+    /// Its address.
+    url: String,
+    /// Its wire format: `desk`.
+    #[serde(default)]
+    dialect: Option<String>,
+    /// Signs the request; one that nobody knows where it is left out.
+    #[serde(default)]
+    secret: Option<String>,
+    /// Its name; of no effect here.
+    #[serde(default)]
+    #[expect(dead_code, reason = "taken so that the body of a webhook can be sent as it is")]
+    name: Option<String>,
+    /// What it is for; of no effect here.
+    #[serde(default)]
+    #[expect(dead_code, reason = "taken so that the body of a webhook can be sent as it is")]
+    description: Option<String>,
+    /// What it subscribes to; says whether the state before is sent.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    subscriptions: Option<Value>,
+}
+
+/// A test of a webhook that is not saved yet.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UnsavedTestRequest {
+    /// The webhook.
+    webhook: UnsavedBody,
+    /// The type of the event.
+    event_type: String,
+    /// Its payload; the catalogue's sample where it is left out.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    body: Option<Value>,
+    /// Query parameters to append.
+    #[serde(default)]
+    params: BTreeMap<String, String>,
+    /// Headers to add.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+/// What came of a test request.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct TrialBody {
+    /// `delivered` (2xx), `failed`, or `refused` where nothing was sent.
+    outcome: String,
+    /// Whose doing that is: `endpoint` or `mortise`.
+    by: String,
+    /// What usually lies behind it.
+    hint: Option<String>,
+    /// What was seen, in words, where there was no answer.
+    error: Option<String>,
+    /// What was sent, with securityContext and credentials masked.
+    #[schema(value_type = Object)]
+    request: Value,
+    /// What came back: status, headers, the beginning of the body.
+    #[schema(value_type = Option<Object>)]
+    response: Option<Value>,
+    /// How long it took, in milliseconds.
+    duration_ms: f64,
+}
+
+impl From<Trial> for TrialBody {
+    fn from(trial: Trial) -> Self {
+        let pairs = |headers: Vec<(String, String)>| -> Vec<Value> {
+            headers.into_iter().map(|(name, value)| json!([name, value])).collect()
+        };
+        let (request, response) = (trial.request, trial.response);
+        Self {
+            outcome: trial.outcome.name().to_owned(),
+            by: trial.by.name().to_owned(),
+            hint: trial.hint,
+            error: trial.error,
+            request: json!({
+                "method": request.method,
+                "url": request.url,
+                "headers": pairs(request.headers),
+                "body": request.body,
+            }),
+            response: response.map(|response| {
+                json!({
+                    "status": response.status,
+                    "headers": pairs(response.headers),
+                    "body": response.body,
+                    "truncated": response.truncated,
+                })
+            }),
+            duration_ms: trial.duration.as_secs_f64() * 1_000.0,
+        }
+    }
+}
+
+fn invalid(field: &str, message: impl Into<String>) -> Problem {
+    Problem::invalid(vec![FieldError::new(field, FieldErrorKind::Invalid, message)])
+}
+
+/// Parameters that are appended; ours cannot be given another value.
+fn checked_params(params: BTreeMap<String, String>) -> Result<Vec<(String, String)>, Problem> {
+    check_count("/params", params.len())?;
+    for (name, value) in &params {
+        check_length("/params", name, value)?;
+        if ["orgId", "securityContext"].contains(&name.as_str()) {
+            return Err(invalid("/params", format!("`{name}` is Mortise's own")));
+        }
+    }
+    Ok(params.into_iter().collect())
+}
+
+/// Headers that are added; those that frame, route or sign a request stay ours.
+fn checked_headers(headers: BTreeMap<String, String>) -> Result<HeaderMap, Problem> {
+    const OURS: [&str; 14] = [
+        "host",
+        "connection",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "keep-alive",
+        "user-agent",
+        "hash",
+        "x-zdesk-jwt",
+        "accept-encoding",
+    ];
+    check_count("/headers", headers.len())?;
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        check_length("/headers", &name, &value)?;
+        let lower = name.to_ascii_lowercase();
+        let is_ours = OURS.contains(&lower.as_str())
+            || ["webhook-", "x-mortise-", "proxy-", "x-forwarded-"]
+                .iter()
+                .any(|prefix| lower.starts_with(prefix));
+        if is_ours {
+            return Err(invalid("/headers", format!("`{name}` is Mortise's own")));
+        }
+        let header = HeaderName::from_bytes(lower.as_bytes())
+            .map_err(|_| invalid("/headers", "a name is not one of a header"))?;
+        let value = HeaderValue::from_str(&value)
+            .map_err(|_| invalid("/headers", format!("the value of `{name}` cannot be sent")))?;
+        map.insert(header, value);
+    }
+    Ok(map)
+}
+
+fn check_count(field: &str, count: usize) -> Result<(), Problem> {
+    if count > MOST_ADDED {
+        return Err(invalid(field, format!("may have at most {MOST_ADDED} members")));
+    }
+    Ok(())
+}
+
+fn check_length(field: &str, name: &str, value: &str) -> Result<(), Problem> {
+    if name.is_empty() || name.len() > LONGEST_ADDED || value.len() > LONGEST_ADDED {
+        let message = format!("names and values have at most {LONGEST_ADDED} bytes");
+        return Err(invalid(field, message));
+    }
+    Ok(())
+}
+
+/// The event of a test: the given payload or the catalogue's sample.
+fn test_event(
+    request: TestRequest,
+    wants_previous: impl Fn(&str) -> bool,
+) -> Result<TrialEvent, Problem> {
+    let Some(known) = catalogue::find(&request.event_type) else {
+        return Err(unknown_event_type("/eventType", &request.event_type));
+    };
+    let payload = match request.body {
+        None => Bytes::copy_from_slice(known.sample.get().as_bytes()),
+        Some(body @ Value::Object(_)) => Bytes::from(body.to_string()),
+        Some(_) => return Err(invalid("/body", "must be an object: the payload of the event")),
+    };
+    let previous = known
+        .sample_previous
+        .as_ref()
+        .filter(|_| wants_previous(known.name))
+        .map(|previous| Bytes::copy_from_slice(previous.get().as_bytes()));
+    Ok(TrialEvent {
+        event_type: known.name.to_owned(),
+        payload,
+        previous,
+        params: checked_params(request.params)?,
+        headers: checked_headers(request.headers)?,
+    })
+}
+
+fn ping_event() -> TrialEvent {
+    TrialEvent {
+        event_type: PING_EVENT.to_owned(),
+        payload: Bytes::from_static(b"{}"),
+        previous: None,
+        params: Vec::new(),
+        headers: HeaderMap::new(),
+    }
+}
+
+/// Where a test goes.
+enum Target {
+    Saved(std::sync::Arc<Endpoint>),
+    Unsaved(UnsavedWebhook),
+}
+
+/// Sends within the rate of the caller's token, and keeps the answer for a repeat of the request.
+async fn send(
+    state: &ApiState,
+    caller: &Caller,
+    key: Option<AnswerKey>,
+    target: Target,
+    event: TrialEvent,
+) -> Result<Response, Problem> {
+    let effect = match Effect::start(state, key).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let services = state.services()?;
+    let _under_way = services.trials.admit(caller.token)?;
+    let trial = match target {
+        Target::Saved(endpoint) => services.dispatcher.try_webhook(&endpoint, event).await?,
+        Target::Unsaved(webhook) => services.dispatcher.try_unsaved(&webhook, event).await?,
+    };
+    let work = services.lifecycle.begin().await?;
+    effect.finish(state, work, StatusCode::OK, &TrialBody::from(trial)).await
+}
+
+/// The webhook to test, unless its installation is suspended.
+async fn saved(
+    state: &ApiState,
+    caller: &Caller,
+    id: WebhookId,
+) -> Result<std::sync::Arc<Endpoint>, Problem> {
+    let endpoint = own_webhook(state, caller, id).await?;
+    if endpoint.passage == Passage::Suspended {
+        return Err(Problem::new(Code::StateConflict)
+            .detail("The installation is suspended: nothing is sent until it is resumed."));
+    }
+    Ok(endpoint)
+}
+
+/// The org that a test's body names: the caller's, the one in the request, or a sample.
+fn org_of(caller: &Caller, parts: &http::request::Parts) -> Result<String, Problem> {
+    let names_one = parts.headers.contains_key("orgId")
+        || parts.uri.query().is_some_and(|query| {
+            url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "orgId")
+        });
+    if caller.org.is_some() || names_one {
+        return caller.org_of(parts).map(|org| org.to_string());
+    }
+    Ok(SAMPLE_ORG.to_owned())
+}
+
+fn unsaved(
+    state: &ApiState,
+    org_id: String,
+    body: &UnsavedBody,
+) -> Result<UnsavedWebhook, Problem> {
+    let url = Url::parse(&body.url)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| invalid("/url", "must be an absolute http or https URL"))?;
+    let name = body.dialect.as_deref().unwrap_or(Dialect::Desk.as_str());
+    let dialect = Dialect::from_name(name)
+        .ok_or_else(|| invalid("/webhook/dialect", "is not a dialect of this server"))?;
+    let randomness = &state.seam().randomness;
+    let secret = match body.secret.as_deref() {
+        None => SigningSecret::generate(randomness)?,
+        Some(text) if text.starts_with("whsec_") => SigningSecret::parse(text)
+            .map_err(|_| invalid("/webhook/secret", "is not a `whsec_` secret"))?,
+        Some(text) => SigningSecret::from_chosen_bytes(text.as_bytes())
+            .map_err(|_| invalid("/webhook/secret", "must have 1 to 256 bytes"))?,
+    };
+    let signer = Signer::new([&secret])?;
+    Ok(UnsavedWebhook { url, org_id, dialect, signer })
+}
+
+/// Sends a signed event of the type `Ping` to a webhook.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{id}/ping", tag = "webhooks", params(("id" = String, Path)),
+    request_body = PingRequest,
+    responses(
+        (status = 200, description = "What came of it, whatever the endpoint did", body = TrialBody),
+        (status = 403, description = "On an extension's webhook this is the vendor's and the operator's"),
+        (status = 409, description = "The installation is suspended"),
+        (status = 429, description = "Too many for this token"),
+    )
+)]
+async fn ping(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<WebhookId>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let endpoint = saved(&state, &caller, id).await?;
+    let request = Idempotent::<PingRequest>::from_request(request, &state).await?;
+    let PingRequest {} = request.value;
+    send(&state, &caller, request.key, Target::Saved(endpoint), ping_event()).await
+}
+
+/// Sends a sample event to a webhook, marked by `X-Mortise-Test: true`.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{id}/test", tag = "webhooks", params(("id" = String, Path)),
+    request_body = TestRequest,
+    responses(
+        (status = 200, description = "What came of it, whatever the endpoint did", body = TrialBody),
+        (status = 403, description = "On an extension's webhook this is the vendor's and the operator's"),
+        (status = 409, description = "The installation is suspended"),
+        (status = 429, description = "Too many for this token"),
+    )
+)]
+async fn test(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<WebhookId>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let endpoint = saved(&state, &caller, id).await?;
+    let request = Idempotent::<TestRequest>::from_request(request, &state).await?;
+    let event = test_event(request.value, |name| {
+        endpoint.wants_previous.iter().any(|wanted| **wanted == *name)
+    })?;
+    send(&state, &caller, request.key, Target::Saved(endpoint), event).await
+}
+
+/// Sends a signed event of the type `Ping` to an address before anything is saved.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/ping", tag = "webhooks",
+    request_body = UnsavedPingRequest,
+    responses(
+        (status = 200, description = "What came of it, whatever the endpoint did", body = TrialBody),
+        (status = 429, description = "Too many for this token"),
+    )
+)]
+async fn ping_unsaved(
+    State(state): State<ApiState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let org = org_of(&caller, &parts)?;
+    let request = Request::from_parts(parts, body);
+    let request = Idempotent::<UnsavedPingRequest>::from_request(request, &state).await?;
+    let body = UnsavedBody {
+        url: request.value.url,
+        dialect: None,
+        secret: None,
+        name: None,
+        description: None,
+        subscriptions: None,
+    };
+    let webhook = unsaved(&state, org, &body)?;
+    send(&state, &caller, request.key, Target::Unsaved(webhook), ping_event()).await
+}
+
+/// Sends a sample event to a webhook before it is saved.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/test", tag = "webhooks",
+    request_body = UnsavedTestRequest,
+    responses(
+        (status = 200, description = "What came of it, whatever the endpoint did", body = TrialBody),
+        (status = 429, description = "Too many for this token"),
+    )
+)]
+async fn test_unsaved(
+    State(state): State<ApiState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let org = org_of(&caller, &parts)?;
+    let request = Request::from_parts(parts, body);
+    let request = Idempotent::<UnsavedTestRequest>::from_request(request, &state).await?;
+    let UnsavedTestRequest { webhook: described, event_type, body, params, headers } =
+        request.value;
+    let webhook = unsaved(&state, org, &described)?;
+    let subscriptions = described.subscriptions.unwrap_or_default();
+    let wanted = TestRequest { event_type, body, params, headers };
+    let event =
+        test_event(wanted, |name| subscriptions[name]["includePrevState"] == Value::Bool(true))?;
+    send(&state, &caller, request.key, Target::Unsaved(webhook), event).await
+}
