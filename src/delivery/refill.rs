@@ -25,10 +25,26 @@ const POLL: Duration = Duration::from_millis(500);
 /// What a lease on a row has beyond the deadline of an attempt.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
+/// A clock that is set back by less is let be: retries are later by that, and that is all.
+const SET_BACK: Duration = Duration::from_secs(5);
+
 /// Reads the table until the dispatcher stops.
 pub(super) async fn run(dispatcher: Dispatcher) {
     let inner = Arc::clone(&dispatcher.inner);
+    let clock = &inner.seam.clock;
+    let mut read = (clock.now(), clock.instant());
+    // What a process wrote whose clock was ahead.
+    let mut set_back = bring_forward(&dispatcher, None).await;
     loop {
+        let expected = read.0.plus(read.1.elapsed());
+        read = (clock.now(), clock.instant());
+        let back = expected.since(read.0);
+        if back >= SET_BACK {
+            tracing::warn!(seconds = back.as_secs(), "the time of day was set back");
+            set_back = bring_forward(&dispatcher, Some(back)).await;
+        } else if set_back.is_err() {
+            set_back = bring_forward(&dispatcher, None).await;
+        }
         let pause = match round(&dispatcher).await {
             Ok(next_due) => {
                 let now = inner.seam.clock.now();
@@ -43,6 +59,24 @@ pub(super) async fn run(dispatcher: Dispatcher) {
             () = inner.stop.cancelled() => return,
             () = inner.poked.notified() => {}
             () = inner.seam.clock.sleep(pause) => {}
+        }
+    }
+}
+
+/// What waits is brought forward where the time of day was set back: retries would stand still for
+/// as long as it was set back by.
+async fn bring_forward(dispatcher: &Dispatcher, back: Option<Duration>) -> Result<(), StoreError> {
+    let inner = &dispatcher.inner;
+    let moved = claims::bring_forward(&inner.store, inner.seam.clock.now(), back).await;
+    match moved {
+        Ok(0) => Ok(()),
+        Ok(moved) => {
+            tracing::warn!(moved, "deliveries waited for a time by a clock that was ahead");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot bring forward what waits; tried again");
+            Err(error)
         }
     }
 }
