@@ -8,6 +8,7 @@ mod cli;
 mod delivery;
 mod delivery_control;
 mod events;
+mod faults;
 mod ground;
 mod installations;
 mod locked_webhooks;
