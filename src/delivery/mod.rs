@@ -15,6 +15,7 @@ mod outcome;
 mod refill;
 mod retention;
 pub mod retry;
+mod set_clock;
 mod views;
 
 pub use breaker::BreakerPolicy;
