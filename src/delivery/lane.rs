@@ -369,6 +369,12 @@ impl Lanes {
         self.by_endpoint.entry(endpoint).or_default().breaker = Breaker::open(until, now);
     }
 
+    /// Whether nothing of an endpoint is in memory.
+    pub(super) fn holds_nothing(&self, endpoint: Uuid) -> bool {
+        let lane = self.by_endpoint.get(&endpoint);
+        lane.is_none_or(|lane| lane.queued() == 0 && lane.in_flight == 0)
+    }
+
     /// Notes whether more of an endpoint waits in the table.
     pub(super) fn note_table(&mut self, endpoint: Uuid, has_more: bool) {
         if has_more {

@@ -166,7 +166,7 @@ async fn settle_held(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError
 
 /// Takes from the table what is due of these endpoints and has room in memory.
 async fn refill(dispatcher: &Dispatcher, endpoints: Vec<Uuid>) -> Result<(), StoreError> {
-    if !dispatcher.inner.lease.is_valid() || dispatcher.inner.lease.budget().is_full() {
+    if !dispatcher.inner.lease.is_valid() {
         return Ok(());
     }
     let mut rooms: Vec<(Uuid, u32)> = Vec::new();
@@ -203,9 +203,14 @@ async fn room_of(dispatcher: &Dispatcher, id: Uuid) -> Result<usize, StoreError>
             Ok(0)
         }
         Standing::Open(_) => {
-            let room = dispatcher.lanes().room(id, false, inner.seam.clock.now());
+            let mut lanes = dispatcher.lanes();
+            let mut room = lanes.room(id, false, inner.seam.clock.now());
+            if inner.lease.budget().is_full() {
+                // Those that fill memory wait, and the others go on.
+                room = room.min(usize::from(lanes.holds_nothing(id)));
+            }
             if room == 0 {
-                dispatcher.lanes().note_table(id, true);
+                lanes.note_table(id, true);
             }
             Ok(room)
         }
@@ -294,6 +299,7 @@ async fn take_over(
     let inner = &dispatcher.inner;
     let budget = inner.lease.budget();
     let mut placed = Vec::with_capacity(claimed.len());
+    let mut begun = HashSet::new();
     for row in claimed {
         // An event without payload is older than what is kept: there is nothing left to send.
         let Some(bytes) = row.bytes.filter(|bytes| *bytes > 0) else {
@@ -301,7 +307,10 @@ async fn take_over(
             continue;
         };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(EVENT_OVERHEAD);
-        if let Some(place) = budget.take_leased(bytes) {
+        let is_only =
+            begun.insert(row.endpoint_id) && dispatcher.lanes().holds_nothing(row.endpoint_id);
+        let place = if is_only { budget.take_only(bytes) } else { budget.take_leased(bytes) };
+        if let Some(place) = place {
             placed.push((row, place));
         } else {
             // Memory is full: back to where it came from, for whoever has room.

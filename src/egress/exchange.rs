@@ -451,8 +451,11 @@ fn classify(error: &reqwest::Error, probe: &Probe) -> (ErrorClass, String) {
                 ErrorClass::ConnectionClosed
             }
             _ if error.is_connect() => ErrorClass::Connect,
-            // A receiver that wants our certificate says so after the handshake.
-            Some(InvalidData) => ErrorClass::Tls,
+            // A receiver that wants our certificate says so after the handshake, instead of an
+            // answer. Within one it is the coding of the body that is broken.
+            Some(InvalidData) if probe.is_https && get(&probe.first_byte).is_none() => {
+                ErrorClass::Tls
+            }
             Some(ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof) => {
                 ErrorClass::ConnectionClosed
             }

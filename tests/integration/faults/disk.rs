@@ -61,7 +61,8 @@ async fn sqlite_waits_for_room() {
     let stage = Stage::new(Backend::Sqlite, |_| {}).await;
     let mut program = stage.launch().await;
     // The journal takes no more than this: less than what starts a checkpoint.
-    fills_up(&stage, &mut program, limit_files, 2 << 20).await;
+    let limit = |program: u32, bytes: Option<u64>| limit_files(program, None, bytes);
+    fills_up(&stage, &mut program, limit, 2 << 20).await;
     let ended = program.terminate(Duration::from_secs(20)).await;
     assert!(ended.success(), "{ended}");
 }

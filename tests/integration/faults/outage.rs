@@ -16,7 +16,7 @@ const LONG: u64 = 7;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_may_stop_and_come_back() {
     let Some(mut cluster) = Cluster::start().await else { return };
-    let rounds = long_form("MORTISE_TEST_OUTAGES", 3);
+    let rounds = long_form("MORTISE_TEST_OUTAGES", 2);
     let backend = Backend::Postgres(database_on(cluster.url()).await);
     let stage = Stage::new(backend, |settings| {
         settings.set("delivery.schedule", "1s,1s,1s,1s,1s,1s,1s,1s,1s,1s");
@@ -29,8 +29,8 @@ async fn the_database_may_stop_and_come_back() {
     for round in 0..rounds {
         load.more(100).await;
         let (how, seconds) = match round % 3 {
-            0 => (Stop::Immediate, 1),
-            1 => (Stop::Fast, LONG),
+            0 => (Stop::Fast, LONG),
+            1 => (Stop::Immediate, 1),
             _ => (Stop::Immediate, LONG),
         };
         cluster.stop(how).await;

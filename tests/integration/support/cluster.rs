@@ -122,11 +122,11 @@ impl Cluster {
     /// bound: to the server that is a disk without room.
     pub(crate) fn limit_files(&self, bytes: Option<u64>) {
         let server = self.server.as_ref().expect("it runs").id();
-        limit_files(server, bytes);
+        limit_files(server, self.account, bytes);
         let children = format!("/proc/{server}/task/{server}/children");
         let children = std::fs::read_to_string(children).expect("the server's children");
         for child in children.split_whitespace() {
-            limit_files(child.parse().expect("a number"), bytes);
+            limit_files(child.parse().expect("a number"), self.account, bytes);
         }
     }
 }
