@@ -43,11 +43,11 @@ pub(super) async fn run(dispatcher: Dispatcher) {
     if let Err(error) = remember_pauses(&dispatcher).await {
         tracing::warn!(error = %error, "cannot read which endpoints are paused");
     }
-    let mut watch = ClockWatch::new(&dispatcher);
+    let mut watch = ClockWatch::start(&dispatcher);
     let mut next_scan = inner.seam.clock.instant();
     let mut poked = (HashSet::new(), true);
     loop {
-        watch.look(&dispatcher).await;
+        watch.look(&dispatcher);
         let (named, any) = poked;
         let scans = any || inner.seam.clock.instant() >= next_scan;
         let done = if scans {

@@ -291,6 +291,13 @@ pub(crate) async fn recover(
 /// back: clocks of nodes may differ by less.
 const SET_BACK: std::time::Duration = std::time::Duration::from_mins(1);
 
+/// What waits for a time that is not yet there, with when it was last tried, or else made.
+const LATE: &str = "
+    select id as late_id,
+           coalesce((select max(at) from attempts where delivery_id = id), first_at, created_at)
+               as last_at
+    from deliveries where due_at is not null and due_at > $1 and due_at < $3";
+
 /// Brings forward what waits for a time that was written before the time of day was set back:
 /// whatever was made or last tried in the future now waits its pause from now on. Where `back` is
 /// known and no other node writes, everything that waits is moved by it. Returns how many rows that
@@ -304,22 +311,29 @@ pub(crate) async fn bring_forward(
     let (sql, values): (_, Vec<Value>) = match back {
         Some(back) if is_alone => (
             "update deliveries set due_at = max($1, due_at - $2)
-             where due_at is not null and due_at > $1 and due_at < $3",
+             where due_at is not null and due_at > $1 and due_at < $3"
+                .to_owned(),
             vec![
                 now.micros().into(),
                 i64::try_from(back.as_micros()).unwrap_or(i64::MAX).into(),
                 HELD.into(),
             ],
         ),
-        _ => (
-            "update deliveries set due_at = $1 + due_at - last_at from (
-                select id as late_id, coalesce(
-                    (select max(at) from attempts where delivery_id = id), first_at, created_at)
-                    as last_at
-                from deliveries where due_at is not null and due_at > $1 and due_at < $3) late
-             where id = late_id and last_at > $2 and due_at > last_at and due_at < $3",
-            vec![now.micros().into(), now.plus(SET_BACK).micros().into(), HELD.into()],
-        ),
+        _ => {
+            let values: Vec<Value> =
+                vec![now.micros().into(), now.plus(SET_BACK).micros().into(), HELD.into()];
+            // Nearly always there are none: that is found out by reading only.
+            let sql = format!("select late_id from ({LATE}) late where last_at > $2 limit 1");
+            let any = Statement::from_sql_and_values(store.dialect(), sql, values.clone());
+            if store.reader().query_one_raw(any).await?.is_none() {
+                return Ok(0);
+            }
+            let sql = format!(
+                "update deliveries set due_at = $1 + due_at - last_at from ({LATE}) late
+                 where id = late_id and last_at > $2 and due_at > last_at and due_at < $3"
+            );
+            (sql, values)
+        }
     };
     let work = store.begin().await?;
     let statement = Statement::from_sql_and_values(store.dialect(), sql, values);

@@ -32,7 +32,7 @@ async fn killed_again_and_again_it_loses_nothing(backend: Backend) {
     // Something is always under way.
     stage.vendor.behave(HOOK, Behaviour::status(200).after(Duration::from_millis(10)));
     let mut program = stage.launch().await;
-    let load = Load::start(&[program.client.clone()], &stage.host, Pace::default());
+    let load = Load::start(std::slice::from_ref(&program.client), &stage.host, Pace::default());
     let (clock, randomness) = (Clock::default(), Randomness::default());
     for _ in 0..kills {
         // At any moment: while a group is written, before its answer, in the middle of a request.
@@ -60,7 +60,7 @@ async fn stopped_under_load_it_loses_nothing(backend: Backend) {
     let stage = Stage::new(backend, quickly).await;
     stage.vendor.behave(HOOK, Behaviour::status(200).after(Duration::from_millis(50)));
     let mut program = stage.launch().await;
-    let load = Load::start(&[program.client.clone()], &stage.host, Pace::default());
+    let load = Load::start(std::slice::from_ref(&program.client), &stage.host, Pace::default());
     for _ in 0..stops {
         load.more(100).await;
         let ended = program.terminate(Duration::from_secs(20)).await;

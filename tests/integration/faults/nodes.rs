@@ -183,7 +183,7 @@ async fn what_one_node_answers_holds_on_the_other_at_full_speed() {
     let delivering = stage.launch().await;
     let answering = second(&stage).await;
     let pace = Pace { posters: 3, batch: 20, pause: Duration::from_millis(2), text: 0 };
-    let load = Load::start(&[delivering.client.clone()], &stage.host, pace);
+    let load = Load::start(std::slice::from_ref(&delivering.client), &stage.host, pace);
     let clock = Clock::default();
     let call = async |path: &str, body: &Value| {
         let before = vendor.received_at(HOOK).len();

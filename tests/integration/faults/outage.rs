@@ -25,7 +25,7 @@ async fn the_database_may_stop_and_come_back() {
     .await;
     let mut program = stage.launch().await;
     let clock = Clock::default();
-    let load = Load::start(&[program.client.clone()], &stage.host, Pace::default());
+    let load = Load::start(std::slice::from_ref(&program.client), &stage.host, Pace::default());
     for round in 0..rounds {
         load.more(100).await;
         let (how, seconds) = match round % 3 {

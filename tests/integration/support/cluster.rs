@@ -1,6 +1,7 @@
-//! A PostgreSQL server of one test's own, to be stopped, started and starved. It keeps what it
+//! A PostgreSQL server of one test's own, to be stopped and started. It keeps what it
 //! commits: `fsync` is on, unlike on the server that the other tests share.
 
+use std::io::Write as _;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use mortise::seam::Clock;
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
-use super::program::{limit_files, signal};
+use super::program::signal;
 
 /// How long the server may take to start or stop.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,7 +42,6 @@ impl Cluster {
     pub(crate) async fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "install a PostgreSQL server");
-            use std::io::Write as _;
             // Straight to the terminal: what a test prints through the harness is hidden.
             let _ = writeln!(std::io::stderr(), "NOT TESTED on PostgreSQL: there is no server");
             return None;
@@ -55,7 +55,7 @@ impl Cluster {
         let made = cluster
             .command("initdb")
             .args(["--username=mortise", "--auth=trust", "--encoding=UTF8", "--locale=C"])
-            .args(["--no-sync", "--no-instructions", "--wal-segsize=1"])
+            .args(["--no-sync", "--no-instructions"])
             .status();
         assert!(made.expect("initdb runs").success(), "the cluster is made");
         cluster.resume().await;
@@ -89,7 +89,6 @@ impl Cluster {
             format!("unix_socket_directories={sockets}"),
             "max_connections=100".to_owned(),
             "shared_buffers=32MB".to_owned(),
-            "min_wal_size=2MB".to_owned(),
         ] {
             command.arg("-c").arg(setting);
         }
@@ -115,18 +114,6 @@ impl Cluster {
         while server.try_wait().expect("its state is known").is_none() {
             assert!(clock.instant() < end, "it does not stop");
             clock.sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Bounds the files that the server and those who serve its connections may write, or lifts the
-    /// bound: to the server that is a disk without room.
-    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
-        let server = self.server.as_ref().expect("it runs").id();
-        limit_files(server, self.account, bytes);
-        let children = format!("/proc/{server}/task/{server}/children");
-        let children = std::fs::read_to_string(children).expect("the server's children");
-        for child in children.split_whitespace() {
-            limit_files(child.parse().expect("a number"), self.account, bytes);
         }
     }
 }

@@ -18,10 +18,10 @@ use super::program::Stage;
 use super::server::ORG;
 
 /// How long a poster tries one request before the test fails.
-const STUBBORN: Duration = Duration::from_secs(60);
+const STUBBORN: Duration = Duration::from_mins(1);
 
 /// How long all that was accepted may take to arrive.
-const ARRIVING: Duration = Duration::from_secs(60);
+const ARRIVING: Duration = Duration::from_mins(1);
 
 /// How a load is made.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ impl Load {
         let posters = (0..pace.posters)
             .map(|poster| {
                 let poster = Poster {
-                    poster,
+                    number: poster,
                     pace,
                     clients: clients.to_vec(),
                     host: host.to_owned(),
@@ -121,7 +121,7 @@ impl Load {
 }
 
 struct Poster {
-    poster: usize,
+    number: usize,
     pace: Pace,
     clients: Vec<Client>,
     host: String,
@@ -136,7 +136,7 @@ impl Poster {
         let mut number = 0_u64;
         while !stop.load(Ordering::Relaxed) {
             let names: Vec<String> = (0..self.pace.batch)
-                .map(|index| format!("l-{}-{number}-{index}", self.poster))
+                .map(|index| format!("l-{}-{number}-{index}", self.number))
                 .collect();
             let events: Vec<Value> = names
                 .iter()
@@ -161,7 +161,7 @@ impl Poster {
     async fn post(&self, events: &Value, number: u64) {
         let clock = Clock::default();
         let end = clock.instant() + STUBBORN;
-        let first = usize::try_from(number).unwrap_or(0) + self.poster;
+        let first = usize::try_from(number).unwrap_or(0) + self.number;
         for client in self.clients.iter().cycle().skip(first % self.clients.len()) {
             let request = client.request(reqwest::Method::POST, "/api/v1/events", &self.host);
             match client.try_send(request.json(events)).await {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -50,21 +49,15 @@ pub(crate) fn signal(process: u32, name: &str) {
     assert!(status.expect("a shell").success(), "SIG{name} for {process}");
 }
 
-/// Bounds the files that a process may write, in bytes, or lifts the bound. Only the soft limit,
-/// and as the account that it runs as: that needs no rights.
-pub(crate) fn limit_files(process: u32, account: Option<(u32, u32)>, bytes: Option<u64>) {
+/// Bounds the files that a process may write, in bytes, or lifts the bound. Only the soft limit:
+/// that needs no rights.
+pub(crate) fn limit_files(process: u32, bytes: Option<u64>) {
     let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
     let limit = format!("--fsize={limit}:");
-    let mut command = Command::new("prlimit");
-    if let Some((user, group)) = account {
-        command.uid(user).gid(group);
-    }
-    let output = command.args(["--pid", &process.to_string(), &limit]).output();
+    let output = Command::new("prlimit").args(["--pid", &process.to_string(), &limit]).output();
     let output = output.expect("prlimit (util-linux)");
-    // One that has just ended writes nothing.
-    let is_gone = !PathBuf::from(format!("/proc/{process}")).exists();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() || is_gone, "prlimit {limit} of {process}: {said}");
+    assert!(output.status.success(), "prlimit {limit} of {process}: {said}");
 }
 
 /// A running program.
