@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mortise::development::Behaviour;
 use mortise::seam::Clock;
-use sqlx::Executor as _;
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::support::delivery_world::HOOK;
 use crate::support::load::{Load, Pace, all_arrive};
@@ -80,8 +80,7 @@ async fn postgresql_waits_for_room() {
         } else {
             "drop trigger no_room on events; drop trigger no_room on deliveries;"
         };
-        let mut connection: sqlx::PgConnection =
-            sqlx::Connection::connect(&url).await.expect("the server answers");
+        let mut connection = PgConnection::connect(&url).await.expect("the server answers");
         connection.execute(sqlx::raw_sql(statements)).await.expect("the statements succeed");
     };
     fills_up(&stage, &mut program, fill).await;
