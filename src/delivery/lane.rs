@@ -272,6 +272,21 @@ impl Lanes {
         woken
     }
 
+    /// The time of day was set back to now: no lane waits for a token longer than it would have.
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        for lane in self.by_endpoint.values_mut() {
+            if let Some(pacer) = &mut lane.pacer {
+                pacer.set_back(now);
+            }
+        }
+        for (_, endpoint) in std::mem::take(&mut self.paced) {
+            if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
+                lane.paced_until = None;
+            }
+            self.make_ready(endpoint, now);
+        }
+    }
+
     /// Whether a lane began to wait for a token since the last call.
     pub(super) fn is_paced_anew(&mut self) -> bool {
         std::mem::take(&mut self.paced_anew)
@@ -427,6 +442,19 @@ impl Lanes {
         after
     }
 
+    /// Lists lanes whose pause is over and that have a job for the probe: one that came in while the
+    /// lane paused waits here, and no end of another would list its lane.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        let over = |lane: &Lane| {
+            !lane.is_ready && lane.queued() > 0 && lane.breaker.allowance(now) == Allowance::Probe
+        };
+        let paused = self.by_endpoint.iter().filter(|(_, lane)| over(lane));
+        let paused: Vec<Uuid> = paused.map(|(endpoint, _)| *endpoint).collect();
+        for endpoint in paused {
+            self.make_ready(endpoint, now);
+        }
+    }
+
     /// How many rows of an endpoint memory has room for now.
     pub(super) fn room(&self, endpoint: Uuid, is_ordered: bool, now: Timestamp) -> usize {
         let Some(lane) = self.by_endpoint.get(&endpoint) else {
@@ -471,6 +499,12 @@ impl Lanes {
     /// Opens the breaker of an endpoint that was paused before this node began.
     pub(super) fn pause(&mut self, endpoint: Uuid, until: Timestamp, now: Timestamp) {
         self.by_endpoint.entry(endpoint).or_default().breaker = Breaker::open(until, now);
+    }
+
+    /// Whether nothing of an endpoint is in memory.
+    pub(super) fn holds_nothing(&self, endpoint: Uuid) -> bool {
+        let lane = self.by_endpoint.get(&endpoint);
+        lane.is_none_or(|lane| lane.queued() == 0 && lane.in_flight == 0)
     }
 
     /// Notes whether more of an endpoint waits in the table.
@@ -782,5 +816,29 @@ mod tests {
         assert!(lanes.done(endpoint, LaneOutcome::Success, SOON, until).resumed);
         assert!(lanes.admits(endpoint, until));
         assert!(lanes.by_endpoint.is_empty(), "an idle lane is forgotten");
+    }
+
+    #[test]
+    fn what_came_in_during_a_pause_is_the_probe() {
+        let mut lanes = lanes(8);
+        let endpoint = Uuid::from_u128(1);
+        for id in 0..3 {
+            lanes.push(job(1, id, 0, Kind::Webhook), NOW);
+        }
+        assert_eq!(order(&mut lanes).len(), 3);
+        lanes.workers = 100;
+        let mut until = None;
+        for _ in 0..3 {
+            let after = lanes.done(endpoint, LaneOutcome::Failure, SOON, NOW);
+            until = until.or(after.paused.map(|(until, _)| until));
+        }
+        let until = until.expect("it pauses");
+        // Its place was taken before the pause; its commit took longer.
+        lanes.push(job(1, 9, 0, Kind::Webhook), NOW);
+        lanes.wake(NOW);
+        assert!(lanes.next(NOW).is_none());
+        lanes.workers = 100;
+        lanes.wake(until);
+        assert_eq!(lanes.next(until).map(|turn| turn.job.id.as_u128()), Some(9));
     }
 }

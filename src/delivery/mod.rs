@@ -23,6 +23,7 @@ mod recovery_steps;
 mod refill;
 mod retention;
 pub mod retry;
+mod set_clock;
 mod trial;
 mod views;
 

@@ -66,6 +66,13 @@ impl Pacer {
         self.full_at = self.full_at.max(now.micros()).saturating_add(self.interval);
     }
 
+    /// Forgets a use that lies in the future, where the time of day was set back: an empty bucket
+    /// fills from now on.
+    pub(super) fn set_back(&mut self, now: Timestamp) {
+        let latest = now.micros().saturating_add(self.interval.saturating_mul(self.burst));
+        self.full_at = self.full_at.min(latest);
+    }
+
     /// Puts a token back whose delivery was not tried.
     pub(super) fn give_back(&mut self) {
         self.full_at = self.full_at.saturating_sub(self.interval);
@@ -94,7 +101,7 @@ pub(super) async fn run(dispatcher: Dispatcher) {
         }
         let sleep = async {
             match next {
-                Some(next) => inner.seam.clock.sleep_until(next).await,
+                Some(next) => inner.seam.clock.sleep(next.since(now)).await,
                 None => std::future::pending().await,
             }
         };
@@ -128,6 +135,17 @@ mod tests {
     use super::*;
 
     const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nothing_up() {
+        let mut pacer = Pacer::new(60, 1);
+        let before = Timestamp::from_millis(10_000_000);
+        pacer.take(before);
+        let now = before.minus(Duration::from_hours(1));
+        assert!(pacer.ready_at() > now.plus(Duration::from_mins(30)));
+        pacer.set_back(now);
+        assert!(pacer.ready_at() <= now.plus(Duration::from_secs(1)));
+    }
 
     #[test]
     fn a_slow_rate_gives_one_and_then_one_by_one() {

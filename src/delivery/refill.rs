@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
 use super::lane::{Content, Job, Kind};
+use super::set_clock::ClockWatch;
 use crate::seam::Timestamp;
 use crate::store::StoreError;
 use crate::store::claims::{self, ClaimedDelivery, DeliveryState, HELD, PARKED};
@@ -45,9 +46,11 @@ pub(super) async fn run(dispatcher: Dispatcher) {
     if let Err(error) = remember_pauses(&dispatcher).await {
         tracing::warn!(error = %error, "cannot read which endpoints are paused");
     }
+    let mut watch = ClockWatch::start(&dispatcher);
     let mut next_scan = inner.seam.clock.instant();
     let mut poked = (HashSet::new(), true);
     loop {
+        watch.look(&dispatcher);
         let (named, any) = poked;
         let scans = any || inner.seam.clock.instant() >= next_scan;
         let done = if scans {
@@ -83,9 +86,12 @@ pub(super) async fn run(dispatcher: Dispatcher) {
 async fn remember_pauses(dispatcher: &Dispatcher) -> Result<(), StoreError> {
     let now = dispatcher.inner.seam.clock.now();
     let paused = claims::paused_endpoints(&dispatcher.inner.store, now).await?;
+    // Not for longer than a pause can be: it may have been written by a clock that was ahead.
+    let latest = now.plus(dispatcher.inner.options.breaker.pause_limit);
     let mut lanes = dispatcher.lanes();
     for endpoint in paused {
-        lanes.pause(endpoint.endpoint_id, Timestamp::from_micros(endpoint.breaker_until), now);
+        let until = Timestamp::from_micros(endpoint.breaker_until).min(latest);
+        lanes.pause(endpoint.endpoint_id, until, now);
     }
     Ok(())
 }
@@ -97,6 +103,8 @@ async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> 
         return Ok(None);
     }
     dispatcher.lanes().share_rates(inner.lease.live_nodes());
+    dispatcher.lanes().wake(inner.seam.clock.now());
+    dispatcher.spawn_workers();
     let mut next_due: Option<Timestamp> = None;
     let mut due = Vec::new();
     for waiting in claims::waiting_endpoints(&inner.store).await? {
@@ -190,7 +198,7 @@ async fn hold(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
 
 /// Takes from the table what is due of these endpoints and has room in memory.
 async fn refill(dispatcher: &Dispatcher, endpoints: Vec<Uuid>) -> Result<(), StoreError> {
-    if !dispatcher.inner.lease.is_valid() || dispatcher.inner.lease.budget().is_full() {
+    if !dispatcher.inner.lease.is_valid() {
         return Ok(());
     }
     let mut rooms: Vec<(Uuid, u32)> = Vec::new();
@@ -227,9 +235,14 @@ async fn room_of(dispatcher: &Dispatcher, id: Uuid) -> Result<usize, StoreError>
             Ok(0)
         }
         Standing::Open(_) => {
-            let room = dispatcher.lanes().room(id, false, inner.seam.clock.now());
+            let mut lanes = dispatcher.lanes();
+            let mut room = lanes.room(id, false, inner.seam.clock.now());
+            if inner.lease.budget().is_full() {
+                // Those that fill memory wait, and the others go on.
+                room = room.min(usize::from(lanes.holds_nothing(id)));
+            }
             if room == 0 {
-                dispatcher.lanes().note_table(id, true);
+                lanes.note_table(id, true);
             }
             Ok(room)
         }
@@ -318,6 +331,7 @@ async fn take_over(
     let inner = &dispatcher.inner;
     let budget = inner.lease.budget();
     let mut placed = Vec::with_capacity(claimed.len());
+    let mut begun = HashSet::new();
     for row in claimed {
         // An event without payload is older than what is kept: there is nothing left to send.
         let Some(bytes) = row.bytes.filter(|bytes| *bytes > 0) else {
@@ -325,7 +339,10 @@ async fn take_over(
             continue;
         };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(EVENT_OVERHEAD);
-        if let Some(place) = budget.take_leased(bytes) {
+        let is_only =
+            begun.insert(row.endpoint_id) && dispatcher.lanes().holds_nothing(row.endpoint_id);
+        let place = if is_only { budget.take_only(bytes) } else { budget.take_leased(bytes) };
+        if let Some(place) = place {
             placed.push((row, place));
         } else {
             // Memory is full: back to where it came from, for whoever has room.

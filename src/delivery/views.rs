@@ -200,9 +200,11 @@ pub async fn of_event(
         .all(store.reader())
         .await?;
     let mut views = Vec::new();
-    // Deliveries are made right after their event, so their ids follow its own closely.
-    let accepted = Timestamp::from_micros(event.accepted_at);
-    let latest = id_at(accepted.plus(std::time::Duration::from_mins(1)));
+    // Deliveries are made right after their event, so their ids follow its own closely. Not by the
+    // time of acceptance: ids go on growing where the time of day is set back.
+    let made = u64::try_from(event.id.as_u128() >> V7_TIME_SHIFT).unwrap_or(0);
+    let made = Timestamp::from_millis(i64::try_from(made).unwrap_or(i64::MAX));
+    let latest = id_at(made.plus(std::time::Duration::from_mins(1)));
     for owner in endpoints {
         let rows = delivery::Entity::find()
             .filter(delivery::Column::EndpointId.eq(owner.id))

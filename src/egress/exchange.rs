@@ -234,6 +234,7 @@ pub type Outcome = Result<Answer, SendError>;
 /// What is learned while a request is under way, also where it is cut off.
 pub(super) struct Probe {
     pub(super) port: u16,
+    is_https: bool,
     dns: AtomicU32,
     connect: AtomicU32,
     first_byte: AtomicU32,
@@ -242,9 +243,10 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    fn new(port: u16) -> Self {
+    fn new(port: u16, is_https: bool) -> Self {
         Self {
             port,
+            is_https,
             dns: AtomicU32::new(UNSET),
             connect: AtomicU32::new(UNSET),
             first_byte: AtomicU32::new(UNSET),
@@ -322,7 +324,7 @@ pub(super) async fn run(
     request: OutgoingRequest,
 ) -> Outcome {
     let started = clock.instant();
-    let probe = Arc::new(Probe::new(request.url.port()));
+    let probe = Arc::new(Probe::new(request.url.port(), request.url.url().scheme() == "https"));
     let deadline = started + request.deadline;
     let exchange = CONNECTING.scope(Arc::clone(&probe), exchange(client, request, &probe, started));
     match tokio::time::timeout_at(deadline, exchange).await {
@@ -438,15 +440,22 @@ fn classify(error: &reqwest::Error, probe: &Probe) -> (ErrorClass, String) {
         match io_kind {
             _ if error.is_timeout() => ErrorClass::Timeout,
             Some(TimedOut) => ErrorClass::Timeout,
-            // While connecting, only the TLS handshake reads: TCP alone gives none of these.
+            // While connecting, only the TLS handshake reads.
             Some(InvalidData | UnexpectedEof | ConnectionReset | BrokenPipe)
-                if error.is_connect() =>
+                if error.is_connect() && probe.is_https =>
             {
                 ErrorClass::Tls
             }
+            // Reset as soon as it stood.
+            Some(ConnectionReset | BrokenPipe) if error.is_connect() => {
+                ErrorClass::ConnectionClosed
+            }
             _ if error.is_connect() => ErrorClass::Connect,
-            // A receiver that wants our certificate says so after the handshake.
-            Some(InvalidData) => ErrorClass::Tls,
+            // A receiver that wants our certificate says so after the handshake, instead of an
+            // answer. Within one it is the coding of the body that is broken.
+            Some(InvalidData) if probe.is_https && get(&probe.first_byte).is_none() => {
+                ErrorClass::Tls
+            }
             Some(ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof) => {
                 ErrorClass::ConnectionClosed
             }

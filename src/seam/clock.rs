@@ -90,16 +90,24 @@ impl fmt::Display for Timestamp {
 /// Tells the time and waits. Cloning shares the clock.
 ///
 /// A test moves it with [`Clock::advance`]; whoever waits on it then wakes as if the time had
-/// passed.
+/// passed. With [`Clock::set_back`] and [`Clock::set_forward`] it sets the time of day alone, as an
+/// administrator does: spans are measured as before.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    offset_micros: Arc<AtomicI64>,
+    /// What passed for everybody.
+    passed_micros: Arc<AtomicI64>,
+    /// How far the time of day was set besides.
+    set_micros: Arc<AtomicI64>,
     moved: Arc<watch::Sender<u64>>,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { offset_micros: Arc::new(AtomicI64::new(0)), moved: Arc::new(watch::Sender::new(0)) }
+        Self {
+            passed_micros: Arc::new(AtomicI64::new(0)),
+            set_micros: Arc::new(AtomicI64::new(0)),
+            moved: Arc::new(watch::Sender::new(0)),
+        }
     }
 }
 
@@ -109,7 +117,8 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let micros = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
-        Timestamp(micros.saturating_add(self.offset_micros.load(Ordering::Relaxed)))
+        let offset = self.passed().saturating_add(self.set_micros.load(Ordering::Relaxed));
+        Timestamp(micros.saturating_add(offset))
     }
 
     /// A reading of the monotonic clock, for measuring spans. Jumps of the time of day do not
@@ -119,17 +128,16 @@ impl Clock {
         tokio::time::Instant::now()
     }
 
-    /// Waits for a span.
-    pub async fn sleep(&self, span: Duration) {
-        self.sleep_until(self.now().plus(span)).await;
-    }
-
-    /// Waits until a moment. Returns at once where it has passed.
+    /// Waits for a span. By the monotonic clock: were it by the time of day, one that is set back
+    /// by an hour would make every loop of the program wait for an hour.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that waits")]
-    pub async fn sleep_until(&self, moment: Timestamp) {
+    pub async fn sleep(&self, span: Duration) {
         let mut moved = self.moved.subscribe();
+        let (began, before) = (self.instant(), self.passed());
         loop {
-            let remaining = moment.since(self.now());
+            let passed = u64::try_from(self.passed().saturating_sub(before)).unwrap_or(0);
+            let elapsed = began.elapsed().saturating_add(Duration::from_micros(passed));
+            let remaining = span.saturating_sub(elapsed);
             if remaining.is_zero() {
                 return;
             }
@@ -147,15 +155,54 @@ impl Clock {
 
     /// Moves the clock: for tests, which then need not wait for a schedule of hours.
     pub fn advance(&self, span: Duration) {
-        let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
-        self.offset_micros.fetch_add(micros, Ordering::Relaxed);
+        self.passed_micros.fetch_add(micros_of(span), Ordering::Relaxed);
         self.moved.send_modify(|count| *count += 1);
     }
+
+    /// Sets the time of day back: for tests of what an administrator does.
+    pub fn set_back(&self, span: Duration) {
+        self.set_micros.fetch_sub(micros_of(span), Ordering::Relaxed);
+    }
+
+    /// Sets the time of day forward, without time passing: for tests of what an administrator does.
+    pub fn set_forward(&self, span: Duration) {
+        self.set_micros.fetch_add(micros_of(span), Ordering::Relaxed);
+    }
+
+    fn passed(&self) -> i64 {
+        self.passed_micros.load(Ordering::Relaxed)
+    }
+}
+
+fn micros_of(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn setting_the_time_of_day_moves_no_sleeper() {
+        let clock = Clock::default();
+        let began = clock.instant();
+        let short = Duration::from_millis(100);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep(short).await }
+        });
+        tokio::task::yield_now().await;
+        clock.set_back(Duration::from_hours(1));
+        sleeper.await.expect("it ends");
+        let took = began.elapsed();
+        assert!(took >= short && took < Duration::from_mins(1), "{took:?}");
+        let before = clock.now();
+        clock.set_forward(Duration::from_hours(2));
+        assert!(clock.now().since(before) >= Duration::from_hours(2));
+        let began = clock.instant();
+        clock.sleep(short).await;
+        assert!(began.elapsed() >= short);
+    }
 
     #[test]
     fn rfc3339_keeps_milliseconds() {

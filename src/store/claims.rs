@@ -1,8 +1,8 @@
 //! Taking deliveries from the table: what fell due, what a dead node left, and what is held.
 //!
 //! A claimed row that came from the table stays due at the end of its lease, so that it frees
-//! itself where its node dies. A row that was handed over in memory at its insert has no due time;
-//! those are found by the dead node's epoch (`recover`).
+//! itself where nobody finds its node dead. A row that was handed over in memory at its insert has no
+//! due time. Both are found by a dead node's epoch (`recover`).
 
 use sea_orm::{ConnectionTrait, DatabaseBackend, FromQueryResult, Statement, Value};
 use uuid::Uuid;
@@ -260,7 +260,8 @@ pub(crate) async fn paused_endpoints(
     Ok(PausedEndpoint::find_by_statement(statement).all(store.reader()).await?)
 }
 
-/// Frees what a dead node had been handed over in memory. Returns how many rows that were.
+/// Frees what a dead node had: what it had been handed over in memory, and what it had claimed in
+/// the table, whose lease may have long to run. Returns how many rows that were.
 pub(crate) async fn recover(
     store: &Store,
     work: &UnitOfWork,
@@ -277,6 +278,70 @@ pub(crate) async fn recover(
             [now.micros().into(), low_water.into(), dead.number().into()],
         ))
         .await?;
+    let claimed = work
+        .connection()
+        .execute_raw(Statement::from_sql_and_values(
+            store.dialect(),
+            "update deliveries set claim = null, due_at = $1
+             where due_at is not null and claim = $2 and state = 0",
+            [now.micros().into(), dead.number().into()],
+        ))
+        .await?;
+    Ok(done.rows_affected() + claimed.rows_affected())
+}
+
+/// How far in the future something that has happened must lie to show that the time of day was set
+/// back: clocks of nodes may differ by less.
+const SET_BACK: std::time::Duration = std::time::Duration::from_mins(1);
+
+/// What waits for a time that is not yet there, with when it was last tried, or else made.
+const LATE: &str = "
+    select id as late_id,
+           coalesce((select max(at) from attempts where delivery_id = id), first_at, created_at)
+               as last_at
+    from deliveries where due_at is not null and due_at > $1 and due_at < $3";
+
+/// Brings forward what waits for a time that was written before the time of day was set back:
+/// whatever was made or last tried in the future now waits its pause from now on. Where `back` is
+/// known and no other node writes, everything that waits is moved by it. Returns how many rows that
+/// were.
+pub(crate) async fn bring_forward(
+    store: &Store,
+    now: Timestamp,
+    back: Option<std::time::Duration>,
+) -> Result<u64, StoreError> {
+    let is_alone = store.dialect() == DatabaseBackend::Sqlite;
+    let (sql, values): (_, Vec<Value>) = match back {
+        Some(back) if is_alone => (
+            "update deliveries set due_at = max($1, due_at - $2)
+             where due_at is not null and due_at > $1 and due_at < $3"
+                .to_owned(),
+            vec![
+                now.micros().into(),
+                i64::try_from(back.as_micros()).unwrap_or(i64::MAX).into(),
+                HELD.into(),
+            ],
+        ),
+        _ => {
+            let values: Vec<Value> =
+                vec![now.micros().into(), now.plus(SET_BACK).micros().into(), HELD.into()];
+            // Nearly always there are none: that is found out by reading only.
+            let sql = format!("select late_id from ({LATE}) late where last_at > $2 limit 1");
+            let any = Statement::from_sql_and_values(store.dialect(), sql, values.clone());
+            if store.reader().query_one_raw(any).await?.is_none() {
+                return Ok(0);
+            }
+            let sql = format!(
+                "update deliveries set due_at = $1 + due_at - last_at from ({LATE}) late
+                 where id = late_id and last_at > $2 and due_at > last_at and due_at < $3"
+            );
+            (sql, values)
+        }
+    };
+    let work = store.begin().await?;
+    let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
+    let done = work.connection().execute_raw(statement).await?;
+    let _settled = work.commit(now).await?;
     Ok(done.rows_affected())
 }
 

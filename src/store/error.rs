@@ -95,6 +95,18 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// Whether a code of PostgreSQL (five characters) or of SQLite (a shorter number) says so.
+fn is_passing_code(code: &str) -> bool {
+    if code.len() == 5 {
+        // Connection exceptions, resources, operator intervention, system errors, serialisation
+        // failure and deadlock.
+        return ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+            || ["40001", "40P01"].contains(&code);
+    }
+    // Busy, locked, I/O error, full; what is above the lowest byte says more of the same.
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+}
+
 /// Whether an error says nothing of the statement: the connection broke, the server is starting or
 /// stopping, the disk is full, or two transactions met.
 pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
@@ -105,12 +117,23 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(cause) => cause.code().is_some_and(|code| {
-            // PostgreSQL: connection exceptions, resources, operator intervention, system errors,
-            // serialisation failure and deadlock. SQLite: busy, full, I/O error.
-            ["08", "53", "57", "58"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-                || ["40001", "40P01", "5", "13", "10", "261", "517"].contains(&code.as_ref())
-        }),
+        sqlx::Error::Database(cause) => cause.code().is_some_and(|code| is_passing_code(&code)),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_pass_are_told_from_those_that_stay() {
+        // Full, I/O error while writing, syncing and truncating, busy with and without more.
+        for code in ["13", "778", "1034", "1546", "5", "261", "517", "53100", "57P01", "58030"] {
+            assert!(is_passing_code(code), "{code}");
+        }
+        for code in ["19", "2067", "11", "23505", "42601", "22021", "", "x"] {
+            assert!(!is_passing_code(code), "{code}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use mortise::config::{Config, Inputs};
 use mortise::development::{Behaviour, SampleVendor, SampleVendorOptions};
 use mortise::seam::{Clock, Seam};
 use mortise::server::RunningServer;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::client::Client;
 use crate::support::delivery_world::{
@@ -19,6 +18,7 @@ use crate::support::delivery_world::{
 };
 use crate::support::on_both;
 use crate::support::postgres::database;
+use crate::support::program::{Program, free_address};
 use crate::support::server::{Backend, ORG, TestServer, eventually};
 
 on_both!(
@@ -78,66 +78,6 @@ async fn a_graceful_restart_loses_nothing(backend: Backend) {
     assert_eq!(server.vendor.received_at(HOOK).len(), before);
 }
 
-/// The real program as a process of its own.
-struct Process {
-    child: Child,
-    client: Client,
-}
-
-impl Process {
-    /// Starts it and waits until it is ready.
-    async fn start(settings: &BTreeMap<String, String>) -> Self {
-        // A port that was free a moment ago.
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = probe.local_addr().expect("an address");
-        drop(probe);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mortise"));
-        command.arg("serve").arg("--listen").arg(address.to_string());
-        for (key, value) in settings {
-            command.arg("--set").arg(format!("{key}={value}"));
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("the program starts");
-        let client = Client::new(format!("http://{address}"));
-        let clock = Clock::default();
-        let end = clock.instant() + SOON;
-        loop {
-            let status = child.try_wait().expect("its state is known");
-            assert!(status.is_none(), "it ended: {status:?}");
-            // Who listens is answered: before that there is nobody to ask.
-            if std::net::TcpStream::connect(address).is_ok()
-                && client.get("/health/ready", "").await.status == 200
-            {
-                break;
-            }
-            assert!(clock.instant() < end, "it is never ready");
-            clock.sleep(Duration::from_millis(25)).await;
-        }
-        Self { child, client }
-    }
-
-    /// Ends it as a power cut would: SIGKILL.
-    fn kill(mut self) {
-        self.child.kill().expect("it is killed");
-        self.child.wait().expect("it has ended");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Already gone where the test killed it.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-impl Process {
-    async fn post(&self, host: &str, events: &Value) {
-        let answer = self.client.post("/api/v1/events", host, events).await;
-        answer.expect(202);
-    }
-}
-
 fn shared_settings(folder: &Path, database: Option<&str>) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::from([
         ("data_dir".to_owned(), folder.display().to_string()),
@@ -178,17 +118,18 @@ async fn a_killed_process_loses_nothing(backend: Backend) {
     settings.insert("delivery.breaker.failures".to_owned(), "1000".to_owned());
     let place = world.server.stop().await;
 
-    let process = Process::start(&settings).await;
+    let address = free_address();
+    let process = Program::start(&settings, address).await;
     vendor.behave(HOOK, Behaviour::status(500));
     let mut wanted = names("retrying", 5);
     let many: Vec<_> = wanted.iter().map(|name| ticket(ORG, name)).collect();
-    process.post(&host, &json!(many)).await;
+    process.client.post("/api/v1/events", &host, &json!(many)).await.expect(202);
     vendor.wait_for_path(HOOK, 5, SOON).await.expect("their first attempts");
     vendor.behave(HOOK, Behaviour::Hang);
     let waiting = names("waiting", 300);
     for some in waiting.chunks(50) {
         let many: Vec<_> = some.iter().map(|name| ticket(ORG, name)).collect();
-        process.post(&host, &json!(many)).await;
+        process.client.post("/api/v1/events", &host, &json!(many)).await.expect(202);
     }
     // Accepted a moment before the end: the 202 means on disk.
     process.kill();
@@ -196,7 +137,7 @@ async fn a_killed_process_loses_nothing(backend: Backend) {
 
     vendor.behave(HOOK, Behaviour::status(200));
     vendor.forget();
-    let process = Process::start(&settings).await;
+    let process = Program::start(&settings, address).await;
     let vendor = &vendor;
     eventually("everything arrives", async || {
         let there: BTreeSet<String> = tickets(&vendor.received_at(HOOK)).into_iter().collect();

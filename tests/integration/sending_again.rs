@@ -349,7 +349,7 @@ async fn a_webhook_comes_back_without_what_was_held(backend: Backend) {
 
 async fn ordered_webhooks_keep_their_order_over_a_release(backend: Backend) {
     let world = World::with(backend, quick, |package| {
-        package.resources["webhook"]["mortise"] = json!({ "ordered": true })
+        package.resources["webhook"]["mortise"] = json!({ "ordered": true });
     })
     .await;
     let held = names("h", 12);

@@ -32,9 +32,10 @@ impl MemoryBudget {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Takes a place for a delivery; nothing where there is no room.
+    /// Takes a place for a delivery; nothing where there is no room. The last quarter is left to
+    /// those that come from the table: one endpoint's backlog must not keep all others there.
     pub(crate) fn take(&self, id: Uuid, bytes: usize) -> Option<Place> {
-        if !self.take_bytes(bytes) {
+        if !self.take_bytes(bytes, self.shared.limit - self.shared.limit / 4) {
             return None;
         }
         let bucket = bucket(id);
@@ -46,17 +47,27 @@ impl MemoryBudget {
     /// Takes a place for a delivery that came from the table, where a lease on its row finds it
     /// again: it says nothing of the oldest that only memory knows.
     pub(crate) fn take_leased(&self, bytes: usize) -> Option<Place> {
-        self.take_bytes(bytes).then(|| Place {
+        self.take_leased_within(bytes, self.shared.limit)
+    }
+
+    /// The same for the only delivery of an endpoint: it may go beyond the bound, up to twice of it,
+    /// so that endpoints that fill memory do not stop the others.
+    pub(crate) fn take_only(&self, bytes: usize) -> Option<Place> {
+        self.take_leased_within(bytes, self.shared.limit.saturating_mul(2))
+    }
+
+    fn take_leased_within(&self, bytes: usize, limit: usize) -> Option<Place> {
+        self.take_bytes(bytes, limit).then(|| Place {
             shared: Arc::clone(&self.shared),
             bytes,
             bucket: None,
         })
     }
 
-    fn take_bytes(&self, bytes: usize) -> bool {
+    fn take_bytes(&self, bytes: usize, limit: usize) -> bool {
         let taken = self.shared.taken.fetch_add(bytes, Ordering::AcqRel);
         // What is larger than all of memory goes alone.
-        let fits = taken == 0 || taken.saturating_add(bytes) <= self.shared.limit;
+        let fits = taken == 0 || taken.saturating_add(bytes) <= limit;
         if !fits {
             self.shared.taken.fetch_sub(bytes, Ordering::AcqRel);
         }
@@ -127,6 +138,19 @@ mod tests {
         assert_eq!(budget.taken(), 60);
         drop(first);
         assert!(budget.take(id_at(2), 100).is_some());
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn intake_leaves_room_and_the_only_one_of_an_endpoint_may_go_beyond() {
+        let budget = MemoryBudget::new(100);
+        let intake: Vec<_> = (0..20).filter_map(|_| budget.take(id_at(1), 10)).collect();
+        assert_eq!(intake.len(), 7, "three quarters");
+        let leased: Vec<_> = (0..20).filter_map(|_| budget.take_leased(10)).collect();
+        assert_eq!(leased.len(), 3);
+        let only: Vec<_> = (0..50).filter_map(|_| budget.take_only(10)).collect();
+        assert_eq!(only.len(), 10, "twice the bound and not more");
+        drop((intake, leased, only));
         assert_eq!(budget.taken(), 0);
     }
 

@@ -24,7 +24,7 @@ use super::claims::{DeliveryState, HELD};
 use super::database::{Backend, Store};
 use super::error::StoreError;
 use super::nodes::Epoch;
-use crate::seam::{Clock, Timestamp};
+use crate::seam::{Clock, Timestamp, crash_point};
 
 pub(crate) use budget::{MemoryBudget, Place};
 use share::{Share, Shares};
@@ -397,6 +397,9 @@ fn kibibytes(bytes: usize) -> u32 {
 /// Answers everybody in a group that is on disk and hands its events over.
 fn finish(group: Group, mut written: Vec<Written>, hand_over: &HandOver) {
     let Group { intakes, heard, .. } = group;
+    if !intakes.is_empty() {
+        crash_point("intake.before-answer");
+    }
     for heard in heard {
         let _unheard = heard.send(());
     }

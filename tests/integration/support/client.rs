@@ -93,15 +93,23 @@ impl Client {
 
     /// Sends a request and holds the answer to what is promised of every answer.
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response = request.send().await.expect("the server answers");
+        self.try_send(request).await.expect("the server answers")
+    }
+
+    /// The same of a server that may be gone.
+    pub(crate) async fn try_send(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Answer, reqwest::Error> {
+        let response = request.send().await?;
         let status = response.status();
         let headers = response.headers().clone();
         let path = response.url().path().to_owned();
-        let text = response.text().await.expect("the answer has an end");
+        let text = response.text().await?;
         let json = serde_json::from_str(&text).unwrap_or_default();
         let answer = Answer { status: status.as_u16(), headers, text, json };
         answer.keeps_promises(status, &path);
-        answer
+        Ok(answer)
     }
 
     /// Calls a path with a JSON body, or none.

@@ -1,9 +1,12 @@
 //! What integration tests stand on.
 
 pub(crate) mod client;
+pub(crate) mod cluster;
 pub(crate) mod delivery_world;
+pub(crate) mod load;
 pub(crate) mod package;
 pub(crate) mod postgres;
+pub(crate) mod program;
 pub(crate) mod server;
 
 /// Lists each test twice: on SQLite and on PostgreSQL. A test is a function of its backend.

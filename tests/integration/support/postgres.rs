@@ -45,13 +45,18 @@ pub(crate) async fn database() -> Option<Database> {
         let _ = writeln!(std::io::stderr(), "NOT TESTED on PostgreSQL: there is no server");
         return None;
     };
+    Some(database_on(server).await)
+}
+
+/// Makes an empty database on a server.
+pub(crate) async fn database_on(server: String) -> Database {
     let name = format!("test_{}", Randomness::default().id().simple());
     let mut connection = connect(&server).await;
     execute(&mut connection, format!("create database {name} template template0")).await;
     connection.close().await.expect("the connection closes");
     let mut url = Url::parse(&server).expect("the server's address is a URL");
     url.set_path(&name);
-    Some(Database { server, url: url.into(), name })
+    Database { server, url: url.into(), name }
 }
 
 impl Drop for Database {

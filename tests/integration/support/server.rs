@@ -51,6 +51,11 @@ impl Settings {
         self.0.insert(key.to_owned(), value.into());
     }
 
+    /// Sets all that others set.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Takes a setting out.
     pub(crate) fn unset(&mut self, key: &str) {
         self.0.remove(key);
@@ -305,6 +310,11 @@ impl TestServer {
 }
 
 impl Place {
+    /// What the configuration of the server set.
+    pub(crate) fn settings(&self) -> BTreeMap<String, String> {
+        self.settings.0.clone()
+    }
+
     fn config(&self) -> Config {
         let overrides = self.settings.0.clone().into_iter().collect();
         let inputs = Inputs { overrides, ..Inputs::default() };
@@ -379,7 +389,8 @@ impl Place {
         }
     }
 
-    async fn texts(&self, query: &str) -> Vec<String> {
+    /// The first column of every row that a query answers, as text.
+    pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
         // The text is the test's own.
         let query = sqlx::AssertSqlSafe(query.to_owned());
         let rows: Result<Vec<Option<String>>, _> = match &self.backend {
