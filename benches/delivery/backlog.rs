@@ -63,6 +63,7 @@ pub(crate) async fn run(stage: &Stage, sizes: Sizes) -> Outcome<Vec<Figures>> {
     drain.cpu_driver = micros(usage.driver);
     drain.idle = usage.idle;
     drain.stolen = usage.stolen;
+    drain.foreign = usage.foreign;
     // Between the first and the last hundredth, since the end waits for a few retries.
     let [first, early, late, last] = {
         let [early, late] = backlog.ledger.arrived_at([10, 990]);

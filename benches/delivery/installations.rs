@@ -33,6 +33,7 @@ pub(crate) async fn run(stage: &Stage, sizes: Sizes) -> Outcome<Vec<Figures>> {
     installing.cpu_driver = micros(usage.driver);
     installing.idle = usage.idle;
     installing.stolen = usage.stolen;
+    installing.foreign = usage.foreign;
     installing.commits_per_event = ratio(counts.commits, installations);
     installing.note("installations", installations);
     installing.note("installationsPerSecond", ratio(installations, 1) / seconds.max(1e-9));

@@ -10,7 +10,7 @@ use super::arguments::Arguments;
 use super::ceiling::{self, Client};
 use super::cluster::{self, Cluster};
 use super::counters::Counters;
-use super::machine::Machine;
+use super::machine::{self, Machine};
 use super::measure::{Figures, Shape, Stage};
 use super::receiver::Receiver;
 use super::server::{Program, Server};
@@ -263,6 +263,8 @@ impl Hall {
             },
         )
         .await?;
+        // The disk and the machine drift: both are looked at right before.
+        let fsync_ms = machine::fsync(folder)?;
         let bare = self.bare(Client::Reqwest).await?;
         let mut all = self.act(&stage, scenario.kind).await?;
         for figures in &mut all {
@@ -272,6 +274,7 @@ impl Hall {
                 figures.ratio_to_bare = Some(figures.deliveries_per_second / bare);
             }
             figures.note("barePerSecond", bare.round());
+            figures.note("fsyncMs", (fsync_ms * 1e3).round() / 1e3);
         }
         for line in stage.counters.statements().await? {
             println!("    {line}");
