@@ -15,6 +15,7 @@ mod m20261121_000001_platform;
 mod m20261121_000002_catalogue;
 mod m20261121_000003_lifecycle;
 mod m20261121_000004_delivery;
+mod m20261121_000006_order;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000002_catalogue::Migration),
             Box::new(m20261121_000003_lifecycle::Migration),
             Box::new(m20261121_000004_delivery::Migration),
+            Box::new(m20261121_000006_order::Migration),
         ]
     }
 }

@@ -111,6 +111,9 @@ impl From<IntakeError> for Problem {
             IntakeError::NoRoom | IntakeError::TooSlow => {
                 Self::new(Code::ServiceUnavailable).detail(text).retry_after(SOON)
             }
+            IntakeError::OrgFlood { .. } => {
+                Self::new(Code::TooManyRequests).detail(text).retry_after(SOON)
+            }
             IntakeError::Store(error) => error.into(),
         }
     }

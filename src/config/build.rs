@@ -181,6 +181,8 @@ fn read_delivery(reader: &mut Reader) -> Read<Delivery> {
     let attempts = reader.required("delivery.retention.attempts", value::duration);
     let deduplication = reader.required("delivery.retention.deduplication", value::duration);
     let failures = reader.required("delivery.breaker.failures", value::integer);
+    let failure_percent = reader.required("delivery.breaker.failure_percent", value::integer);
+    let volume = reader.required("delivery.breaker.volume", value::integer);
     let pause = reader.required("delivery.breaker.pause", value::duration);
     let pause_limit = reader.required("delivery.breaker.pause_limit", value::duration);
     let (pause, pause_limit) = (pause?, pause_limit?);
@@ -201,7 +203,13 @@ fn read_delivery(reader: &mut Reader) -> Read<Delivery> {
             attempts: attempts?,
             deduplication: deduplication?,
         },
-        breaker: Breaker { failures: failures?, pause, pause_limit },
+        breaker: Breaker {
+            failures: failures?,
+            failure_percent: failure_percent?,
+            volume: volume?,
+            pause,
+            pause_limit,
+        },
     })
 }
 

@@ -176,6 +176,10 @@ pub struct Retention {
 pub struct Breaker {
     /// How many failures in a row pause a webhook.
     pub failures: u32,
+    /// The rate of failures that pauses a webhook, of a hundred attempts within a minute.
+    pub failure_percent: u32,
+    /// How many attempts a minute must have before their rate counts.
+    pub volume: u32,
     /// How long until the first probe.
     pub pause: Duration,
     /// The longest wait between probes.

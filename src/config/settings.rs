@@ -351,6 +351,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How many failures in a row pause a webhook.",
     ),
     setting(
+        "delivery.breaker.failure_percent",
+        Kind::Integer { least: 1, most: 100 },
+        Value("70"),
+        "How many of a hundred attempts within a minute have to fail to pause a webhook.",
+    ),
+    setting(
+        "delivery.breaker.volume",
+        Kind::Integer { least: 1, most: 1_000_000 },
+        Value("20"),
+        "How many attempts a minute must have before their rate of failures counts.",
+    ),
+    setting(
         "delivery.breaker.pause",
         seconds(1, DAY),
         Value("30s"),

@@ -126,6 +126,7 @@ pub async fn enqueue(
         due_at: Set(Some(now.micros())),
         claim: Set(None),
         ordered: Set(Some(1)),
+        sequence: Set(callback.sequence),
         replay: Set(0),
         attempts: Set(0),
         created_at: Set(now.micros()),

@@ -1,7 +1,9 @@
 //! The dispatcher: takes what intake committed, and sends it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use uuid::Uuid;
 
 use super::attempt::JwtCache;
 use super::breaker::BreakerPolicy;
-use super::lane::{Content, Job, Kind, LaneOutcome, Lanes, Turn};
+use super::lane::{Caps, Content, Job, Kind, LaneOutcome, Lanes, Turn};
 use super::node::NodeLease;
 use super::retry::Schedule;
 use crate::crypto::Keys;
@@ -29,6 +31,9 @@ const GRACE: Duration = Duration::from_millis(200);
 
 /// For how long a delivery is put off whose attempt panicked.
 const PUT_OFF: Duration = Duration::from_mins(1);
+
+/// How long intake waits at the most for a long lane to get shorter.
+const PACE_LIMIT: Duration = Duration::from_millis(500);
 
 /// How a waiting caller looks whether they have.
 const GRACE_POLL: Duration = Duration::from_millis(2);
@@ -63,13 +68,46 @@ pub(super) struct Inner {
     pub(super) lease: NodeLease,
     pub(super) committer: std::sync::OnceLock<Committer>,
     pub(super) jwt: JwtCache,
-    pub(super) poked: Notify,
+    pub(super) pokes: Pokes,
+    /// A long lane got shorter.
+    shortened: Notify,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     /// Where tasks run: hand-over may come from a thread that is not the runtime's.
     pub(super) runtime: tokio::runtime::Handle,
     budget: MemoryBudget,
     lanes: Mutex<Lanes>,
+}
+
+/// Who says that the table has something new: for some endpoints, or for any.
+#[derive(Debug, Default)]
+pub(super) struct Pokes {
+    endpoints: Mutex<HashSet<Uuid>>,
+    any: AtomicBool,
+    notify: Notify,
+}
+
+impl Pokes {
+    fn any(&self) {
+        self.any.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
+    fn endpoints(&self, endpoints: impl IntoIterator<Item = Uuid>) {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).extend(endpoints);
+        self.notify.notify_one();
+    }
+
+    /// Resolves when somebody has said something.
+    pub(super) async fn notified(&self) {
+        self.notify.notified().await;
+    }
+
+    /// The endpoints that were named, and whether to look at all.
+    pub(super) fn take(&self) -> (HashSet<Uuid>, bool) {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut *endpoints), self.any.swap(false, Ordering::AcqRel))
+    }
 }
 
 /// Sends deliveries. Cloning shares it.
@@ -95,8 +133,8 @@ impl Dispatcher {
         lease: NodeLease,
         options: DeliveryOptions,
     ) -> Self {
-        let lanes =
-            Lanes::new(options.concurrency_per_webhook, options.concurrency, options.breaker);
+        let caps = Caps { per_lane: options.concurrency_per_webhook, in_all: options.concurrency };
+        let lanes = Lanes::new(caps, options.breaker);
         let inner = Inner {
             budget: lease.budget().clone(),
             store,
@@ -108,7 +146,8 @@ impl Dispatcher {
             lease,
             committer: std::sync::OnceLock::new(),
             jwt: JwtCache::default(),
-            poked: Notify::new(),
+            pokes: Pokes::default(),
+            shortened: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             runtime: tokio::runtime::Handle::current(),
@@ -131,6 +170,28 @@ impl Dispatcher {
         tokio::select! {
             () = self.inner.tasks.wait() => {}
             () = self.inner.seam.clock.sleep(limit) => {}
+        }
+    }
+
+    /// Waits a moment where much is queued for one of these endpoints and it moves, so that what
+    /// comes in follows the pace of what goes out and need not go through the table.
+    pub(crate) async fn pace(&self, endpoints: &[Uuid]) {
+        let is_long = || {
+            let lanes = self.lanes();
+            endpoints.iter().any(|endpoint| lanes.is_long(*endpoint))
+        };
+        let waited = async {
+            loop {
+                let shortened = self.inner.shortened.notified();
+                if !is_long() {
+                    return;
+                }
+                shortened.await;
+            }
+        };
+        tokio::select! {
+            () = waited => {}
+            () = self.inner.seam.clock.sleep(PACE_LIMIT) => {}
         }
     }
 
@@ -161,7 +222,7 @@ impl Dispatcher {
     /// Takes over what was just committed.
     pub(crate) fn hand_over(&self, events: Vec<NewEvent>) {
         let now = self.inner.seam.clock.now();
-        let mut in_table = false;
+        let mut in_table = Vec::new();
         {
             let mut lanes = self.lanes();
             for event in events {
@@ -188,21 +249,25 @@ impl Dispatcher {
                             },
                             now,
                         ),
-                        Placement::Table | Placement::Ordered => in_table = true,
+                        Placement::Table => {
+                            lanes.note_table(delivery.endpoint_id, true);
+                            in_table.push(delivery.endpoint_id);
+                        }
+                        Placement::Ordered => in_table.push(delivery.endpoint_id),
                         Placement::Held | Placement::HeldOrdered => {}
                     }
                 }
             }
         }
-        if in_table {
-            self.poke();
+        if !in_table.is_empty() {
+            self.inner.pokes.endpoints(in_table);
         }
         self.spawn_workers();
     }
 
     /// Says that the table has something new.
     pub fn poke(&self) {
-        self.inner.poked.notify_one();
+        self.inner.pokes.any();
     }
 
     /// Waits until nothing is under way to these endpoints: what does not end by itself within a
@@ -259,6 +324,7 @@ impl Dispatcher {
             self.spawn_workers();
             let Turn { mut job, cancel } = turn;
             let (endpoint, kind, id) = (job.endpoint_id, job.kind, job.id);
+            let began = self.inner.seam.clock.instant();
             let outcome = if self.inner.stop.is_cancelled() {
                 self.give_back(&mut job).await;
                 LaneOutcome::Untried
@@ -273,13 +339,16 @@ impl Dispatcher {
                     LaneOutcome::Failure
                 }
             };
-            self.finish(endpoint, kind, outcome).await;
+            self.finish(endpoint, kind, outcome, began.elapsed()).await;
         }
     }
 
-    async fn finish(&self, endpoint: Uuid, kind: Kind, outcome: LaneOutcome) {
+    async fn finish(&self, endpoint: Uuid, kind: Kind, outcome: LaneOutcome, took: Duration) {
         let now = self.inner.seam.clock.now();
-        let after = self.lanes().done(endpoint, outcome, now);
+        let after = self.lanes().done(endpoint, outcome, took, now);
+        if after.is_short {
+            self.inner.shortened.notify_waiters();
+        }
         if let Some((until, mut waiting)) = after.paused {
             tracing::info!(%endpoint, until = %until, "endpoint paused after failures in a row");
             for job in &mut waiting {
@@ -294,7 +363,7 @@ impl Dispatcher {
             super::refill::next_in_order(self, endpoint, kind).await;
         }
         if after.wants_refill || after.resumed {
-            self.poke();
+            self.inner.pokes.endpoints([endpoint]);
         }
     }
 
@@ -313,6 +382,15 @@ impl Dispatcher {
         if let Some(committer) = self.inner.committer.get() {
             let state = DeliveryState::Cancelled;
             committer.settle(Settlement { _place: None, delivery_id, state, due_at: None }).await;
+        }
+    }
+
+    /// Gives a claimed row back that memory has no room for.
+    pub(super) async fn put_back(&self, delivery_id: Uuid) {
+        let due_at = Some(self.inner.seam.clock.now());
+        if let Some(committer) = self.inner.committer.get() {
+            let state = DeliveryState::Pending;
+            committer.settle(Settlement { _place: None, delivery_id, state, due_at }).await;
         }
     }
 

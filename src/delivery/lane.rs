@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,24 @@ use uuid::Uuid;
 use super::breaker::{Allowance, Breaker, BreakerPolicy};
 use crate::seam::Timestamp;
 use crate::store::committer::Place;
+
+/// The share of the free workers that one lane may have: one in so many.
+const SHARE: usize = 2;
+
+/// The part of all workers that is kept for quick endpoints: one in so many.
+const KEPT_BACK: usize = 16;
+
+/// How many first attempts may go ahead of a waiting retry.
+const AHEAD_LIMIT: u8 = 7;
+
+/// What is quick.
+const QUICK: Duration = Duration::from_millis(500);
+
+/// How many times its cap a quick lane takes from the table at once.
+const QUICK_WINDOW: usize = 8;
+
+/// How many jobs may wait in a lane before those who bring more wait too.
+const PACED: usize = 4_096;
 
 /// An event as deliveries need it; shared by all of them.
 #[derive(Debug)]
@@ -63,9 +82,13 @@ struct Lane {
     /// First attempts go ahead of retries.
     first: VecDeque<Job>,
     retries: VecDeque<Job>,
+    /// First attempts that went ahead of waiting retries, one after the other.
+    ahead: u8,
     in_flight: usize,
     is_ready: bool,
     breaker: Breaker,
+    /// The last attempt succeeded, and quickly.
+    is_quick: bool,
     /// More waits in the table than memory took.
     has_more_in_table: bool,
     cancel: CancellationToken,
@@ -76,12 +99,31 @@ impl Lane {
         self.first.len() + self.retries.len()
     }
 
+    /// First attempts go ahead of old retries, but not for ever.
     fn pop(&mut self) -> Option<Job> {
-        self.first.pop_front().or_else(|| self.retries.pop_front())
+        if self.ahead >= AHEAD_LIMIT
+            && let Some(retry) = self.retries.pop_front()
+        {
+            self.ahead = 0;
+            return Some(retry);
+        }
+        let Some(first) = self.first.pop_front() else { return self.retries.pop_front() };
+        self.ahead = if self.retries.is_empty() { 0 } else { self.ahead.saturating_add(1) };
+        Some(first)
     }
 
     fn is_idle(&self) -> bool {
         self.in_flight == 0 && self.queued() == 0 && !self.has_more_in_table
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.first.front().or_else(|| self.retries.front()).is_some_and(|job| job.kind.is_ordered())
+    }
+
+    /// How many jobs memory takes from the table at once: a quick endpoint is through with them
+    /// long before their lease ends.
+    fn window(&self, cap: usize) -> usize {
+        if self.is_quick { cap.saturating_mul(QUICK_WINDOW) } else { cap }
     }
 }
 
@@ -105,6 +147,8 @@ pub(super) struct AfterJob {
     pub(super) resumed: bool,
     /// The lane ran low while more waits in the table.
     pub(super) wants_refill: bool,
+    /// Whoever waits for this lane to get shorter may look again.
+    pub(super) is_short: bool,
 }
 
 /// A job whose turn it is.
@@ -115,26 +159,46 @@ pub(super) struct Turn {
     pub(super) cancel: CancellationToken,
 }
 
+/// How many of this node's requests may be under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caps {
+    /// To one endpoint.
+    pub(super) per_lane: usize,
+    /// In all.
+    pub(super) in_all: usize,
+}
+
 /// All lanes of this node.
+///
+/// A lane may have as many requests under way as its cap allows and at most half of the
+/// workers that are free (a dynamic threshold, as switches share a buffer): alone it gets its cap,
+/// among many hanging ones less and less, so that something is always left for whoever comes next.
+/// The last sixteenth of the workers goes to endpoints that answered quickly, and to those that
+/// have nothing under way yet.
 #[derive(Debug)]
 pub(super) struct Lanes {
     by_endpoint: HashMap<Uuid, Lane>,
     ready: VecDeque<Uuid>,
-    cap: usize,
+    /// Lanes that have to wait for a free worker, though their own cap would allow more.
+    starved: VecDeque<Uuid>,
+    caps: Caps,
     policy: BreakerPolicy,
     workers: usize,
-    worker_limit: usize,
+    busy: usize,
+    queued: usize,
 }
 
 impl Lanes {
-    pub(super) fn new(cap: usize, worker_limit: usize, policy: BreakerPolicy) -> Self {
+    pub(super) fn new(caps: Caps, policy: BreakerPolicy) -> Self {
         Self {
             by_endpoint: HashMap::new(),
             ready: VecDeque::new(),
-            cap: cap.max(1),
+            starved: VecDeque::new(),
+            caps: Caps { per_lane: caps.per_lane.max(1), in_all: caps.in_all.max(1) },
             policy,
             workers: 0,
-            worker_limit: worker_limit.max(1),
+            busy: 0,
+            queued: 0,
         }
     }
 
@@ -147,12 +211,13 @@ impl Lanes {
         } else {
             lane.retries.push_back(job);
         }
+        self.queued += 1;
         self.make_ready(endpoint, now);
     }
 
     /// Whether one more worker is of use; counts it in.
     pub(super) fn wants_worker(&mut self) -> bool {
-        let wanted = !self.ready.is_empty() && self.workers < self.worker_limit;
+        let wanted = !self.ready.is_empty() && self.workers < self.caps.in_all;
         self.workers += usize::from(wanted);
         wanted
     }
@@ -160,15 +225,23 @@ impl Lanes {
     /// The next job in turn; a worker that gets none has ended.
     pub(super) fn next(&mut self, now: Timestamp) -> Option<Turn> {
         while let Some(endpoint) = self.ready.pop_front() {
-            let cap = self.cap;
+            let free = self.free();
+            let caps = self.caps;
             let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { continue };
             lane.is_ready = false;
-            if lane.in_flight >= Self::slots(lane, cap, now) {
+            if lane.in_flight >= Self::slots(lane, caps.per_lane, now) || lane.queued() == 0 {
+                continue;
+            }
+            if !has_share(lane, free, caps.in_all) {
+                lane.is_ready = true;
+                self.starved.push_back(endpoint);
                 continue;
             }
             let Some(job) = lane.pop() else { continue };
             lane.in_flight += 1;
             let cancel = lane.cancel.clone();
+            self.busy += 1;
+            self.queued -= 1;
             self.make_ready(endpoint, now);
             return Some(Turn { job, cancel });
         }
@@ -176,22 +249,22 @@ impl Lanes {
         None
     }
 
-    /// How many requests of a lane may be under way.
+    /// Workers that could begin something.
+    fn free(&self) -> usize {
+        self.caps.in_all.saturating_sub(self.busy)
+    }
+
+    /// How many requests of a lane may be under way by its own rules.
     fn slots(lane: &Lane, cap: usize, now: Timestamp) -> usize {
-        let is_ordered = lane
-            .first
-            .front()
-            .or_else(|| lane.retries.front())
-            .is_some_and(|job| job.kind.is_ordered());
         match lane.breaker.allowance(now) {
-            Allowance::Freely if !is_ordered => cap,
+            Allowance::Freely if !lane.is_ordered() => cap,
             Allowance::Freely | Allowance::Probe => 1,
             Allowance::NothingUntil(_) => 0,
         }
     }
 
     fn make_ready(&mut self, endpoint: Uuid, now: Timestamp) {
-        let cap = self.cap;
+        let cap = self.caps.per_lane;
         if let Some(lane) = self.by_endpoint.get_mut(&endpoint)
             && !lane.is_ready
             && lane.queued() > 0
@@ -202,32 +275,47 @@ impl Lanes {
         }
     }
 
-    /// A job ended.
+    /// A job ended, so long after it began.
     pub(super) fn done(
         &mut self,
         endpoint: Uuid,
         outcome: LaneOutcome,
+        took: Duration,
         now: Timestamp,
     ) -> AfterJob {
         let mut after = AfterJob::default();
-        let cap = self.cap;
+        let cap = self.caps.per_lane;
+        self.busy = self.busy.saturating_sub(1);
+        // Each end makes room for one that had to wait, and perhaps for a second one since shares
+        // grow with what is free.
+        for _ in 0..2 {
+            if let Some(starved) = self.starved.pop_front() {
+                self.ready.push_back(starved);
+            }
+        }
         let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return after };
         lane.in_flight = lane.in_flight.saturating_sub(1);
         match outcome {
             LaneOutcome::Success => {
                 after.resumed = !matches!(lane.breaker.allowance(now), Allowance::Freely);
-                lane.breaker.succeeded();
+                lane.breaker.succeeded(now);
+                lane.is_quick = took < QUICK;
             }
             LaneOutcome::Failure => {
+                lane.is_quick = false;
                 if let Some(until) = lane.breaker.failed(&self.policy, now) {
-                    let waiting = lane.first.drain(..).chain(lane.retries.drain(..)).collect();
+                    let waiting: Vec<Job> =
+                        lane.first.drain(..).chain(lane.retries.drain(..)).collect();
+                    self.queued -= waiting.len();
                     after.paused = Some((until, waiting));
                 }
             }
             LaneOutcome::Untried => {}
         }
-        after.wants_refill = lane.has_more_in_table && lane.queued() < cap;
-        if lane.is_idle() && lane.breaker.is_fresh() {
+        let queued = lane.queued();
+        after.wants_refill = lane.has_more_in_table && queued < lane.window(cap).div_ceil(2);
+        after.is_short = queued == PACED / 2;
+        if lane.is_idle() && lane.breaker.is_fresh() && !lane.is_ready {
             self.by_endpoint.remove(&endpoint);
         } else {
             self.make_ready(endpoint, now);
@@ -238,11 +326,13 @@ impl Lanes {
     /// How many rows of an endpoint memory has room for now.
     pub(super) fn room(&self, endpoint: Uuid, is_ordered: bool, now: Timestamp) -> usize {
         let Some(lane) = self.by_endpoint.get(&endpoint) else {
-            return if is_ordered { 1 } else { self.cap };
+            return if is_ordered { 1 } else { self.caps.per_lane };
         };
         let held = lane.queued() + lane.in_flight;
         match lane.breaker.allowance(now) {
-            Allowance::Freely if !is_ordered => self.cap.saturating_sub(held),
+            Allowance::Freely if !is_ordered => {
+                lane.window(self.caps.per_lane).saturating_sub(held)
+            }
             Allowance::Freely | Allowance::Probe => usize::from(held == 0),
             Allowance::NothingUntil(_) => 0,
         }
@@ -255,13 +345,24 @@ impl Lanes {
         })
     }
 
+    /// Whether whoever has more for an endpoint should wait a moment: much is queued, and it moves,
+    /// so that waiting is cheaper than the way through the table.
+    pub(super) fn is_long(&self, endpoint: Uuid) -> bool {
+        self.by_endpoint.get(&endpoint).is_some_and(|lane| lane.is_quick && lane.queued() > PACED)
+    }
+
+    /// Opens the breaker of an endpoint that was paused before this node began.
+    pub(super) fn pause(&mut self, endpoint: Uuid, until: Timestamp, now: Timestamp) {
+        self.by_endpoint.entry(endpoint).or_default().breaker = Breaker::open(until, now);
+    }
+
     /// Notes whether more of an endpoint waits in the table.
     pub(super) fn note_table(&mut self, endpoint: Uuid, has_more: bool) {
         if has_more {
             self.by_endpoint.entry(endpoint).or_default().has_more_in_table = true;
         } else if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
             lane.has_more_in_table = false;
-            if lane.is_idle() && lane.breaker.is_fresh() {
+            if lane.is_idle() && lane.breaker.is_fresh() && !lane.is_ready {
                 self.by_endpoint.remove(&endpoint);
             }
         }
@@ -274,12 +375,12 @@ impl Lanes {
 
     /// How many requests are under way in all.
     pub(super) fn busy(&self) -> usize {
-        self.by_endpoint.values().map(|lane| lane.in_flight).sum()
+        self.busy
     }
 
     /// How many jobs wait in memory.
     pub(super) fn waiting(&self) -> usize {
-        self.by_endpoint.values().map(Lane::queued).sum()
+        self.queued
     }
 
     /// Forgets an endpoint that stopped delivering, breaker and all, where nothing of it is left.
@@ -301,18 +402,26 @@ impl Lanes {
     }
 }
 
+/// Whether a lane may have one more of the workers, by how many are free.
+fn has_share(lane: &Lane, free: usize, in_all: usize) -> bool {
+    let is_modest = lane.is_quick || lane.in_flight == 0;
+    let kept_back = if is_modest { 0 } else { in_all / KEPT_BACK };
+    free > kept_back && lane.in_flight < (free / SHARE).max(1)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const POLICY: BreakerPolicy = BreakerPolicy {
         failures: 3,
+        failure_percent: 70,
+        volume: 20,
         pause: Duration::from_secs(10),
         pause_limit: Duration::from_mins(1),
     };
     const NOW: Timestamp = Timestamp::from_millis(1_000);
+    const SOON: Duration = Duration::from_millis(1);
 
     fn job(endpoint: u128, id: u128, attempts_before: i32, kind: Kind) -> Job {
         Job {
@@ -335,7 +444,7 @@ mod tests {
     }
 
     fn lanes(cap: usize) -> Lanes {
-        let mut lanes = Lanes::new(cap, 100, POLICY);
+        let mut lanes = Lanes::new(Caps { per_lane: cap, in_all: 100 }, POLICY);
         lanes.workers = 100;
         lanes
     }
@@ -352,7 +461,7 @@ mod tests {
         }
         lanes.push(job(2, 20, 0, Kind::Webhook), NOW);
         assert_eq!(order(&mut lanes), [10, 20, 11], "the loud lane has two slots only");
-        lanes.done(Uuid::from_u128(1), LaneOutcome::Success, NOW);
+        lanes.done(Uuid::from_u128(1), LaneOutcome::Success, SOON, NOW);
         assert_eq!(order(&mut lanes), [12]);
     }
 
@@ -365,12 +474,71 @@ mod tests {
     }
 
     #[test]
+    fn retries_are_not_put_off_for_ever() {
+        let mut lanes = lanes(64);
+        lanes.push(job(1, 1_000, 3, Kind::Webhook), NOW);
+        for id in 0..20 {
+            lanes.push(job(1, id, 0, Kind::Webhook), NOW);
+        }
+        let order = order(&mut lanes);
+        assert_eq!(order.iter().position(|id| *id == 1_000), Some(usize::from(AHEAD_LIMIT)));
+    }
+
+    #[test]
+    fn hanging_lanes_leave_workers_for_others() {
+        let mut lanes = lanes(32);
+        for endpoint in 1..=40 {
+            for id in 0..40 {
+                lanes.push(job(endpoint, endpoint * 100 + id, 0, Kind::Webhook), NOW);
+            }
+        }
+        let taken = order(&mut lanes).len();
+        assert!(taken < 100, "{taken} of 100 workers are taken by lanes that never end");
+        lanes.workers = 100;
+        lanes.push(job(99, 1, 0, Kind::Webhook), NOW);
+        assert_eq!(order(&mut lanes), [1], "a lane with nothing under way gets a worker");
+    }
+
+    #[test]
+    fn a_starved_lane_goes_on_when_others_end() {
+        let mut lanes = lanes(32);
+        for endpoint in 1..=200 {
+            lanes.push(job(endpoint, endpoint * 2, 0, Kind::Webhook), NOW);
+            lanes.push(job(endpoint, endpoint * 2 + 1, 0, Kind::Webhook), NOW);
+        }
+        let mut under_way: VecDeque<Uuid> = VecDeque::new();
+        let mut sent = 0;
+        loop {
+            lanes.workers = 100;
+            while let Some(turn) = lanes.next(NOW) {
+                under_way.push_back(turn.job.endpoint_id);
+                sent += 1;
+            }
+            let Some(endpoint) = under_way.pop_front() else { break };
+            lanes.done(endpoint, LaneOutcome::Success, SOON, NOW);
+        }
+        assert_eq!(sent, 400, "nothing is left behind");
+        assert_eq!((lanes.busy(), lanes.waiting()), (0, 0));
+        assert!(lanes.by_endpoint.is_empty());
+    }
+
+    #[test]
+    fn a_remembered_pause_holds_until_its_end() {
+        let mut lanes = lanes(8);
+        let until = NOW.plus(Duration::from_secs(9));
+        lanes.pause(Uuid::from_u128(1), until, NOW);
+        assert!(!lanes.admits(Uuid::from_u128(1), NOW));
+        assert_eq!(lanes.room(Uuid::from_u128(1), false, NOW), 0);
+        assert_eq!(lanes.room(Uuid::from_u128(1), false, until), 1);
+    }
+
+    #[test]
     fn ordered_lanes_send_one_at_a_time() {
         let mut lanes = lanes(8);
         lanes.push(job(1, 1, 0, Kind::OrderedWebhook), NOW);
         lanes.push(job(1, 2, 0, Kind::OrderedWebhook), NOW);
         assert_eq!(order(&mut lanes), [1]);
-        lanes.done(Uuid::from_u128(1), LaneOutcome::Success, NOW);
+        lanes.done(Uuid::from_u128(1), LaneOutcome::Success, SOON, NOW);
         assert_eq!(order(&mut lanes), [2]);
     }
 
@@ -384,9 +552,9 @@ mod tests {
         for _ in 0..3 {
             assert!(lanes.next(NOW).is_some());
         }
-        lanes.done(endpoint, LaneOutcome::Failure, NOW);
-        lanes.done(endpoint, LaneOutcome::Failure, NOW);
-        let after = lanes.done(endpoint, LaneOutcome::Failure, NOW);
+        lanes.done(endpoint, LaneOutcome::Failure, SOON, NOW);
+        lanes.done(endpoint, LaneOutcome::Failure, SOON, NOW);
+        let after = lanes.done(endpoint, LaneOutcome::Failure, SOON, NOW);
         let (until, back) = after.paused.expect("the third failure opens it");
         assert_eq!(back.len(), 2);
         assert!(!lanes.admits(endpoint, NOW));
@@ -394,7 +562,7 @@ mod tests {
         assert_eq!(lanes.room(endpoint, false, until), 1, "one probe");
         lanes.push(job(1, 9, 1, Kind::Webhook), until);
         assert_eq!(lanes.next(until).map(|turn| turn.job.id.as_u128()), Some(9));
-        assert!(lanes.done(endpoint, LaneOutcome::Success, until).resumed);
+        assert!(lanes.done(endpoint, LaneOutcome::Success, SOON, until).resumed);
         assert!(lanes.admits(endpoint, until));
         assert!(lanes.by_endpoint.is_empty(), "an idle lane is forgotten");
     }

@@ -3,7 +3,7 @@
 //! The loop goes over the endpoints that have something due, never over the rows, so that the
 //! backlog of one cannot fill the window of the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,45 +15,86 @@ use super::dispatcher::Dispatcher;
 use super::lane::{Content, Job, Kind};
 use crate::seam::Timestamp;
 use crate::store::StoreError;
-use crate::store::claims::{self, ClaimedDelivery, HELD, WaitingEndpoint};
+use crate::store::claims::{self, ClaimedDelivery, DeliveryState, HELD};
+use crate::store::committer::EVENT_OVERHEAD;
 use crate::store::entity::{endpoint, event};
 use crate::webhook::Passage;
 
-/// How often the table is read where nothing pokes.
+/// How often the whole table is looked over.
 const POLL: Duration = Duration::from_millis(500);
+
+/// A scan pauses for so many times what it took, so that it has a tenth of a core at the most.
+const SCAN_SHARE: u32 = 9;
 
 /// What a lease on a row has beyond the deadline of an attempt.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
-/// Reads the table until the dispatcher stops.
+/// How many rows one statement claims at the most.
+const CLAIM_LIMIT: usize = 512;
+
+/// How many endpoints one statement claims for at the most.
+const CLAIM_ENDPOINTS: usize = 128;
+
+/// Reads the table until the dispatcher stops: endpoints that somebody names at once, all of them
+/// now and then.
 pub(super) async fn run(dispatcher: Dispatcher) {
     let inner = Arc::clone(&dispatcher.inner);
+    if let Err(error) = remember_pauses(&dispatcher).await {
+        tracing::warn!(error = %error, "cannot read which endpoints are paused");
+    }
+    let mut next_scan = inner.seam.clock.instant();
+    let mut poked = (HashSet::new(), true);
     loop {
-        let pause = match round(&dispatcher).await {
-            Ok(next_due) => {
+        let (named, any) = poked;
+        let scans = any || inner.seam.clock.instant() >= next_scan;
+        let done = if scans {
+            let began = inner.seam.clock.instant();
+            scan(&dispatcher).await.map(|next_due| {
                 let now = inner.seam.clock.now();
-                next_due.map_or(POLL, |due| due.since(now).clamp(Duration::from_millis(1), POLL))
-            }
-            Err(error) => {
-                tracing::warn!(error = %error, "cannot read what is due");
-                POLL
-            }
+                let pause = next_due.map_or(POLL, |due| due.since(now).clamp(Duration::ZERO, POLL));
+                // Where very many endpoints have something waiting, looking over them all must not
+                // become the work itself.
+                let least = (began.elapsed() * SCAN_SHARE).max(Duration::from_millis(1));
+                next_scan = inner.seam.clock.instant() + pause.max(least);
+            })
+        } else {
+            refill(&dispatcher, named.into_iter().collect()).await
         };
+        if let Err(error) = done {
+            tracing::warn!(error = %error, "cannot read what is due");
+            // What was named is found by the scan.
+            next_scan = inner.seam.clock.instant() + POLL;
+            inner.seam.clock.sleep(POLL).await;
+        }
+        let pause = next_scan.saturating_duration_since(inner.seam.clock.instant());
         tokio::select! {
             () = inner.stop.cancelled() => return,
-            () = inner.poked.notified() => {}
+            () = inner.pokes.notified() => {}
             () = inner.seam.clock.sleep(pause) => {}
         }
+        poked = inner.pokes.take();
     }
 }
 
+/// Opens the breakers that were open when this node began.
+async fn remember_pauses(dispatcher: &Dispatcher) -> Result<(), StoreError> {
+    let now = dispatcher.inner.seam.clock.now();
+    let paused = claims::paused_endpoints(&dispatcher.inner.store, now).await?;
+    let mut lanes = dispatcher.lanes();
+    for endpoint in paused {
+        lanes.pause(endpoint.endpoint_id, Timestamp::from_micros(endpoint.breaker_until), now);
+    }
+    Ok(())
+}
+
 /// Goes once over all endpoints that have something waiting. Returns when the next row falls due.
-async fn round(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> {
+async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> {
     let inner = &dispatcher.inner;
     if !inner.lease.is_valid() {
         return Ok(None);
     }
     let mut next_due: Option<Timestamp> = None;
+    let mut due = Vec::new();
     for waiting in claims::waiting_endpoints(&inner.store).await? {
         let now = inner.seam.clock.now();
         let due_at = Timestamp::from_micros(waiting.due_at);
@@ -64,13 +105,12 @@ async fn round(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError>
             }
         }
         if due_at <= now {
-            if let Err(error) = refill(dispatcher, &waiting).await {
-                tracing::warn!(endpoint = %waiting.endpoint_id, %error, "cannot read what is due");
-            }
+            due.push(waiting.endpoint_id);
         } else if waiting.due_at != HELD {
             next_due = Some(next_due.map_or(due_at, |former| former.min(due_at)));
         }
     }
+    refill(dispatcher, due).await?;
     Ok(next_due)
 }
 
@@ -116,37 +156,57 @@ async fn settle_held(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError
     Ok(())
 }
 
-async fn refill(dispatcher: &Dispatcher, waiting: &WaitingEndpoint) -> Result<(), StoreError> {
+/// Takes from the table what is due of these endpoints and has room in memory.
+async fn refill(dispatcher: &Dispatcher, endpoints: Vec<Uuid>) -> Result<(), StoreError> {
+    if !dispatcher.inner.lease.is_valid() || dispatcher.inner.lease.budget().is_full() {
+        return Ok(());
+    }
+    let mut rooms: Vec<(Uuid, u32)> = Vec::new();
+    let mut wanted = 0;
+    for id in endpoints {
+        // One that fails must not keep the others waiting.
+        let room = match room_of(dispatcher, id).await {
+            Ok(room) => room.min(CLAIM_LIMIT),
+            Err(error) => {
+                tracing::warn!(endpoint = %id, %error, "cannot read what is due");
+                continue;
+            }
+        };
+        if room == 0 {
+            continue;
+        }
+        if wanted + room > CLAIM_LIMIT || rooms.len() >= CLAIM_ENDPOINTS {
+            claim(dispatcher, &std::mem::take(&mut rooms)).await?;
+            wanted = 0;
+        }
+        wanted += room;
+        rooms.push((id, u32::try_from(room).unwrap_or(u32::MAX)));
+    }
+    claim(dispatcher, &rooms).await
+}
+
+/// How many rows of an endpoint are to be claimed with those of others. What it has in order, and
+/// what an endpoint without a webhook has, is settled at once.
+async fn room_of(dispatcher: &Dispatcher, id: Uuid) -> Result<usize, StoreError> {
     let inner = &dispatcher.inner;
-    let id = waiting.endpoint_id;
     match standing(dispatcher, id).await? {
         Standing::Open(kind) if kind.is_ordered() => {
-            if dispatcher.lanes().room(id, true, inner.seam.clock.now()) > 0 {
-                claim_in_order(dispatcher, id, kind).await?;
-            }
-            Ok(())
+            next_if_due(dispatcher, id, kind).await?;
+            Ok(0)
         }
-        Standing::Open(kind) => {
+        Standing::Open(_) => {
             let room = dispatcher.lanes().room(id, false, inner.seam.clock.now());
             if room == 0 {
                 dispatcher.lanes().note_table(id, true);
-                return Ok(());
             }
-            let now = inner.seam.clock.now();
-            let lease_until = now.plus(inner.options.deadline + LEASE_MARGIN);
-            let limit = u32::try_from(room).unwrap_or(u32::MAX);
-            let claimed =
-                claims::claim_due(&inner.store, id, inner.lease.epoch(), now, lease_until, limit)
-                    .await?;
-            dispatcher.lanes().note_table(id, claimed.len() >= room);
-            take_over(dispatcher, claimed, kind, lease_until).await
+            Ok(room)
         }
         Standing::Held => {
             let now = inner.seam.clock.now();
             let work = inner.store.begin().await?;
             claims::hold_waiting(&inner.store, &work, id, now).await?;
             let _settled = work.commit(now).await?;
-            Ok(())
+            Ok(0)
         }
         Standing::Gone => {
             let now = inner.seam.clock.now();
@@ -154,33 +214,66 @@ async fn refill(dispatcher: &Dispatcher, waiting: &WaitingEndpoint) -> Result<()
             claims::cancel_unresolved(&inner.store, &work, id).await?;
             let _settled = work.commit(now).await?;
             dispatcher.lanes().note_table(id, false);
-            Ok(())
+            Ok(0)
         }
     }
 }
 
+async fn claim(dispatcher: &Dispatcher, rooms: &[(Uuid, u32)]) -> Result<(), StoreError> {
+    if rooms.is_empty() {
+        return Ok(());
+    }
+    let inner = &dispatcher.inner;
+    let now = inner.seam.clock.now();
+    let lease_until = now.plus(inner.options.deadline + LEASE_MARGIN);
+    let claimed =
+        claims::claim_due(&inner.store, rooms, inner.lease.epoch(), now, lease_until).await?;
+    let mut counts: HashMap<Uuid, u32> = HashMap::with_capacity(rooms.len());
+    for row in &claimed {
+        *counts.entry(row.endpoint_id).or_insert(0) += 1;
+    }
+    {
+        let mut lanes = dispatcher.lanes();
+        for (endpoint, room) in rooms {
+            lanes.note_table(*endpoint, counts.get(endpoint).is_some_and(|count| count >= room));
+        }
+    }
+    take_over(dispatcher, claimed, Kind::Webhook, lease_until).await
+}
+
 /// Looks for the next delivery of an ordered endpoint at once, without waiting for the loop.
 pub(super) async fn next_in_order(dispatcher: &Dispatcher, id: Uuid, kind: Kind) {
-    let stopping = dispatcher.inner.stop.is_cancelled() || !dispatcher.inner.lease.is_valid();
-    let room = dispatcher.lanes().room(id, true, dispatcher.inner.seam.clock.now());
-    if stopping || room == 0 {
+    if dispatcher.inner.stop.is_cancelled() || !dispatcher.inner.lease.is_valid() {
         return;
     }
-    if let Err(error) = claim_in_order(dispatcher, id, kind).await {
+    if let Err(error) = next_if_due(dispatcher, id, kind).await {
         tracing::warn!(endpoint = %id, error = %error, "cannot read the next delivery in order");
     }
 }
 
-async fn claim_in_order(dispatcher: &Dispatcher, id: Uuid, kind: Kind) -> Result<(), StoreError> {
+/// Claims the next delivery of an ordered endpoint, where nothing of it is under way here. It is
+/// read first: a head that waits for its retry must not cost a transaction each time somebody
+/// looks.
+async fn next_if_due(dispatcher: &Dispatcher, id: Uuid, kind: Kind) -> Result<(), StoreError> {
     let inner = &dispatcher.inner;
     let now = inner.seam.clock.now();
+    if dispatcher.lanes().room(id, true, now) == 0 {
+        return Ok(());
+    }
+    let is_due = claims::ordered_head(&inner.store, id).await?.is_some_and(|head| {
+        head.state == DeliveryState::Pending.number()
+            && head.due_at.is_some_and(|due_at| due_at <= now.micros())
+    });
+    if !is_due {
+        return Ok(());
+    }
     let lease_until = now.plus(inner.options.deadline + LEASE_MARGIN);
     let claimed =
         claims::claim_ordered(&inner.store, id, inner.lease.epoch(), now, lease_until).await?;
     take_over(dispatcher, claimed.into_iter().collect(), kind, lease_until).await
 }
 
-/// Reads the events of claimed rows and puts them in their lanes.
+/// Finds places in memory for claimed rows, reads their events, and puts them in their lanes.
 async fn take_over(
     dispatcher: &Dispatcher,
     claimed: Vec<ClaimedDelivery>,
@@ -191,33 +284,30 @@ async fn take_over(
         return Ok(());
     }
     let inner = &dispatcher.inner;
-    let contents: HashMap<Uuid, Arc<Content>> = event::Entity::find()
-        .filter(event::Column::Id.is_in(claimed.iter().map(|row| row.event_id)))
-        .all(inner.store.reader())
-        .await?
-        .into_iter()
-        .map(|row| {
-            let content = Content {
-                org_id: Arc::from(row.org_id.as_str()),
-                event_type: Arc::from(row.event_type.as_str()),
-                event_time: row.event_time,
-                payload: Bytes::from(row.payload),
-                previous: row.previous.map(Bytes::from),
-            };
-            (row.id, Arc::new(content))
-        })
-        .collect();
-    let now = inner.seam.clock.now();
-    let (sendable, empty): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|row| {
-        contents.get(&row.event_id).is_some_and(|content| !content.payload.is_empty())
-    });
-    for row in empty {
-        // Its payload is older than what is kept: there is nothing left to send.
-        dispatcher.cancel_without_payload(row.id).await;
+    let budget = inner.lease.budget();
+    let mut placed = Vec::with_capacity(claimed.len());
+    for row in claimed {
+        // An event without payload is older than what is kept: there is nothing left to send.
+        let Some(bytes) = row.bytes.filter(|bytes| *bytes > 0) else {
+            dispatcher.cancel_without_payload(row.id).await;
+            continue;
+        };
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(EVENT_OVERHEAD);
+        if let Some(place) = budget.take_leased(bytes) {
+            placed.push((row, place));
+        } else {
+            // Memory is full: back to where it came from, for whoever has room.
+            dispatcher.lanes().note_table(row.endpoint_id, true);
+            dispatcher.put_back(row.id).await;
+        }
     }
+    let ids = placed.iter().map(|(row, _)| row.event_id).collect();
+    let contents = contents(dispatcher, ids).await?;
+    let now = inner.seam.clock.now();
     {
         let mut lanes = dispatcher.lanes();
-        for row in sendable {
+        for (row, place) in placed {
+            // Pruned since it was claimed: its lease ends, and then it is found to be empty.
             let Some(content) = contents.get(&row.event_id) else { continue };
             lanes.push(
                 Job {
@@ -229,7 +319,7 @@ async fn take_over(
                     kind,
                     content: Arc::clone(content),
                     lease_until: Some(lease_until),
-                    place: None,
+                    place: Some(place),
                 },
                 now,
             );
@@ -237,4 +327,30 @@ async fn take_over(
     }
     dispatcher.spawn_workers();
     Ok(())
+}
+
+async fn contents(
+    dispatcher: &Dispatcher,
+    ids: HashSet<Uuid>,
+) -> Result<HashMap<Uuid, Arc<Content>>, StoreError> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = event::Entity::find()
+        .filter(event::Column::Id.is_in(ids))
+        .all(dispatcher.inner.store.reader())
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let content = Content {
+                org_id: Arc::from(row.org_id.as_str()),
+                event_type: Arc::from(row.event_type.as_str()),
+                event_time: row.event_time,
+                payload: Bytes::from(row.payload),
+                previous: row.previous.map(Bytes::from),
+            };
+            (row.id, Arc::new(content))
+        })
+        .collect())
 }

@@ -11,12 +11,11 @@ use crate::delivery::Dispatcher;
 use crate::identifier::DepartmentId;
 use crate::seam::Seam;
 use crate::store::StoreError;
-use crate::store::committer::{Committer, NewDelivery, NewEvent, Written};
+use crate::store::committer::{
+    Committer, EVENT_OVERHEAD, NewDelivery, NewEvent, NoRoom, Placement, Written,
+};
 use crate::webhook::matching::{Facts, passes};
 use crate::webhook::{OrgRoutes, Passage, Routing};
-
-/// What an event costs in memory beside its documents.
-const EVENT_OVERHEAD: usize = 512;
 
 /// How accepting is done.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +58,12 @@ pub enum IntakeError {
     /// No room right now.
     #[error("no room for more events right now")]
     NoRoom,
+    /// One org has its share of the room.
+    #[error("org {org_id} has too many events waiting to be written; the others go on")]
+    OrgFlood {
+        /// The org.
+        org_id: String,
+    },
     /// The database does not answer in time. What was sent may yet be accepted; an `eventId` makes
     /// sending it again harmless.
     #[error("the database does not answer in time")]
@@ -66,6 +71,28 @@ pub enum IntakeError {
     /// The database refused.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<NoRoom> for IntakeError {
+    fn from(refusal: NoRoom) -> Self {
+        match refusal {
+            NoRoom::AtAll => Self::NoRoom,
+            NoRoom::ForOrg(org) => Self::OrgFlood { org_id: org.to_string() },
+        }
+    }
+}
+
+/// The endpoints whose deliveries wait in memory.
+fn lanes_in_memory(events: &[NewEvent]) -> Vec<Uuid> {
+    let mut lanes: Vec<Uuid> = events
+        .iter()
+        .flat_map(|event| &event.deliveries)
+        .filter(|delivery| delivery.placement == Placement::Memory)
+        .map(|delivery| delivery.endpoint_id)
+        .collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    lanes
 }
 
 /// The one field of a payload that intake may need.
@@ -120,11 +147,14 @@ impl Intake {
         if events.is_empty() {
             return Ok(Accepted { events: Vec::new() });
         }
-        let written = self.committer.intake(events).map_err(|_| IntakeError::NoRoom)?;
+        let lanes = lanes_in_memory(&events);
+        let written = self.committer.intake(events)?;
         let written = tokio::select! {
             written = written => written.map_err(|_| IntakeError::TooSlow)??,
             () = self.seam.clock.sleep(self.options.patience) => return Err(IntakeError::TooSlow),
         };
+        // What was accepted is on disk: all that this puts off is the answer, and so the next request.
+        self.dispatcher.pace(&lanes).await;
         let events =
             names.into_iter().zip(written).map(|((caller_id, id, deliveries), written)| {
                 // A repeat of a request is answered as the request was.

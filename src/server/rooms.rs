@@ -122,6 +122,8 @@ fn delivery_options(config: &Config) -> DeliveryOptions {
         queue_bytes: delivery.queue_bytes,
         breaker: BreakerPolicy {
             failures: delivery.breaker.failures,
+            failure_percent: delivery.breaker.failure_percent,
+            volume: delivery.breaker.volume,
             pause: delivery.breaker.pause,
             pause_limit: delivery.breaker.pause_limit,
         },

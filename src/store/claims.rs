@@ -77,7 +77,14 @@ pub(crate) struct ClaimedDelivery {
     pub(crate) generation: i32,
     pub(crate) attempts: i32,
     pub(crate) replay: i16,
+    /// The size of its event's documents; nothing where the event is not kept any more.
+    pub(crate) bytes: Option<i64>,
 }
+
+/// What a claim tells of a row.
+const CLAIMED: &str = "id, event_id, endpoint_id, generation, attempts, replay, cast((
+    select octet_length(e.payload) + coalesce(octet_length(e.previous), 0) from events e
+    where e.id = deliveries.event_id) as bigint) as bytes";
 
 /// An endpoint with deliveries that wait in the table.
 #[derive(Clone, Copy, Debug, FromQueryResult)]
@@ -115,38 +122,74 @@ pub(crate) async fn waiting_endpoints(store: &Store) -> Result<Vec<WaitingEndpoi
         .await?)
 }
 
-/// Claims up to `limit` rows of an endpoint that are due, the longest due first. They free
+/// Claims rows that are due, the longest due first, up to so many of each endpoint. They free
 /// themselves at `lease_until`.
+///
+/// One statement on PostgreSQL, one transaction on SQLite. The array keeps the planner from
+/// guessing: it reads the rows by their key however many it thinks there are.
 pub(crate) async fn claim_due(
     store: &Store,
-    endpoint: Uuid,
+    rooms: &[(Uuid, u32)],
     epoch: Epoch,
     now: Timestamp,
     lease_until: Timestamp,
-    limit: u32,
 ) -> Result<Vec<ClaimedDelivery>, StoreError> {
-    let skip = match store.dialect() {
-        DatabaseBackend::Postgres => "for update skip locked",
-        _ => "",
-    };
-    let sql = format!(
-        "update deliveries set claim = $1, due_at = $2 where id in (
-            select id from deliveries where endpoint_id = $3 and due_at <= $4
-            order by due_at limit {limit} {skip})
-         returning id, event_id, endpoint_id, generation, attempts, replay"
+    let until: Value = lease_until.micros().into();
+    if store.dialect() == DatabaseBackend::Postgres {
+        let sql = format!(
+            "update deliveries set claim = $1, due_at = $2 where id = any(array(
+                select due.id from unnest($3::uuid[], $4::integer[]) as lane(endpoint_id, room)
+                cross join lateral (
+                    select d.id from deliveries d
+                    where d.endpoint_id = lane.endpoint_id and d.due_at <= $5
+                    order by d.due_at limit lane.room for update skip locked) due))
+             returning {CLAIMED}"
+        );
+        let endpoints: Vec<Uuid> = rooms.iter().map(|(endpoint, _)| *endpoint).collect();
+        let limits: Vec<i32> =
+            rooms.iter().map(|(_, room)| i32::try_from(*room).unwrap_or(i32::MAX)).collect();
+        let values =
+            [epoch.number().into(), until, endpoints.into(), limits.into(), now.micros().into()];
+        return claim(
+            store,
+            vec![Statement::from_sql_and_values(store.dialect(), sql, values)],
+            now,
+        )
+        .await;
+    }
+    let statements = rooms.iter().map(|(endpoint, room)| {
+        let sql = format!(
+            "update deliveries set claim = $1, due_at = $2 where id in (
+                select id from deliveries where endpoint_id = $3 and due_at <= $4
+                order by due_at limit {room})
+             returning {CLAIMED}"
+        );
+        let values =
+            [epoch.number().into(), until.clone(), (*endpoint).into(), now.micros().into()];
+        Statement::from_sql_and_values(store.dialect(), sql, values)
+    });
+    claim(store, statements.collect(), now).await
+}
+
+/// The first unresolved row of an ordered endpoint: the next to be sent, whenever that may be.
+#[derive(Clone, Copy, Debug, FromQueryResult)]
+pub(crate) struct OrderedHead {
+    pub(crate) state: i16,
+    pub(crate) due_at: Option<i64>,
+}
+
+/// Reads the first unresolved row of an ordered endpoint.
+pub(crate) async fn ordered_head(
+    store: &Store,
+    endpoint: Uuid,
+) -> Result<Option<OrderedHead>, StoreError> {
+    let statement = Statement::from_sql_and_values(
+        store.dialect(),
+        "select state, due_at from deliveries where endpoint_id = $1 and ordered is not null
+         order by sequence, id limit 1",
+        [endpoint.into()],
     );
-    claim(
-        store,
-        sql,
-        vec![
-            epoch.number().into(),
-            lease_until.micros().into(),
-            endpoint.into(),
-            now.micros().into(),
-        ],
-        now,
-    )
-    .await
+    Ok(OrderedHead::find_by_statement(statement).one(store.reader()).await?)
 }
 
 /// Claims the first unresolved row of an ordered endpoint, where it is due and nobody has it.
@@ -164,36 +207,54 @@ pub(crate) async fn claim_ordered(
     let sql = format!(
         "update deliveries set claim = $1, due_at = $2 where id = (
             select id from deliveries where endpoint_id = $3 and ordered is not null
-            order by id limit 1 {lock})
+            order by sequence, id limit 1 {lock})
          and state = 0 and due_at <= $4
-         returning id, event_id, endpoint_id, generation, attempts, replay"
+         returning {CLAIMED}"
     );
-    let claimed = claim(
-        store,
-        sql,
-        vec![
-            epoch.number().into(),
-            lease_until.micros().into(),
-            endpoint.into(),
-            now.micros().into(),
-        ],
-        now,
-    )
-    .await?;
-    Ok(claimed.into_iter().next())
+    let values =
+        [epoch.number().into(), lease_until.micros().into(), endpoint.into(), now.micros().into()];
+    let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
+    Ok(claim(store, vec![statement], now).await?.into_iter().next())
 }
 
 async fn claim(
     store: &Store,
-    sql: String,
-    values: Vec<Value>,
+    statements: Vec<Statement>,
     now: Timestamp,
 ) -> Result<Vec<ClaimedDelivery>, StoreError> {
+    let mut claimed = Vec::new();
+    if let Some(connection) = store.autocommit() {
+        for statement in statements {
+            claimed.extend(ClaimedDelivery::find_by_statement(statement).all(connection).await?);
+        }
+        return Ok(claimed);
+    }
     let work = store.begin().await?;
-    let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
-    let claimed = ClaimedDelivery::find_by_statement(statement).all(work.connection()).await?;
+    for statement in statements {
+        claimed.extend(ClaimedDelivery::find_by_statement(statement).all(work.connection()).await?);
+    }
     let _settled = work.commit(now).await?;
     Ok(claimed)
+}
+
+/// An endpoint whose breaker is open.
+#[derive(Clone, Copy, Debug, FromQueryResult)]
+pub(crate) struct PausedEndpoint {
+    pub(crate) endpoint_id: Uuid,
+    pub(crate) breaker_until: i64,
+}
+
+/// The endpoints whose breaker is open: a node that begins knows them at once.
+pub(crate) async fn paused_endpoints(
+    store: &Store,
+    now: Timestamp,
+) -> Result<Vec<PausedEndpoint>, StoreError> {
+    let statement = Statement::from_sql_and_values(
+        store.dialect(),
+        "select endpoint_id, breaker_until from endpoint_states where breaker_until > $1",
+        [now.micros().into()],
+    );
+    Ok(PausedEndpoint::find_by_statement(statement).all(store.reader()).await?)
 }
 
 /// Frees what a dead node had been handed over in memory. Returns how many rows that were.

@@ -175,6 +175,12 @@ impl Store {
         Ok(UnitOfWork { transaction, changes: Vec::new(), _turn: turn })
     }
 
+    /// The connections for one statement that commits by itself, on PostgreSQL: a transaction
+    /// around it would be three trips more.
+    pub(crate) fn autocommit(&self) -> Option<&DatabaseConnection> {
+        self.write_turn.is_none().then_some(&self.writer)
+    }
+
     /// The turn-taking of SQLite's writers; none on PostgreSQL.
     pub(crate) fn write_turn(&self) -> Option<Arc<Mutex<()>>> {
         self.write_turn.clone()

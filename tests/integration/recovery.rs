@@ -332,6 +332,42 @@ async fn an_uninstall_answered_by_one_node_stops_the_other() {
     other.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_is_that_of_acceptance_whatever_the_clocks_say() {
+    let Some(database) = database().await else { return };
+    let url = database.url().to_owned();
+    let world = World::with(
+        Backend::Postgres(database),
+        |settings| settings.set("delivery.breaker.failures", "1000"),
+        |package| package.resources["webhook"]["mortise"] = json!({ "ordered": true }),
+    )
+    .await;
+    // Ids are ordered by the clock of whoever makes them: the other node's are ahead.
+    let ahead = Seam::default();
+    ahead.clock.advance(Duration::from_secs(2));
+    let other = further_node(&world.server.folder(), &url, ahead.clone()).await;
+    let client = client_of(&other);
+    world.server.vendor.behave(HOOK, Behaviour::status(500));
+    let wanted = names("c", 20);
+    for pair in wanted.chunks(2) {
+        let answer = client.post("/api/v1/events", &world.host, &ticket(ORG, &pair[0])).await;
+        answer.expect(202);
+        world.ticket(&pair[1]).await;
+    }
+    world.attempted(&wanted[0], 1).await;
+    world.server.vendor.behave(HOOK, Behaviour::status(200));
+    world.server.advance(Duration::from_secs(70));
+    ahead.clock.advance(Duration::from_secs(70));
+    for name in &wanted {
+        world.in_state(name, "delivered").await;
+    }
+    let mut order = tickets(&world.server.vendor.received_at(HOOK));
+    order.dedup();
+    assert_eq!(order, wanted);
+    assert_eq!(world.server.vendor.most_in_hand(HOOK), 1, "one at a time, of both nodes");
+    other.stop().await;
+}
+
 #[test]
 fn a_node_that_dies_leaves_its_work_to_the_other() {
     let survivor = tokio::runtime::Runtime::new().expect("a runtime");

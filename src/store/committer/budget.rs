@@ -34,15 +34,39 @@ impl MemoryBudget {
 
     /// Takes a place for a delivery; nothing where there is no room.
     pub(crate) fn take(&self, id: Uuid, bytes: usize) -> Option<Place> {
-        let taken = self.shared.taken.fetch_add(bytes, Ordering::AcqRel);
-        if taken.saturating_add(bytes) > self.shared.limit {
-            self.shared.taken.fetch_sub(bytes, Ordering::AcqRel);
+        if !self.take_bytes(bytes) {
             return None;
         }
         let bucket = bucket(id);
         let mut buckets = self.shared.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         *buckets.entry(bucket).or_insert(0) += 1;
-        Some(Place { shared: Arc::clone(&self.shared), bytes, bucket })
+        Some(Place { shared: Arc::clone(&self.shared), bytes, bucket: Some(bucket) })
+    }
+
+    /// Takes a place for a delivery that came from the table, where a lease on its row finds it
+    /// again: it says nothing of the oldest that only memory knows.
+    pub(crate) fn take_leased(&self, bytes: usize) -> Option<Place> {
+        self.take_bytes(bytes).then(|| Place {
+            shared: Arc::clone(&self.shared),
+            bytes,
+            bucket: None,
+        })
+    }
+
+    fn take_bytes(&self, bytes: usize) -> bool {
+        let taken = self.shared.taken.fetch_add(bytes, Ordering::AcqRel);
+        // What is larger than all of memory goes alone.
+        let fits = taken == 0 || taken.saturating_add(bytes) <= self.shared.limit;
+        if !fits {
+            self.shared.taken.fetch_sub(bytes, Ordering::AcqRel);
+        }
+        fits
+    }
+
+    /// Whether next to nothing more fits.
+    pub(crate) fn is_full(&self) -> bool {
+        let limit = self.shared.limit;
+        self.shared.taken.load(Ordering::Acquire) >= limit - limit / 16
     }
 
     /// The lowest id that anything in memory can have; `now` where nothing waits.
@@ -70,17 +94,18 @@ fn bucket(id: Uuid) -> u64 {
 pub(crate) struct Place {
     shared: Arc<Shared>,
     bytes: usize,
-    bucket: u64,
+    bucket: Option<u64>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.taken.fetch_sub(self.bytes, Ordering::AcqRel);
+        let Some(bucket) = self.bucket else { return };
         let mut buckets = self.shared.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = buckets.get_mut(&self.bucket) {
+        if let Some(count) = buckets.get_mut(&bucket) {
             *count -= 1;
             if *count == 0 {
-                buckets.remove(&self.bucket);
+                buckets.remove(&bucket);
             }
         }
     }
@@ -103,6 +128,27 @@ mod tests {
         drop(first);
         assert!(budget.take(id_at(2), 100).is_some());
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn what_is_larger_than_memory_goes_alone() {
+        let budget = MemoryBudget::new(100);
+        let small = budget.take_leased(1).expect("there is room");
+        assert!(budget.take_leased(101).is_none());
+        drop(small);
+        let large = budget.take_leased(101).expect("nothing else is there");
+        assert!(budget.take_leased(1).is_none());
+        drop(large);
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn leased_places_do_not_hold_the_low_water_down() {
+        let budget = MemoryBudget::new(1_000);
+        let now = id_at(9_000_000);
+        let before = budget.low_water(now);
+        let _leased = budget.take_leased(10);
+        assert_eq!(budget.low_water(now), before);
     }
 
     #[test]

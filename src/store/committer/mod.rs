@@ -10,6 +10,7 @@
 
 mod budget;
 mod postgres;
+mod share;
 mod sqlite;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use super::nodes::Epoch;
 use crate::seam::{Clock, Timestamp};
 
 pub(crate) use budget::{MemoryBudget, Place};
+use share::{Share, Shares};
 
 /// How many events and results one group holds at the most.
 pub(crate) const GROUP_LIMIT: usize = 512;
@@ -34,13 +36,22 @@ pub(crate) const GROUP_LIMIT: usize = 512;
 const CHANNEL_CAPACITY: usize = 4_096;
 
 /// How many bytes of events may wait to be written, in permits of a KiB.
-const WAITING_KIB: usize = 64 * 1_024;
+const WAITING_KIB: u32 = 64 * 1_024;
+
+/// The least that a request counts for, in KiB, so that the room ends before the channel does.
+const REQUEST_KIB: u32 = 16;
+
+/// How much of the room one org may have: one part in so many.
+const ORG_SHARE: u32 = 2;
 
 /// How many bytes of events one group takes before it is written.
 const GROUP_BYTES: usize = 16 * 1_024 * 1_024;
 
 /// The pause before a group that could not be written is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What an event takes in memory beside its documents, in bytes.
+pub(crate) const EVENT_OVERHEAD: usize = 512;
 
 /// An event to be written with everything that it fans out to.
 #[derive(Debug)]
@@ -65,7 +76,7 @@ pub(crate) struct NewEvent {
 impl NewEvent {
     /// What it takes in memory, about.
     fn bytes(&self) -> usize {
-        512 + self.payload.len() + self.previous.as_ref().map_or(0, Bytes::len)
+        EVENT_OVERHEAD + self.payload.len() + self.previous.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -116,7 +127,11 @@ impl Placement {
     }
 
     pub(crate) fn ordered(self) -> Option<i16> {
-        matches!(self, Self::Ordered | Self::HeldOrdered).then_some(1)
+        self.is_ordered().then_some(1)
+    }
+
+    pub(crate) fn is_ordered(self) -> bool {
+        matches!(self, Self::Ordered | Self::HeldOrdered)
     }
 }
 
@@ -190,6 +205,8 @@ struct Intake {
     bytes: usize,
     /// Room among what waits; given back when it is written.
     _room: OwnedSemaphorePermit,
+    /// The same for each org.
+    _shares: Vec<Share>,
     answer: oneshot::Sender<Result<Vec<Written>, StoreError>>,
 }
 
@@ -246,14 +263,20 @@ impl Group {
 pub(crate) type HandOver = Arc<dyn Fn(Vec<NewEvent>) + Send + Sync>;
 
 /// There is no room for more right now.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoRoom;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// For anybody.
+    AtAll,
+    /// For this org, which has its share waiting.
+    ForOrg(Arc<str>),
+}
 
 /// The sending end of the committer. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Committer {
     commands: mpsc::Sender<Command>,
     room: Arc<Semaphore>,
+    shares: Shares,
 }
 
 impl Committer {
@@ -289,8 +312,9 @@ impl Committer {
                     })?;
             }
         }
-        let room = Arc::new(Semaphore::new(WAITING_KIB));
-        Ok((Self { commands, room }, CommitterEnd { end }))
+        let room = Arc::new(Semaphore::new(WAITING_KIB as usize));
+        let shares = Shares::new(WAITING_KIB / ORG_SHARE);
+        Ok((Self { commands, room, shares }, CommitterEnd { end }))
     }
 
     /// Writes the events of one request, all or none. Returns what became of each, in order, or at
@@ -300,13 +324,29 @@ impl Committer {
         events: Vec<NewEvent>,
     ) -> Result<oneshot::Receiver<Result<Vec<Written>, StoreError>>, NoRoom> {
         let bytes: usize = events.iter().map(NewEvent::bytes).sum();
-        let permits = u32::try_from(bytes / 1_024 + 1).map_err(|_| NoRoom)?;
-        let room = Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| NoRoom)?;
+        let permits = kibibytes(bytes);
+        let room =
+            Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| NoRoom::AtAll)?;
+        let shares = self.shares_of(&events)?;
         let (answer, receiver) = oneshot::channel();
-        self.commands
-            .try_send(Command::Intake(Intake { events, bytes, _room: room, answer }))
-            .map_err(|_| NoRoom)?;
+        let intake = Intake { events, bytes, _room: room, _shares: shares, answer };
+        self.commands.try_send(Command::Intake(intake)).map_err(|_| NoRoom::AtAll)?;
         Ok(receiver)
+    }
+
+    /// Counts what each org of a request has waiting.
+    fn shares_of(&self, events: &[NewEvent]) -> Result<Vec<Share>, NoRoom> {
+        let mut sizes: Vec<(&Arc<str>, usize)> =
+            events.iter().map(|event| (&event.org_id, event.bytes())).collect();
+        sizes.sort_unstable();
+        sizes
+            .chunk_by(|(one, _), (next, _)| one == next)
+            .map(|run| {
+                let (org, _) = run[0];
+                let amount = kibibytes(run.iter().map(|(_, bytes)| bytes).sum());
+                self.shares.take(org, amount).ok_or_else(|| NoRoom::ForOrg(Arc::clone(org)))
+            })
+            .collect()
     }
 
     /// Writes what an attempt came to. Waits for room.
@@ -347,6 +387,11 @@ impl CommitterEnd {
     pub(crate) async fn wait(self) {
         let _ended = self.end.await;
     }
+}
+
+/// What so many bytes count for.
+fn kibibytes(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1_024 + 1).unwrap_or(u32::MAX).max(REQUEST_KIB)
 }
 
 /// Answers everybody in a group that is on disk and hands its events over.

@@ -1,6 +1,6 @@
 //! The group commit on PostgreSQL: one connection, one autocommitted statement a group.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
@@ -22,45 +22,57 @@ const SESSION: &str = "set plan_cache_mode = force_generic_plan; set enable_seqs
 
 /// Events without keys of their callers, their deliveries, and results of first attempts.
 ///
+/// Numbers of ordered endpoints: the row of each is locked until the commit, so that they become
+/// visible in their order; a delivery knows how many of its endpoint come behind it in the group.
+///
 /// A node that was taken for dead while it waited hands nothing over in memory any more: `alive`
 /// is nothing then, and its rows wait in the table. The lock keeps whoever takes over waiting for
 /// this statement, and so from missing its rows.
 const PLAIN: &str = "
 with alive as materialized (
-    select 1 from nodes where epoch = $30 for share
+    select 1 from nodes where epoch = $31 for share
 ), e as (
     insert into events (id, org_id, event_type, department_id, event_time, origin, source_id,
                         actor, event_key, accepted_at, payload, previous)
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[],
         $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bytea[], $12::bytea[])
     on conflict (id) do nothing
+), s as (
+    insert into endpoint_sequences (endpoint_id, last)
+    select u.id, u.count from unnest($32::uuid[], $33::bigint[]) as u(id, count)
+    order by u.id
+    on conflict (endpoint_id) do update set last = endpoint_sequences.last + excluded.last
+    returning endpoint_id, last
 ), d as (
     insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, ordered,
-                            created_at)
+                            created_at, sequence)
     select u.id, u.event_id, u.endpoint_id, u.generation, u.state,
         case when exists (select 1 from alive) then u.due_at else coalesce(u.due_at, u.created_at) end,
-        case when exists (select 1 from alive) then u.claim end, u.ordered, u.created_at
+        case when exists (select 1 from alive) then u.claim end, u.ordered, u.created_at,
+        case when u.ordered is null then 0
+            else (select s.last from s where s.endpoint_id = u.endpoint_id) - u.behind end
     from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
-        $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[])
-        as u(id, event_id, endpoint_id, generation, state, due_at, claim, ordered, created_at)
+        $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[], $22::bigint[])
+        as u(id, event_id, endpoint_id, generation, state, due_at, claim, ordered, created_at, behind)
     on conflict (id) do nothing
 )
 update deliveries d set state = r.state, due_at = r.due_at, claim = null,
     ordered = case when r.state in (0, 1) then d.ordered end, attempts = 1,
     first_at = r.at, first_status = r.status, first_micros = r.micros, first_error = r.error,
     first_detail = r.detail
-from unnest($22::uuid[], $23::smallint[], $24::bigint[], $25::bigint[], $26::integer[],
-    $27::bigint[], $28::text[], $29::text[]) as r(id, state, due_at, at, status, micros, error, detail)
-where d.id = r.id and d.claim = $30 and d.attempts = 0";
+from unnest($23::uuid[], $24::smallint[], $25::bigint[], $26::bigint[], $27::integer[],
+    $28::bigint[], $29::text[], $30::text[]) as r(id, state, due_at, at, status, micros, error, detail)
+where d.id = r.id and d.claim = $31 and d.attempts = 0";
 
-/// The same where callers gave ids to their events: the first one wins.
+/// The same where callers gave ids to their events: the first one wins. Returns the events that are
+/// new (`true`) and the deliveries whose result was written.
 const KEYED: &str = "
 with alive as materialized (
-    select 1 from nodes where epoch = $23 for share
+    select 1 from nodes where epoch = $24 for share
 ), input as (
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[],
         $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bytea[],
-        $12::bytea[], $22::integer[])
+        $12::bytea[], $23::integer[])
     as i(id, org_id, event_type, department_id, event_time, origin, source_id, actor, event_key,
          accepted_at, payload, previous, deliveries)
 ), k as (
@@ -77,19 +89,36 @@ with alive as materialized (
     from input where event_key is null or id in (select event_id from k)
     on conflict (id) do nothing
     returning id
+), s as (
+    insert into endpoint_sequences (endpoint_id, last)
+    select u.id, u.count from unnest($25::uuid[], $26::bigint[]) as u(id, count)
+    order by u.id
+    on conflict (endpoint_id) do update set last = endpoint_sequences.last + excluded.last
+    returning endpoint_id, last
 ), d as (
     insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, ordered,
-                            created_at)
+                            created_at, sequence)
     select u.id, u.event_id, u.endpoint_id, u.generation, u.state,
         case when exists (select 1 from alive) then u.due_at else coalesce(u.due_at, u.created_at) end,
-        case when exists (select 1 from alive) then u.claim end, u.ordered, u.created_at
+        case when exists (select 1 from alive) then u.claim end, u.ordered, u.created_at,
+        case when u.ordered is null then 0
+            else (select s.last from s where s.endpoint_id = u.endpoint_id) - u.behind end
     from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
-        $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[])
-        as u(id, event_id, endpoint_id, generation, state, due_at, claim, ordered, created_at)
+        $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[], $22::bigint[])
+        as u(id, event_id, endpoint_id, generation, state, due_at, claim, ordered, created_at, behind)
     where u.event_id in (select id from e)
     on conflict (id) do nothing
+), r as (
+    update deliveries d set state = r.state, due_at = r.due_at, claim = null,
+        ordered = case when r.state in (0, 1) then d.ordered end, attempts = 1,
+        first_at = r.at, first_status = r.status, first_micros = r.micros, first_error = r.error,
+        first_detail = r.detail
+    from unnest($27::uuid[], $28::smallint[], $29::bigint[], $30::bigint[], $31::integer[],
+        $32::bigint[], $33::text[], $34::text[]) as r(id, state, due_at, at, status, micros, error, detail)
+    where d.id = r.id and d.claim = $24 and d.attempts = 0
+    returning d.id
 )
-select id from e";
+select id, true from e union all select id, false from r";
 
 /// Results of attempts from the second on: the attempt is always kept, the state changes only
 /// where the claim still holds.
@@ -157,17 +186,16 @@ impl Writer {
         let epoch = self.epoch.number();
         let keyed = events.iter().any(|event| event.event_key.is_some());
         let connection = self.connection().await?;
-        let outcome = if keyed {
-            write_keyed(connection, &events, epoch).await?
+        let (outcome, updated) = if keyed {
+            write_keyed(connection, &events, &first, epoch).await?
+        } else if events.is_empty() && first.is_empty() {
+            (Vec::new(), 0)
         } else {
-            vec![Written::New; events.len()]
+            let updated = write_plain(connection, &events, &first, epoch).await?;
+            (vec![Written::New; events.len()], updated)
         };
-        let plain: &[&NewEvent] = if keyed { &[] } else { &events };
-        if !plain.is_empty() || !first.is_empty() {
-            let updated = write_plain(connection, plain, &first, epoch).await?;
-            if updated != first.len() as u64 {
-                keep_fenced(connection, &first).await?;
-            }
+        if updated != first.len() as u64 {
+            keep_fenced(connection, &first).await?;
         }
         if !later.is_empty() {
             write_later(connection, &later, epoch).await?;
@@ -247,8 +275,22 @@ async fn write_plain(
     first: &[&AttemptResult],
     epoch: i64,
 ) -> Result<u64, sqlx::Error> {
+    let (endpoints, counts) = numbers(events);
     let query = bind_events(sqlx::query(PLAIN), events, epoch);
-    let done = query
+    let done = bind_results(query, first)
+        .bind(epoch)
+        .bind(endpoints)
+        .bind(counts)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Binds the results of first attempts, a column each.
+fn bind_results<'q>(query: PgQuery<'q>, first: &[&'q AttemptResult]) -> PgQuery<'q> {
+    query
         .bind(first.iter().map(|r| r.delivery_id).collect::<Vec<_>>())
         .bind(first.iter().map(|r| r.state.number()).collect::<Vec<_>>())
         .bind(first.iter().map(|r| due_micros(r.state, r.due_at)).collect::<Vec<_>>())
@@ -257,15 +299,9 @@ async fn write_plain(
         .bind(first.iter().map(|r| r.micros).collect::<Vec<_>>())
         .bind(first.iter().map(|r| r.error).collect::<Vec<_>>())
         .bind(first.iter().map(|r| r.detail.as_deref()).collect::<Vec<_>>())
-        .bind(epoch)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected())
 }
 
-type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
-
-/// Binds $1 to $21: the events and their deliveries, a column each.
+/// Binds $1 to $22: the events and their deliveries, a column each.
 fn bind_events<'q>(query: PgQuery<'q>, events: &[&'q NewEvent], epoch: i64) -> PgQuery<'q> {
     let deliveries =
         || events.iter().flat_map(|event| event.deliveries.iter().map(move |row| (*event, row)));
@@ -295,26 +331,67 @@ fn bind_events<'q>(query: PgQuery<'q>, events: &[&'q NewEvent], epoch: i64) -> P
         )
         .bind(deliveries().map(|(_, d)| d.placement.ordered()).collect::<Vec<_>>())
         .bind(deliveries().map(|(e, _)| e.accepted_at.micros()).collect::<Vec<_>>())
+        .bind(behind(events))
+}
+
+/// For each delivery how many of its ordered endpoint come behind it in the group.
+fn behind(events: &[&NewEvent]) -> Vec<i64> {
+    let mut seen: HashMap<Uuid, i64> = HashMap::new();
+    let mut behind: Vec<i64> = events
+        .iter()
+        .rev()
+        .flat_map(|event| event.deliveries.iter().rev())
+        .map(|delivery| {
+            if !delivery.placement.is_ordered() {
+                return 0;
+            }
+            let count = seen.entry(delivery.endpoint_id).or_insert(0);
+            *count += 1;
+            *count - 1
+        })
+        .collect();
+    behind.reverse();
+    behind
+}
+
+/// How many numbers each ordered endpoint needs.
+fn numbers(events: &[&NewEvent]) -> (Vec<Uuid>, Vec<i64>) {
+    let mut counts: HashMap<Uuid, i64> = HashMap::new();
+    let ordered = events.iter().flat_map(|event| &event.deliveries);
+    for delivery in ordered.filter(|delivery| delivery.placement.is_ordered()) {
+        *counts.entry(delivery.endpoint_id).or_insert(0) += 1;
+    }
+    counts.into_iter().unzip()
 }
 
 async fn write_keyed(
     connection: &mut PgConnection,
     events: &[&NewEvent],
+    first: &[&AttemptResult],
     epoch: i64,
-) -> Result<Vec<Written>, sqlx::Error> {
+) -> Result<(Vec<Written>, u64), sqlx::Error> {
     let counts: Vec<i32> = events
         .iter()
         .map(|event| i32::try_from(event.deliveries.len()).unwrap_or(i32::MAX))
         .collect();
-    let rows = bind_events(sqlx::query(KEYED), events, epoch)
+    let (endpoints, needed) = numbers(events);
+    let query = bind_events(sqlx::query(KEYED), events, epoch)
         .bind(counts)
         .bind(epoch)
-        .fetch_all(&mut *connection)
-        .await?;
-    let inserted: std::collections::HashSet<Uuid> =
-        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        .bind(endpoints)
+        .bind(needed);
+    let rows = bind_results(query, first).fetch_all(&mut *connection).await?;
+    let mut inserted = HashSet::with_capacity(events.len());
+    let mut updated = 0;
+    for row in rows {
+        if row.try_get(1)? {
+            inserted.insert(row.try_get::<Uuid, _>(0)?);
+        } else {
+            updated += 1;
+        }
+    }
     if inserted.len() == events.len() {
-        return Ok(vec![Written::New; events.len()]);
+        return Ok((vec![Written::New; events.len()], updated));
     }
     // Somebody else's key was there first, or our own from a try whose answer was lost.
     let lost: Vec<&&NewEvent> =
@@ -332,7 +409,7 @@ async fn write_keyed(
     for row in rows {
         winners.insert((row.try_get(0)?, row.try_get(1)?), (row.try_get(2)?, row.try_get(3)?));
     }
-    Ok(events
+    let outcome = events
         .iter()
         .map(|event| {
             let key = event.event_key.as_ref().filter(|_| !inserted.contains(&event.id));
@@ -344,7 +421,8 @@ async fn write_keyed(
                 _ => Written::New,
             }
         })
-        .collect())
+        .collect();
+    Ok((outcome, updated))
 }
 
 async fn write_later(

@@ -159,9 +159,14 @@ fn insert_event(
         ])?;
     let mut insert = connection.prepare_cached(
         "insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, \
-         ordered, created_at) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         ordered, created_at, sequence) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     for delivery in &event.deliveries {
+        let sequence = if delivery.placement.is_ordered() {
+            next_in_sequence(connection, delivery.endpoint_id)?
+        } else {
+            0
+        };
         insert.execute(params![
             delivery.id.as_bytes(),
             event.id.as_bytes(),
@@ -172,9 +177,20 @@ fn insert_event(
             delivery.placement.claim(epoch),
             delivery.placement.ordered(),
             event.accepted_at.micros(),
+            sequence,
         ])?;
     }
     Ok(Written::New)
+}
+
+/// The next number of an ordered endpoint.
+fn next_in_sequence(connection: &Connection, endpoint: Uuid) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(
+            "insert into endpoint_sequences (endpoint_id, last) values (?1, 1) \
+             on conflict (endpoint_id) do update set last = last + 1 returning last",
+        )?
+        .query_row(params![endpoint.as_bytes()], |row| row.get(0))
 }
 
 /// Enters the caller's id of an event; returns what was there before.

@@ -176,6 +176,7 @@ pub(crate) mod delivery {
         pub due_at: Option<i64>,
         pub claim: Option<i64>,
         pub ordered: Option<i16>,
+        pub sequence: i64,
         pub replay: i16,
         pub attempts: i32,
         pub created_at: i64,
