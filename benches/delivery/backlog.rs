@@ -42,10 +42,12 @@ pub(crate) async fn run(stage: &Stage, sizes: Sizes) -> Outcome<Vec<Figures>> {
     let shape = Shape { orgs: REFUSING, ..Shape::arrays(sizes.backlog) };
     let refused = stage.send(&backlog, shape).await?;
     let intake = backlog.ledger.intake_span();
+    eprintln!("{} wait after {:.0} s", sizes.backlog, intake.as_secs_f64());
 
     let (mut during, _) = stage.closed(singles).await?;
     "new events, the backlog waits".clone_into(&mut during.part);
 
+    eprintln!("{:.0} new events a second beside them", during.deliveries_per_second);
     let waiting = backlog.ledger.deliveries() - usize::try_from(backlog.ledger.arrivals())?;
     let relieved = backlog.ledger.now();
     stage.receiver.trouble("", Trouble::None);

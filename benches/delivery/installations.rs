@@ -19,6 +19,7 @@ pub(crate) async fn run(stage: &Stage, sizes: Sizes) -> Outcome<Vec<Figures>> {
     let begin = clock.instant();
     world::install_from(&stage.server, 1, sizes.installations).await?;
     let seconds = begin.elapsed().as_secs_f64();
+    eprintln!("{} installations after {seconds:.0} s", sizes.installations);
     let usage = reading.until(&stage.watched.read()?);
     let counts = counts.until(&stage.counters.read().await?);
     let (after_mib, peak_mib) = process::memory(stage.watched.server);

@@ -263,6 +263,12 @@ impl Lanes {
         }
     }
 
+    /// Lets a lane go on whose pause is over: what was committed while its breaker opened came
+    /// after the pause had begun and waits for a probe, which nobody else would send.
+    pub(super) fn wake(&mut self, endpoint: Uuid, now: Timestamp) {
+        self.make_ready(endpoint, now);
+    }
+
     fn make_ready(&mut self, endpoint: Uuid, now: Timestamp) {
         let cap = self.caps.per_lane;
         if let Some(lane) = self.by_endpoint.get_mut(&endpoint)
@@ -540,6 +546,32 @@ mod tests {
         assert_eq!(order(&mut lanes), [1]);
         lanes.done(Uuid::from_u128(1), LaneOutcome::Success, SOON, NOW);
         assert_eq!(order(&mut lanes), [2]);
+    }
+
+    #[test]
+    fn what_came_while_the_breaker_opened_is_probed_with() {
+        let mut lanes = lanes(8);
+        let endpoint = Uuid::from_u128(1);
+        for id in 0..3 {
+            lanes.push(job(1, id, 0, Kind::Webhook), NOW);
+        }
+        assert_eq!(order(&mut lanes), [0, 1, 2]);
+        let mut until = NOW;
+        for _ in 0..3 {
+            let after = lanes.done(endpoint, LaneOutcome::Failure, Duration::ZERO, NOW);
+            if let Some((pause, waiting)) = after.paused {
+                assert!(waiting.is_empty());
+                until = pause;
+            }
+        }
+        // Placed in memory before, committed after.
+        lanes.push(job(1, 10, 0, Kind::Webhook), NOW);
+        lanes.wake(endpoint, NOW);
+        assert_eq!(order(&mut lanes), [0_u128; 0], "it pauses");
+        lanes.workers = 100;
+        assert_eq!(lanes.room(endpoint, false, until), 0, "memory has its probe");
+        lanes.wake(endpoint, until);
+        assert_eq!(lanes.next(until).map(|turn| turn.job.id.as_u128()), Some(10));
     }
 
     #[test]

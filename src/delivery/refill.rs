@@ -195,9 +195,18 @@ async fn room_of(dispatcher: &Dispatcher, id: Uuid) -> Result<usize, StoreError>
             Ok(0)
         }
         Standing::Open(_) => {
-            let room = dispatcher.lanes().room(id, false, inner.seam.clock.now());
+            let now = inner.seam.clock.now();
+            let room = {
+                let mut lanes = dispatcher.lanes();
+                let room = lanes.room(id, false, now);
+                if room == 0 {
+                    lanes.note_table(id, true);
+                    lanes.wake(id, now);
+                }
+                room
+            };
             if room == 0 {
-                dispatcher.lanes().note_table(id, true);
+                dispatcher.spawn_workers();
             }
             Ok(room)
         }
