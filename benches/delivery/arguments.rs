@@ -30,6 +30,7 @@ pub(crate) struct Sizes {
 /// Measures how events are delivered, on SQLite and on PostgreSQL.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "delivery")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Arguments {
     /// A short form that ends within a minute: its figures say that it works, and little more.
     #[arg(long)]

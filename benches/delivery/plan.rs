@@ -122,7 +122,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Outcome<bool> {
     let with_bare = is_selected(BARE, &arguments.only);
     if arguments.list {
         println!("{BARE}");
-        scenarios().iter().for_each(|scenario| println!("{}", scenario.name));
+        for scenario in scenarios() {
+            println!("{}", scenario.name);
+        }
         return Ok(true);
     }
     if selected.is_empty() && !with_bare {
