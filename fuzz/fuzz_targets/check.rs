@@ -21,9 +21,17 @@ fuzz_target!(|bytes: &[u8]| {
         let errors = checked.of_severity(Severity::Error).count();
         assert_eq!(checked.is_valid(), errors == 0);
         let shown = render_text(&checked.diagnostics, &source, false);
-        assert!(!shown.contains('\u{1b}'));
-        render_github(&checked.diagnostics, "");
-        for document in [render_json(&checked.diagnostics), render_sarif(&checked.diagnostics)] {
+        let annotations = render_github(&checked.diagnostics, "");
+        for text in [&shown, &annotations] {
+            let steers = |one: char| (one.is_control() && one != '\n') || one == '\u{202e}';
+            assert!(!text.contains(steers));
+        }
+        assert_eq!(annotations.lines().count(), checked.diagnostics.len());
+        for one in &checked.diagnostics {
+            assert!(!one.message.is_empty() && one.suggestion.is_some());
+            assert_eq!(one.line.is_some(), one.column.is_some());
+        }
+        for document in [render_json(&checked.diagnostics), render_sarif(&checked.diagnostics, "")] {
             assert!(serde_json::from_str::<serde_json::Value>(&document).is_ok());
         }
         if let Some(package) = checked.package {

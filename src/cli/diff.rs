@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::output::{CliError, Exit, Output};
+use super::policy::PolicyArguments;
 use super::validate;
 use crate::manifest::{CheckedPackage, Policy, Upgrade, check, render_text};
 
@@ -22,9 +23,8 @@ pub(crate) struct Arguments {
     /// How to say it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Accept webhook and callback URLs that are plain http, as with `egress.require_https` off
-    #[arg(long)]
-    allow_http: bool,
+    #[command(flatten)]
+    policy: PolicyArguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,8 +37,9 @@ enum Format {
 
 /// Compares the two. One that is not valid is said to be so instead.
 pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Exit, CliError> {
-    let old = package(&arguments.old, arguments.allow_http, output)?;
-    let new = package(&arguments.new, arguments.allow_http, output)?;
+    let policy = arguments.policy.policy()?;
+    let old = package(&arguments.old, &policy, output)?;
+    let new = package(&arguments.new, &policy, output)?;
     let (Some(old), Some(new)) = (old, new) else { return Ok(Exit::Negative) };
     let upgrade = Upgrade::between(&old, &new);
     match arguments.format {
@@ -50,12 +51,11 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Exit, Cl
 
 fn package(
     path: &Path,
-    allow_http: bool,
+    policy: &Policy,
     output: &mut Output,
 ) -> Result<Option<CheckedPackage>, CliError> {
     let source = validate::read(path)?;
-    let policy = Policy { require_https: !allow_http, ..Policy::strict_offline() };
-    let checked = check(&source, &policy);
+    let checked = check(&source, policy);
     if checked.package.is_none() {
         output.message(format_args!("{}:", path.display()));
         output.message(render_text(&checked.diagnostics, &source, output.is_colored()));
@@ -79,7 +79,7 @@ mod tests {
             old: fixture("ticket-mirror"),
             new: fixture(new),
             format,
-            allow_http: false,
+            policy: PolicyArguments::default(),
         };
         let exit = run(&of("ticket-mirror", Format::Text), &mut output).expect("an answer");
         assert_eq!(exit, Exit::Success);

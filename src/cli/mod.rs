@@ -9,6 +9,7 @@ mod local_server;
 mod logging;
 mod migrate;
 mod output;
+mod policy;
 mod serve;
 mod signals;
 mod token;

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::output::{CliError, Exit, Output};
+use super::policy::PolicyArguments;
 use crate::api::invalid_package;
 use crate::manifest::{
-    Limits, PackageSource, Policy, ValidationDocument, check, render_github, render_sarif,
-    render_text,
+    Limits, PackageSource, ValidationDocument, check, render_github, render_sarif, render_text,
 };
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Hosts are judged by name alone, nothing is resolved. A server with `egress.allow` accepts more.
+Hosts are judged by what is written, nothing is resolved. With --config it is the verdict of that
+server, whose `egress.allow` and `catalogue.denied_scopes` may accept or refuse more.
 
 Exit codes:
   0  valid, perhaps with warnings
@@ -25,13 +26,8 @@ pub(crate) struct Arguments {
     /// How findings are shown
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Accept webhook and callback URLs that are plain http, as with `egress.require_https` off
-    #[arg(long)]
-    allow_http: bool,
-    /// A scope that no extension may hold; `Desk.organization.*` stands for all that begin so; can
-    /// be repeated
-    #[arg(long = "deny-scope", value_name = "SCOPE")]
-    denied_scopes: Vec<String>,
+    #[command(flatten)]
+    policy: PolicyArguments,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -39,7 +35,7 @@ enum Format {
     /// As a compiler shows them.
     #[default]
     Text,
-    /// The same document as `POST /api/v1/extensions/validate` answers.
+    /// The same document as `POST /api/v1/extensions/validate` answers, on one line.
     Json,
     /// The Static Analysis Results Interchange Format 2.1.0.
     Sarif,
@@ -63,28 +59,25 @@ pub(super) fn read(path: &Path) -> Result<PackageSource, CliError> {
 /// Checks the package. Everything that it says about it is the answer.
 pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Exit, CliError> {
     let source = read(&arguments.path)?;
-    let policy = Policy {
-        require_https: !arguments.allow_http,
-        denied_scopes: arguments.denied_scopes.clone(),
-        ..Policy::strict_offline()
-    };
-    let checked = check(&source, &policy);
+    let checked = check(&source, &arguments.policy.policy()?);
     let diagnostics = &checked.diagnostics;
+    // Paths of files are told from where the program runs, as the readers of both formats want it.
+    let folder = || {
+        let folder = arguments.path.is_dir().then(|| arguments.path.to_string_lossy());
+        folder.unwrap_or_default().into_owned()
+    };
     let text = match arguments.format {
         Format::Text => render_text(diagnostics, &source, output.are_answers_colored()),
         Format::Json => {
-            let document = if checked.is_valid() {
-                serde_json::json!(ValidationDocument::new(diagnostics))
+            if checked.is_valid() {
+                let document = serde_json::to_string(&ValidationDocument::new(diagnostics));
+                document.map_err(CliError::failed)?
             } else {
-                invalid_package(diagnostics).document("", None)
-            };
-            format!("{document:#}")
+                invalid_package(diagnostics).document("", None).to_string()
+            }
         }
-        Format::Sarif => render_sarif(diagnostics),
-        Format::Github => {
-            let folder = arguments.path.is_dir().then(|| arguments.path.to_string_lossy());
-            render_github(diagnostics, &folder.unwrap_or_default())
-        }
+        Format::Sarif => render_sarif(diagnostics, &folder()),
+        Format::Github => render_github(diagnostics, &folder()),
     };
     if !text.is_empty() {
         output.answer(text.trim_end_matches('\n'))?;
@@ -98,12 +91,13 @@ mod tests {
 
     use super::*;
     use crate::cli::output::tests::kept;
+    use crate::manifest::Policy;
 
     const BROKEN: &str = "broken/personal-with-webhook/package";
 
     fn arguments(path: &str, format: Format) -> Arguments {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path);
-        Arguments { path, format, allow_http: false, denied_scopes: Vec::new() }
+        Arguments { path, format, policy: PolicyArguments::default() }
     }
 
     fn call(arguments: &Arguments) -> (Exit, String) {
@@ -153,7 +147,7 @@ mod tests {
     #[test]
     fn what_an_operator_forbids_can_be_asked_for() {
         let mut strict = arguments("ticket-mirror", Format::Text);
-        strict.denied_scopes = vec!["Desk.tickets.*".to_owned()];
+        strict.policy.denied_scopes = vec!["Desk.tickets.*".to_owned()];
         let (exit, text) = call(&strict);
         assert!(exit == Exit::Negative && text.contains("error[scope.denied]"), "{text}");
     }

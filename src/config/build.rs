@@ -11,8 +11,8 @@ use super::layers::{Inputs, Layers};
 use super::reader::{Faulted, Read, Reader};
 use super::value::{self, Broken};
 use super::{
-    Breaker, Config, Database, Delivery, Egress, Host, Keys, Limits, Log, LogFormat, Marketplace,
-    Metrics, Notices, OAuth, Provider, Retention,
+    Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Keys, Limits, Log, LogFormat,
+    Marketplace, Metrics, Notices, OAuth, Provider, Retention,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.
@@ -39,6 +39,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
     let oauth = read_oauth(reader);
     let api_base = reader.optional("host.api_base", value::origin);
     let egress = read_egress(reader);
+    let denied_scopes = reader.required("catalogue.denied_scopes", value::list(value::scope));
     let signing_secret = reader.optional("marketplace.signing_secret", value::signing_secret);
     let return_urls = reader.required("marketplace.return_urls", value::list(value::origin));
     let delivery = read_delivery(reader);
@@ -82,6 +83,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
         oauth: oauth?,
         host: Host { api_base },
         egress: egress?,
+        catalogue: Catalogue { denied_scopes: denied_scopes? },
         marketplace: Marketplace { signing_secret: signing_secret?, return_urls: return_urls? },
         delivery: delivery?,
         limits: limits?,
@@ -292,6 +294,25 @@ client_secret = "open sesame"
     }
 
     #[test]
+    fn denied_scopes_are_scopes_or_beginnings_of_scopes() {
+        let text =
+            "[catalogue]\ndenied_scopes = [\"Desk.settings.READ\", \"Desk.organization.*\"]\n";
+        let config = load_file(text, &[]).expect("scopes");
+        assert_eq!(config.catalogue.denied_scopes, ["Desk.settings.READ", "Desk.organization.*"]);
+        let variables = [("MORTISE_CATALOGUE__DENIED_SCOPES", "Desk.a.ALL,Desk.b.*")];
+        let config = load_file("", &variables).expect("scopes");
+        assert_eq!(config.catalogue.denied_scopes, ["Desk.a.ALL", "Desk.b.*"]);
+        for wrong in ["", "Desk.*.READ", "Desk.a READ", "a,b", "**", "a\\\"b"] {
+            let text = format!("[catalogue]\ndenied_scopes = [\"{wrong}\"]\n");
+            let faults = faults(load_file(&text, &[]));
+            assert!(
+                faults.len() == 1 && faults[0].contains("catalogue.denied_scopes"),
+                "{faults:?}"
+            );
+        }
+    }
+
+    #[test]
     fn nothing_needs_to_be_configured() {
         let config = Config::load(&Inputs::default()).expect("the defaults hold");
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
@@ -304,6 +325,7 @@ client_secret = "open sesame"
         assert_eq!(config.limits.package_bytes, 20_000_000);
         assert_eq!(config.limits.event_body_bytes, 8 << 20);
         assert!(config.egress.require_https && config.egress.allow.is_empty());
+        assert!(config.catalogue.denied_scopes.is_empty());
         assert!(config.warnings().is_empty());
     }
 

@@ -49,6 +49,8 @@ pub struct Config {
     pub host: Host,
     /// What may be called for vendors and administrators.
     pub egress: Egress,
+    /// Which extensions may be published.
+    pub catalogue: Catalogue,
     /// The marketplace that calls us.
     pub marketplace: Marketplace,
     /// How events are delivered.
@@ -130,6 +132,13 @@ pub struct Egress {
     pub proxy: Option<SecretUrl>,
     /// A PEM file of further certificate authorities.
     pub ca_file: Option<PathBuf>,
+}
+
+/// The group `catalogue`.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    /// Scopes that no extension may ask for; a `*` at the end stands for any rest.
+    pub denied_scopes: Vec<String>,
 }
 
 /// The group `marketplace`.

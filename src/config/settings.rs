@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     SigningSecret,
     /// The name of an HTTP authentication scheme.
     Scheme,
+    /// An OAuth scope, or the beginning of some with a `*` behind it.
+    Scope,
     /// `true` or `false`.
     Switch,
     /// One of these words.
@@ -76,6 +78,10 @@ impl Kind {
                     .to_owned()
             }
             Self::Scheme => "the name of an HTTP authentication scheme".to_owned(),
+            Self::Scope => {
+                "a scope such as `Desk.settings.ALL`, or the beginning of scopes and a `*`, such as `Desk.organization.*`, of 1 to 200 visible ASCII characters without commas"
+                    .to_owned()
+            }
             Self::Switch => "`true` or `false`".to_owned(),
             Self::Choice(words) => format!("one of `{}`", words.join("`, `")),
             Self::Integer { least, most } => format!("a whole number from {least} to {most}"),
@@ -283,6 +289,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Path,
         Nothing,
         "A PEM file of certificate authorities that are trusted beside the usual ones.",
+    ),
+    setting(
+        "catalogue.denied_scopes",
+        Kind::List { of: &Kind::Scope, least: 0, most: 1_000 },
+        Value(""),
+        "Scopes that no extension may ask for. Compared without case; what covers a denied scope is denied with it (`Desk.settings.ALL` where `Desk.settings.READ` is). Versions that were published before keep theirs.",
     ),
     setting(
         "marketplace.signing_secret",

@@ -227,6 +227,18 @@ pub(crate) fn text(raw: &Raw, kind: &Kind) -> Result<String, Broken> {
     Ok(text.to_owned())
 }
 
+/// A scope (RFC 6749, section 3.3, without the separators of providers), or the beginning of some
+/// with a `*` behind it.
+pub(crate) fn scope(raw: &Raw, _: &Kind) -> Result<String, Broken> {
+    let text = raw.text().ok_or_else(Broken::new)?;
+    let stem = text.strip_suffix('*').unwrap_or(text);
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b",*\"\\".contains(&byte);
+    if text.is_empty() || text.len() > 200 || !stem.bytes().all(allowed) {
+        return Err(Broken::new());
+    }
+    Ok(text.to_owned())
+}
+
 /// The name of an HTTP authentication scheme (RFC 9110, section 5.6.2: a token).
 pub(crate) fn scheme(raw: &Raw, _: &Kind) -> Result<String, Broken> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

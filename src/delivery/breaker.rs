@@ -12,6 +12,10 @@ use crate::seam::Timestamp;
 /// Over how long the rate of failures is taken.
 const WINDOW: Duration = Duration::from_mins(1);
 
+/// By how much the time of day may differ between two workers before it was set back: they read it
+/// first and wait for their turn then.
+const SET_BACK: Duration = Duration::from_secs(5);
+
 /// When a breaker opens and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct BreakerPolicy {
@@ -78,7 +82,7 @@ struct Pause {
 impl Pause {
     /// Whether it is over. One that seems to last longer than it is has seen the clock set back.
     fn is_over(self, now: Timestamp) -> bool {
-        self.until <= now || self.until.since(now) > self.length
+        self.until <= now || self.until.since(now) > self.length + SET_BACK
     }
 }
 
@@ -237,7 +241,8 @@ mod tests {
         for _ in 0..POLICY.failures {
             breaker.failed(&POLICY, now);
         }
-        assert!(matches!(breaker.allowance(now), Allowance::NothingUntil(_)));
+        let a_moment_before = now.minus(Duration::from_millis(3));
+        assert!(matches!(breaker.allowance(a_moment_before), Allowance::NothingUntil(_)));
         assert_eq!(breaker.allowance(START), Allowance::Probe);
     }
 

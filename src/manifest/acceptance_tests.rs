@@ -174,9 +174,11 @@ fn manifests_are_accepted_where_the_reference_accepts_them() {
         ("/modules/events", json!([]), ""),
         ("/zohoAuthorisation/type", json!("basic"), "authorisation.type-unknown"),
         ("/zohoAuthorisation/sharedBy", json!(711_770_823), ""),
+        ("/zohoAuthorisation/connectionName", json!(7), "value.type"),
         ("/config/-", json!({ "name": "x" }), ""),
         ("/config/-", json!({ "name": "x", "userdefined": false, "authType": "org" }), ""),
         ("/oauth", json!([]), ""),
+        ("/secret", json!("a secret of some length"), ""),
         ("/updateBefore", json!("2026-01-15T04:49:09.963Z"), ""),
         ("/colour", json!("red"), "key.unknown"),
         (
@@ -248,6 +250,15 @@ fn resources_are_refused_where_the_reference_refuses_them() {
             "/webhook/includeEventsFrom",
         ),
         ("/webhook/mortise", json!({ "ordered": "yes" }), "value.type", "/webhook/mortise/ordered"),
+        (
+            "/channel",
+            json!({
+                "resourceName": "c", "channelLogoPath": "/app/icon.png", "sync": {},
+                "contentTypes": ["text/html", "text/markdown"],
+            }),
+            "value.not-listed",
+            "/channel/contentTypes/1",
+        ),
         ("/fields", json!([]), "value.too-few", "/fields"),
         ("/fields", json!({}), "value.type", "/fields"),
         ("/fields", json!([{ "resourceName": "hook" }]), "name.duplicate", "/webhook/resourceName"),
@@ -304,6 +315,28 @@ fn resources_are_accepted_where_the_reference_accepts_them() {
     for (pointer, value, code) in rows {
         accepted(RESOURCES_FILE, pointer, value, code);
     }
+}
+
+#[test]
+fn an_event_that_is_never_sent_may_have_anything_for_a_url() {
+    let mut manifest = json!({
+        "locale": ["en"], "service": "DESK", "storage": false, "whiteListedDomains": [],
+        "modules": { "widgets": [{ "name": "Panel", "url": "/app/panel.html" }] },
+        "connectors": [], "config": [], "secret": "a secret of some length",
+        "callbackListener": { "onSomething": { "a": 1 } },
+    });
+    let codes = |manifest: &Value| -> Vec<_> {
+        let source = PackageSource::from_json(&manifest.to_string(), "{}");
+        let checked = check(&source, &Policy::strict_offline());
+        checked.diagnostics.into_iter().map(|one| (one.severity, one.code, one.pointer)).collect()
+    };
+    let at = |event: &str| format!("/callbackListener/{event}");
+    assert_eq!(
+        codes(&manifest),
+        [(Severity::Warning, "callback.event-unknown", at("onSomething"))]
+    );
+    manifest["callbackListener"] = json!({ "onInstall": { "a": 1 } });
+    assert_eq!(codes(&manifest), [(Severity::Error, "value.type", at("onInstall"))]);
 }
 
 #[test]

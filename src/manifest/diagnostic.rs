@@ -103,29 +103,36 @@ impl Finding {
     }
 }
 
-/// Collects diagnostics, at most as many as anybody would read.
+/// Collects diagnostics, at most as many as anybody would read. Where there are more, errors are
+/// kept rather than warnings, and the rest is counted.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     diagnostics: Vec<Diagnostic>,
     most: usize,
     left_out: usize,
     errors: usize,
+    /// How many of the kept ones are warnings.
+    warnings_kept: usize,
 }
 
 impl Reporter {
     pub(crate) fn new(most: usize) -> Self {
-        Self { diagnostics: Vec::new(), most, left_out: 0, errors: 0 }
+        Self { diagnostics: Vec::new(), most, left_out: 0, errors: 0, warnings_kept: 0 }
     }
 
-    /// Whether no more is kept: rules then need not work out suggestions.
-    pub(crate) fn is_full(&self) -> bool {
-        self.diagnostics.len() >= self.most
+    /// Whether nothing of that severity is kept any more: rules then need not work out what to
+    /// say.
+    pub(crate) fn is_full(&self, severity: Severity) -> bool {
+        let evictable = if severity == Severity::Error { self.warnings_kept } else { 0 };
+        self.diagnostics.len() >= self.most && evictable == 0
     }
 
-    /// Counts an error that nobody would read any more.
-    pub(crate) fn leave_out_error(&mut self) {
-        self.errors += 1;
-        self.left_out += 1;
+    /// Counts what nobody would read any more.
+    pub(crate) fn leave_out(&mut self, severity: Severity, count: usize) {
+        if severity == Severity::Error {
+            self.errors += count;
+        }
+        self.left_out += count;
     }
 
     /// Notes something about a parsed document.
@@ -139,12 +146,21 @@ impl Reporter {
     }
 
     pub(crate) fn report_at(&mut self, positions: Option<&Positions>, finding: Finding) {
-        if finding.severity == Severity::Error {
-            self.errors += 1;
-        }
-        if self.is_full() {
-            self.left_out += 1;
+        if self.is_full(finding.severity) {
+            self.leave_out(finding.severity, 1);
             return;
+        }
+        match finding.severity {
+            Severity::Error => self.errors += 1,
+            Severity::Warning => self.warnings_kept += 1,
+        }
+        if self.diagnostics.len() >= self.most {
+            let warning = |one: &Diagnostic| one.severity == Severity::Warning;
+            if let Some(last) = self.diagnostics.iter().rposition(warning) {
+                self.diagnostics.remove(last);
+                self.warnings_kept -= 1;
+                self.left_out += 1;
+            }
         }
         let span = finding.place.span;
         let found = positions.zip(span);
@@ -176,7 +192,10 @@ impl Reporter {
         if self.left_out > 0 {
             let place = Place { file: MANIFEST_FILE.into(), pointer: String::new(), span: None };
             let severity = if self.errors > 0 { Severity::Error } else { Severity::Warning };
-            let message = format!("{} more diagnostics are not shown", self.left_out);
+            let message = match self.left_out {
+                1 => "1 more diagnostic is not shown".to_owned(),
+                more => format!("{more} more diagnostics are not shown"),
+            };
             let finding = Finding::warning(code::REPORT_CUT_SHORT, place, message)
                 .severity(severity)
                 .suggest("repair what is shown and check again");

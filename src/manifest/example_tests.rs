@@ -172,7 +172,12 @@ fn codes_of(examples: &[(String, String)]) -> Vec<&'static str> {
         host_vetting: Arc::new(|host, _| offline_verdict(host)),
         ..Policy::strict_offline()
     };
-    check(&builder.build(), &policy).diagnostics.into_iter().map(|one| one.code).collect()
+    let diagnostics = check(&builder.build(), &policy).diagnostics;
+    for one in &diagnostics {
+        assert!(one.suggestion.as_ref().is_some_and(|hint| !hint.is_empty()), "{one:?}");
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&one.doc).is_file(), "{one:?}");
+    }
+    diagnostics.into_iter().map(|one| one.code).collect()
 }
 
 #[test]

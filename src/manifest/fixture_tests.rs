@@ -163,6 +163,9 @@ fn every_rendering_of_every_fixture_is_sound() {
         for one in &checked.diagnostics {
             assert!(text.contains(&format!("[{}]: {}", one.code, one.message)), "{text}");
             assert!(!one.message.is_empty());
+            assert!(one.suggestion.as_ref().is_some_and(|hint| !hint.is_empty()), "{one:?}");
+            assert_eq!(one.doc, format!("docs/rules/{}.md", one.code));
+            assert_eq!(one.line.is_some(), one.column.is_some());
         }
         assert!(!text.contains('\u{1b}'));
         let plain: String = {
@@ -170,7 +173,8 @@ fn every_rendering_of_every_fixture_is_sound() {
             escapes.replace_all(&colored, "").into_owned()
         };
         assert_eq!(plain, text);
-        for document in [render_json(&checked.diagnostics), render_sarif(&checked.diagnostics)] {
+        for document in [render_json(&checked.diagnostics), render_sarif(&checked.diagnostics, "")]
+        {
             assert!(serde_json::from_str::<Value>(&document).expect("JSON").is_object());
         }
         assert_eq!(
@@ -178,6 +182,89 @@ fn every_rendering_of_every_fixture_is_sound() {
             checked.diagnostics.len()
         );
     }
+}
+
+/// What the standard defines of the parts that we write, strictly: no other property, every required
+/// one, the values of its lists (sections 3.13, 3.14, 3.19, 3.27 to 3.30, 3.33 and 3.49 of SARIF
+/// 2.1.0).
+fn sarif_structure() -> Value {
+    let text = json!({ "type": "string", "minLength": 1 });
+    let object = |required: &[&str], properties: Value| {
+        json!({ "type": "object", "required": required, "properties": properties,
+            "additionalProperties": false })
+    };
+    let message = object(&["text"], json!({ "text": text }));
+    let count = json!({ "type": "integer", "minimum": 1 });
+    let region = object(
+        &["startLine"],
+        json!({ "startLine": count, "startColumn": count, "endLine": count, "endColumn": count }),
+    );
+    let artifact = object(
+        &["uri"],
+        json!({ "uri": { "type": "string", "pattern": "^(?:[A-Za-z0-9._~/$-]|%[0-9A-F]{2})+$" } }),
+    );
+    let location = object(
+        &["physicalLocation"],
+        json!({
+            "physicalLocation":
+                object(&["artifactLocation"], json!({ "artifactLocation": artifact, "region": region })),
+            "logicalLocations": { "type": "array", "minItems": 1, "uniqueItems": true,
+                "items": object(&["fullyQualifiedName"], json!({ "fullyQualifiedName": text })) },
+        }),
+    );
+    let locations = json!({ "type": "array", "minItems": 1, "items": location });
+    let result = object(
+        &["ruleId", "ruleIndex", "level", "message", "locations"],
+        json!({
+            "ruleId": text, "ruleIndex": { "type": "integer", "minimum": 0 },
+            "level": { "enum": ["none", "note", "warning", "error"] },
+            "message": message, "locations": locations, "relatedLocations": locations,
+        }),
+    );
+    let help = object(&["text"], json!({ "text": text, "markdown": text }));
+    let rule = object(
+        &["id", "shortDescription", "help"],
+        json!({ "id": text, "shortDescription": message, "help": help }),
+    );
+    let driver = object(
+        &["name"],
+        json!({
+            "name": text, "semanticVersion": { "type": "string", "pattern": "^\\d+\\.\\d+\\.\\d+" },
+            "rules": { "type": "array", "uniqueItems": true, "items": rule },
+        }),
+    );
+    let run = object(
+        &["tool", "results"],
+        json!({
+            "tool": object(&["driver"], json!({ "driver": driver })),
+            "columnKind": { "enum": ["utf16CodeUnits", "unicodeCodePoints"] },
+            "results": { "type": "array", "items": result },
+        }),
+    );
+    object(
+        &["version", "runs"],
+        json!({
+            "$schema": { "type": "string", "format": "uri" }, "version": { "const": "2.1.0" },
+            "runs": { "type": "array", "minItems": 1, "items": run },
+        }),
+    )
+}
+
+#[test]
+fn every_sarif_log_has_the_structure_of_the_standard() {
+    let validator = jsonschema::draft202012::new(&sarif_structure()).expect("a schema");
+    let mut folders: Vec<_> = broken().iter().map(|folder| folder.join("package")).collect();
+    folders.push(fixtures().join("ticket-mirror"));
+    for folder in folders {
+        let checked = check_folder(&folder);
+        let log = render_sarif(&checked.diagnostics, "packages/one");
+        let log: Value = serde_json::from_str(&log).expect("JSON");
+        let errors: Vec<_> = validator.iter_errors(&log).map(|error| format!("{error}")).collect();
+        assert!(errors.is_empty(), "{}: {errors:#?}", folder.display());
+        let results = log["runs"][0]["results"].as_array().expect("results");
+        assert_eq!(results.len(), checked.diagnostics.len());
+    }
+    assert!(!validator.is_valid(&json!({ "version": "2.1.0", "runs": [{}] })));
 }
 
 #[test]

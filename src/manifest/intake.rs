@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::code;
 use super::diagnostic::Finding;
-use super::json::{Place, shown, visible};
+use super::json::{Place, shown, shown_path};
 use super::source::{Limits, MANIFEST_FILE, PackageFile, RESOURCES_FILE};
 
 /// The longest file name of the reference.
@@ -189,11 +189,7 @@ impl Intake {
     }
 
     fn fault(&mut self, code: &'static str, name: &str, message: String, hint: &str) {
-        let place = Place {
-            file: name.chars().take(200).map(visible).collect(),
-            pointer: String::new(),
-            span: None,
-        };
+        let place = Place { file: shown_path(name), pointer: String::new(), span: None };
         self.findings.push(Finding::error(code, place, message).suggest(hint));
     }
 }
@@ -220,8 +216,8 @@ fn unsafe_path(name: &str) -> Option<(&'static str, &'static str)> {
     {
         return Some(("the path is absolute", "pack with paths from the root of the package"));
     }
-    if name.contains('\0') {
-        return Some(("the path contains a zero byte", "rename the file"));
+    if name.contains(char::is_control) {
+        return Some(("the path contains a control character", "rename the file"));
     }
     if name.split('/').any(|part| part == "..") {
         return Some(("the path leads out of the package", "pack without `..` in paths"));
@@ -258,6 +254,8 @@ mod tests {
             "a/",
             "",
             "a\0b",
+            "app/a\nb.js",
+            "app/\u{1b}[2Ja.js",
             "..",
         ] {
             let mut intake = Intake::new(Limits::default());

@@ -1,6 +1,7 @@
 //! A JSON document that remembers where each of its parts stands.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde_json::{Map, Number, Value};
 
@@ -53,14 +54,23 @@ pub(crate) struct Object {
 impl Object {
     /// Adds a member. Gives back the place of the key that it replaces.
     pub(super) fn insert(&mut self, member: Member) -> Option<Span> {
-        if let Some(position) = self.position(&member.key) {
+        let position = if self.index.is_empty() {
+            self.position(&member.key)
+        } else {
+            match self.index.entry(member.key.clone()) {
+                Entry::Occupied(known) => Some(*known.get()),
+                Entry::Vacant(place) => {
+                    place.insert(self.members.len());
+                    None
+                }
+            }
+        };
+        if let Some(position) = position {
             let former = self.members[position].key_span;
             self.members[position] = member;
             return Some(former);
         }
-        if !self.index.is_empty() {
-            self.index.insert(member.key.clone(), self.members.len());
-        } else if self.members.len() == INDEXED_FROM {
+        if self.index.is_empty() && self.members.len() == INDEXED_FROM {
             self.index = (self.members.iter().chain([&member]).enumerate())
                 .map(|(position, member)| (member.key.clone(), position))
                 .collect();
@@ -157,7 +167,8 @@ impl<'d> Cursor<'d> {
         object.get(key).map(|member| self.member(member))
     }
 
-    fn member(&self, member: &'d Member) -> Self {
+    /// One of the members of this object.
+    pub(crate) fn member(&self, member: &'d Member) -> Self {
         Self {
             document: self.document,
             node: &member.value,
@@ -294,10 +305,18 @@ pub(crate) fn shown(text: &str) -> String {
     shown
 }
 
-/// The character, or a replacement where it could steer a terminal or reorder the text.
+/// A path or pointer from a package as it may be shown: harmless too, and only its beginning.
+pub(crate) fn shown_path(path: &str) -> String {
+    const LONGEST: usize = 200;
+    path.chars().take(LONGEST).map(visible).collect()
+}
+
+/// The character, or a replacement where it could steer a terminal, reorder the text or hide.
 pub(crate) fn visible(character: char) -> char {
     let steers = character.is_control()
-        || matches!(character, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}');
+        || matches!(character, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}'
+            | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+            | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}');
     if steers { '\u{FFFD}' } else { character }
 }
 

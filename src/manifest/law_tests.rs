@@ -196,8 +196,59 @@ fn merged(old: &Provisioned, resources: &Value) -> Option<Value> {
     }))
 }
 
+/// Any JSON whose keys are mostly those of the schemas, so that rules get to see odd values.
+fn document() -> impl Strategy<Value = Value> {
+    let mut keys = BTreeSet::new();
+    for (_, text) in schemas() {
+        collect_keys(&serde_json::from_str(text).expect("JSON"), &mut keys);
+    }
+    let keys: Vec<String> = keys.into_iter().collect();
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<f64>().prop_map(|number| json!(number)),
+        any::<String>().prop_map(Into::into),
+        prop::sample::select(
+            &[
+                "",
+                "en",
+                "DESK",
+                "org",
+                "/app/p.html",
+                "https://a.example.com",
+                "{{a}}",
+                "AUTOMATION"
+            ][..]
+        )
+        .prop_map(Into::into),
+    ];
+    let key = prop_oneof![6 => prop::sample::select(keys), 1 => any::<String>()];
+    leaf.prop_recursive(6, 96, 8, move |inner| {
+        let members = prop::collection::btree_map(key.clone(), inner.clone(), 0..8);
+        prop_oneof![
+            1 => prop::collection::vec(inner, 0..4).prop_map(Value::from),
+            3 => members.prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn collect_keys(schema: &Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(members) => {
+            for (key, member) in members {
+                if key == "properties" {
+                    keys.extend(member.as_object().into_iter().flat_map(Map::keys).cloned());
+                }
+                collect_keys(member, keys);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
+        _ => {}
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn nothing_changes_between_equals(one in package()) {
@@ -335,6 +386,18 @@ proptest! {
             prop_assert!(checked.is_valid() || checked.of_severity(Severity::Error).count() > 0);
             let _text = render_text(&checked.diagnostics, &source, true);
         }
+    }
+
+    #[test]
+    fn arbitrary_documents_of_known_keys_never_panic(one in document(), two in document()) {
+        let source = PackageSource::from_json(&one.to_string(), &two.to_string());
+        let checked = check(&source, &Policy::strict_offline());
+        prop_assert_eq!(checked.is_valid(), checked.of_severity(Severity::Error).count() == 0);
+        for told in &checked.diagnostics {
+            prop_assert!(told.offset.is_some() && told.suggestion.is_some(), "{told:?}");
+        }
+        let text = render_text(&checked.diagnostics, &source, false);
+        prop_assert!(text.contains("valid"));
     }
 
     #[test]

@@ -8,20 +8,22 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `source`, `folder`, `archive`, `intake` | packages as they come in, within their limits |
-//! | `json`, `parse`, `parse_text`, `position` | JSON with places |
+//! | `json`, `encoding`, `parse`, `parse_text`, `position` | JSON with places |
 //! | `schema`, `event_type` | the JSON Schemas, and the event types, which are schemas too |
 //! | `rules` | what no schema can say |
 //! | `diagnostic`, `code`, `nearest` | what is said about it |
 //! | `package`, `reading`, `webhook_resource` | the typed view |
 //! | `secret`, `digest` | what is cut out before anything is stored, and what consent is bound to |
 //! | `plan`, `growth`, `upgrade` | what an upgrade changes, and whether it needs consent |
-//! | `render`, `report` | text with carets, JSON, SARIF, GitHub |
+//! | `render`, `excerpt`, `report` | text with carets, JSON, SARIF, GitHub |
 
 mod archive;
 mod code;
 mod diagnostic;
 mod digest;
+mod encoding;
 mod event_type;
+mod excerpt;
 mod folder;
 mod growth;
 mod intake;
@@ -46,11 +48,15 @@ mod webhook_resource;
 #[cfg(test)]
 mod acceptance_tests;
 #[cfg(test)]
+mod attack_tests;
+#[cfg(test)]
 mod example_tests;
 #[cfg(test)]
 mod fixture_tests;
 #[cfg(test)]
 mod law_tests;
+#[cfg(test)]
+mod subscription_tests;
 
 pub use code::{codes, explain};
 pub use diagnostic::{Diagnostic, Related, Severity, desk_message};
@@ -62,7 +68,7 @@ pub use package::{
     Authorisation, CheckedPackage, Connector, ExtensionType, Manifest, Parameter, ParameterKind,
     StoredPackageInvalid,
 };
-pub use plan::{Change, Plan, PlannedResource, Provisioned, ResourceKey, diff};
+pub use plan::{Change, Plan, PlanDocument, PlannedResource, Provisioned, ResourceKey, diff};
 pub use policy::{HostVerdict, HostVetting, Policy, offline_verdict};
 pub use render::render_text;
 pub use report::{ValidationDocument, render_github, render_json, render_sarif};
@@ -147,6 +153,8 @@ pub fn check(source: &PackageSource, policy: &Policy) -> Checked {
 pub(crate) struct Loaded {
     pub(crate) document: Option<Document>,
     pub(crate) faults: Vec<Fault>,
+    /// How many more faults there are.
+    pub(crate) left_out: usize,
     pub(crate) positions: Option<Positions>,
 }
 
@@ -154,20 +162,21 @@ pub(crate) struct Loaded {
 pub(crate) fn load(source: &PackageSource, file: &str) -> Option<Loaded> {
     let bytes = source.content(file)?;
     let positions = |text: &str| source.has_positions.then(|| Positions::new(text));
-    match parse::decode(bytes, LARGEST_JSON) {
+    match encoding::decode(bytes, LARGEST_JSON) {
         Ok(text) => {
-            let parse::Parsed { root, faults } = parse::parse(text);
+            let parse::Parsed { root, faults, left_out } = parse::parse(text);
             let positions = positions(text);
             let document = root.map(|root| Document {
                 file: file.to_owned(),
                 root,
                 positions: positions.clone(),
             });
-            Some(Loaded { document, faults, positions })
+            Some(Loaded { document, faults, left_out, positions })
         }
         Err(fault) => {
             let (before, fault) = *fault;
-            Some(Loaded { document: None, faults: vec![fault], positions: positions(&before) })
+            let positions = positions(&before);
+            Some(Loaded { document: None, faults: vec![fault], left_out: 0, positions })
         }
     }
 }
@@ -178,7 +187,8 @@ fn checked_document(
     subject: Subject,
     reporter: &mut Reporter,
 ) -> Option<Document> {
-    let Loaded { document, faults, positions } = load(source, file)?;
+    let Loaded { document, faults, left_out, positions } = load(source, file)?;
+    reporter.leave_out(Severity::Error, left_out);
     for fault in faults {
         let mut message = fault.message;
         if let Some((positions, related)) = positions.as_ref().zip(fault.related) {

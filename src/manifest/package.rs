@@ -10,6 +10,7 @@ use url::Url;
 use super::digest::{Digest, digest};
 use super::reading::Part;
 use super::rules::OWN_SERVICE;
+use super::schema::is_callback_event;
 use super::secret::{DeclaredSecret, split_secrets};
 use super::source::{MANIFEST_FILE, RESOURCES_FILE};
 use super::webhook_resource::WebhookResource;
@@ -226,6 +227,10 @@ impl Manifest {
         let mut callback_listener = BTreeMap::new();
         if let Some(listener) = root.get("callbackListener") {
             for (event, url) in listener.members()? {
+                // Only an event that nothing is ever sent to may have anything but a URL.
+                if url.text().is_err() && !is_callback_event(event) {
+                    continue;
+                }
                 callback_listener.insert(event.to_owned(), url.url()?);
             }
         }

@@ -10,8 +10,12 @@ use super::json::{Kind, Member, Node, Object, Span, escape, shown};
 pub(crate) const DEEPEST: usize = 64;
 /// The most values that a document may hold.
 pub(crate) const MOST_VALUES: usize = 100_000;
-/// The most faults that are told of one text.
+/// The most faults that are told of one text; the others are counted.
 const MOST_FAULTS: usize = 200;
+/// The longest key, in bytes: it comes back in the pointer of everything below it.
+pub(crate) const LONGEST_KEY: usize = 1_000;
+/// The longest pointer to a fault, in bytes; beyond it the pointer leads to what is around it.
+const LONGEST_POINTER: usize = 2_000;
 
 /// One thing that is wrong with a text.
 #[derive(Clone, Debug)]
@@ -30,37 +34,8 @@ pub(crate) struct Fault {
 pub(crate) struct Parsed {
     pub(crate) root: Option<Node>,
     pub(crate) faults: Vec<Fault>,
-}
-
-/// Turns the bytes of a file into text, or says where they stop being UTF-8.
-pub(crate) fn decode(bytes: &[u8], largest: usize) -> Result<&str, Box<(String, Fault)>> {
-    let fault = |offset: usize, code, message: String, suggestion: &str| {
-        let good = bytes.get(..offset).unwrap_or_default();
-        let before = String::from_utf8_lossy(good).into_owned();
-        let span = Span { start: before.len(), end: before.len() + 1 };
-        let suggestion = Some(suggestion.to_owned());
-        let pointer = String::new();
-        Box::new((before, Fault { code, span, pointer, message, suggestion, related: None }))
-    };
-    if bytes.len() > largest {
-        let message =
-            format!("the file is longer than {largest} bytes; nothing behind this is read");
-        let start = (0..=largest).rev().find(|&at| bytes[at] & 0xC0 != 0x80).unwrap_or(0);
-        return Err(fault(start, code::JSON_TOO_LARGE, message, "keep the file small"));
-    }
-    let wide = match bytes {
-        [0xFF, 0xFE, ..] | [_, 0, ..] => Some("UTF-16 (little-endian)"),
-        [0xFE, 0xFF, ..] | [0, ..] => Some("UTF-16 (big-endian)"),
-        _ => None,
-    };
-    if let Some(encoding) = wide {
-        let message = format!("the file is {encoding}; JSON files must be UTF-8");
-        return Err(fault(0, code::JSON_ENCODING, message, "save the file as UTF-8"));
-    }
-    std::str::from_utf8(bytes).map_err(|error| {
-        let message = format!("the byte 0x{:02X} is not UTF-8", bytes[error.valid_up_to()]);
-        fault(error.valid_up_to(), code::JSON_ENCODING, message, "save the file as UTF-8")
-    })
+    /// How many more faults there were than are told.
+    pub(crate) left_out: usize,
 }
 
 /// Reads a whole text.
@@ -73,9 +48,10 @@ pub(crate) fn parse(text: &str) -> Parsed {
         open: Vec::new(),
         values: 0,
         faults: Vec::new(),
+        left_out: 0,
     };
     let root = parser.document();
-    Parsed { root: root.ok(), faults: parser.faults }
+    Parsed { root: root.ok(), faults: parser.faults, left_out: parser.left_out }
 }
 
 /// The rest of the text cannot be read; the fault is noted already.
@@ -90,6 +66,7 @@ pub(super) struct Parser<'t> {
     open: Vec<usize>,
     values: usize,
     faults: Vec<Fault>,
+    left_out: usize,
 }
 
 impl Parser<'_> {
@@ -169,6 +146,14 @@ impl Parser<'_> {
             let key_start = self.at;
             let key = self.key()?;
             let key_span = Span { start: key_start, end: self.at };
+            if key.len() > LONGEST_KEY {
+                let message = format!(
+                    "a key has {} bytes; {LONGEST_KEY} is the most, and nothing behind it is read",
+                    key.len()
+                );
+                self.note(code::JSON_TOO_LARGE, key_span, message, "give it a shorter name");
+                return Err(Lost);
+            }
             self.path.push(key.clone());
             self.blanks();
             match self.peek() {
@@ -195,10 +180,11 @@ impl Parser<'_> {
     }
 
     fn duplicate(&mut self, key_span: Span, former: Span) {
+        let told = self.faults.len();
         let key = self.path.last().map(|key| shown(key)).unwrap_or_default();
         let message = format!("the key `{key}` is in this object twice; only one would count");
         self.note(code::JSON_DUPLICATE_KEY, key_span, message, "remove one of them");
-        if let Some(fault) = self.faults.last_mut() {
+        if let Some(fault) = self.faults.get_mut(told) {
             fault.related = Some(former);
         }
     }
@@ -225,7 +211,10 @@ impl Parser<'_> {
                 }
                 let message =
                     format!("expected a key in double quotes, but there is {}", self.here());
-                let hint = if self.peek() == Some(b',') { "remove the comma" } else { "" };
+                let hint = match self.peek() {
+                    Some(b',') => "remove the comma",
+                    _ => "write `\"name\": value`, or close the object with `}`",
+                };
                 self.note(code::JSON_SYNTAX, self.one(), message, hint);
                 Err(Lost)
             }
@@ -276,8 +265,10 @@ impl Parser<'_> {
                 let close = char::from(close);
                 let message = format!("expected `,` or `{close}`, but there is {}", self.here());
                 let opened = self.open.last().map(|&start| Span { start, end: start + 1 });
-                self.note(code::JSON_SYNTAX, self.one(), message, "");
-                if let Some(fault) = self.faults.last_mut() {
+                let hint = format!("put a `,` before a further entry, or end with `{close}`");
+                let told = self.faults.len();
+                self.note(code::JSON_SYNTAX, self.one(), message, &hint);
+                if let Some(fault) = self.faults.get_mut(told) {
                     fault.related = opened;
                 }
                 Err(Lost)
@@ -300,7 +291,7 @@ impl Parser<'_> {
             return Kind::Number(number);
         }
         let span = Span { start, end: self.at };
-        let message = format!("`{}` is not a number in JSON", shown(&text));
+        let message = format!("{} is not a number in JSON", self.quoted(&text));
         let hint = "write digits without leading zeros, plus signs or units, and within the range";
         self.note(code::JSON_NUMBER, span, message, hint);
         Kind::Number(0.into())
@@ -329,9 +320,10 @@ impl Parser<'_> {
         }
         if word.is_empty() {
             let message = format!("expected a value, but there is {}", self.here());
-            self.note(code::JSON_SYNTAX, self.one(), message, "");
+            let hint = "write a text, a number, `true`, `false`, `null`, a list or an object";
+            self.note(code::JSON_SYNTAX, self.one(), message, hint);
         } else {
-            let message = format!("`{}` is not a value in JSON", shown(&word));
+            let message = format!("{} is not a value in JSON", self.quoted(&word));
             self.note(code::JSON_SYNTAX, span, message, "put texts in double quotes");
         }
         Err(Lost)
@@ -384,6 +376,14 @@ impl Parser<'_> {
         Span { start: self.at, end: self.boundary(self.at + 1) }
     }
 
+    /// A piece of the text for a message; what may be a secret is not repeated.
+    fn quoted(&self, piece: &str) -> String {
+        match self.path.last() {
+            Some(key) if key.to_ascii_lowercase().ends_with("secret") => "this".to_owned(),
+            _ => format!("`{}`", shown(piece)),
+        }
+    }
+
     /// The next character in words.
     fn here(&self) -> String {
         match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
@@ -396,6 +396,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn truncated(&mut self) -> Lost {
+        let told = self.faults.len();
         let end = self.text.len();
         let inside = self.open.last().copied();
         let what = match inside.map(|start| self.bytes[start]) {
@@ -414,7 +415,7 @@ impl Parser<'_> {
             format!("the file ends {what}"),
             hint,
         );
-        if let Some(fault) = self.faults.last_mut() {
+        if let Some(fault) = self.faults.get_mut(told) {
             fault.related = inside.map(|start| Span { start, end: start + 1 });
         }
         Lost
@@ -428,10 +429,19 @@ impl Parser<'_> {
         suggestion: &str,
     ) {
         if self.faults.len() >= MOST_FAULTS {
+            self.left_out += 1;
             return;
         }
-        let pointer = self.path.iter().fold(String::new(), |path, key| path + "/" + &escape(key));
-        let suggestion = (!suggestion.is_empty()).then(|| suggestion.to_owned());
+        let mut pointer = String::new();
+        for key in &self.path {
+            let key = escape(key);
+            if pointer.len() + key.len() > LONGEST_POINTER {
+                break;
+            }
+            pointer.push('/');
+            pointer.push_str(&key);
+        }
+        let suggestion = Some(suggestion.to_owned());
         self.faults.push(Fault { code, span, pointer, message, suggestion, related: None });
     }
 }
@@ -514,16 +524,21 @@ mod tests {
     }
 
     #[test]
-    fn wrong_encodings_are_located() {
-        let (before, fault) = *decode(b"{\"a\": \"\xE4\"}", 100).expect_err("Latin-1");
-        assert_eq!((fault.code, fault.span.start), (code::JSON_ENCODING, 7));
-        assert_eq!(before, "{\"a\": \"");
-        for wide in [&b"\xFF\xFE{\0}\0"[..], b"\xFE\xFF\0{\0}", b"{\0}\0", b"\0{\0}"] {
-            let (_, fault) = *decode(wide, 100).expect_err("UTF-16");
-            assert_eq!((fault.code, fault.span.start), (code::JSON_ENCODING, 0));
-        }
-        let (_, fault) = *decode("{\"aaaaä\"}".as_bytes(), 7).expect_err("too long");
-        assert_eq!((fault.code, fault.span.start), (code::JSON_TOO_LARGE, 6));
+    fn faults_beyond_the_bound_are_counted() {
+        let parsed = parse(&format!("{{{}\"a\":1}}", "\"a\":1,".repeat(10_000)));
+        assert_eq!((parsed.faults.len(), parsed.left_out), (200, 9_800));
+        assert!(parsed.root.is_some());
+    }
+
+    #[test]
+    fn endless_keys_make_no_endless_pointers() {
+        let key = "k".repeat(LONGEST_KEY + 1);
+        assert_eq!(one(&format!("{{\"{key}\":[]}}")), (code::JSON_TOO_LARGE, 1));
+        let key = "k".repeat(LONGEST_KEY);
+        let nested = format!("{{\"{key}\":").repeat(40);
+        let faults = faults(&format!("{nested}{{\"a\":1,\"a\":1,"));
+        assert!(faults.iter().all(|(_, _, pointer)| pointer.len() <= LONGEST_POINTER + 1));
+        assert_eq!(faults.len(), 2, "the same key twice, and the end");
     }
 
     #[test]
@@ -576,7 +591,7 @@ mod tests {
 
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            if let Ok(text) = decode(&bytes, 300) {
+            if let Ok(text) = super::super::encoding::decode(&bytes, 300) {
                 parse(text);
             }
             parse(&String::from_utf8_lossy(&bytes));

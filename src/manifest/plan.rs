@@ -37,10 +37,17 @@ impl Body {
     }
 }
 
+/// A resource that an installation has, and where the version that it has it from declares it.
+#[derive(Clone, Debug, PartialEq)]
+struct Held {
+    pointer: String,
+    body: Body,
+}
+
 /// The resources that an installation has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Provisioned {
-    resources: BTreeMap<ResourceKey, Body>,
+    resources: BTreeMap<ResourceKey, Held>,
 }
 
 impl Provisioned {
@@ -55,14 +62,16 @@ impl Provisioned {
     pub fn with_webhook(mut self, webhook: Option<ProvisionedWebhook>) -> Self {
         self.resources.retain(|key, _| key.kind != WEBHOOK);
         if let Some(webhook) = webhook {
-            self.resources.insert(webhook_key(&webhook.resource_name), Body::Webhook(webhook));
+            let key = webhook_key(&webhook.resource_name);
+            let (pointer, body) = (format!("/{WEBHOOK}"), Body::Webhook(webhook));
+            self.resources.insert(key, Held { pointer, body });
         }
         self
     }
 
     /// The webhook, where there is one.
     pub fn webhook(&self) -> Option<&ProvisionedWebhook> {
-        self.resources.values().find_map(|body| match body {
+        self.resources.values().find_map(|held| match &held.body {
             Body::Webhook(webhook) => Some(webhook),
             Body::Other(_) => None,
         })
@@ -75,9 +84,11 @@ impl Provisioned {
         for gone in &plan.delete {
             resources.remove(&gone.key);
         }
-        for planned in plan.create.iter().chain(&plan.update) {
+        // What stays as it is may stand elsewhere in the new document.
+        for planned in plan.create.iter().chain(&plan.update).chain(&plan.unchanged) {
             if let Some(body) = &planned.body {
-                resources.insert(planned.key.clone(), body.clone());
+                let (pointer, body) = (planned.pointer.clone(), body.clone());
+                resources.insert(planned.key.clone(), Held { pointer, body });
             }
         }
         Self { resources }
@@ -96,6 +107,16 @@ pub struct Change {
     pub after: Value,
 }
 
+/// Which version's `resources.json` a pointer leads into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PlanDocument {
+    /// The version that the installation has.
+    Old,
+    /// The version that it is to have.
+    New,
+}
+
 /// What happens to one resource.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -103,8 +124,10 @@ pub struct PlannedResource {
     /// Which resource.
     #[serde(flatten)]
     pub key: ResourceKey,
-    /// Where it stands in `resources.json`: the new one's, or the old one's where it goes.
+    /// Where it stands in `resources.json`, as a JSON Pointer.
     pub pointer: String,
+    /// In which `resources.json`: the old one for what goes, else the new one.
+    pub document: PlanDocument,
     /// What changes in it; empty unless it is updated.
     pub changes: Vec<Change>,
     #[serde(skip)]
@@ -154,7 +177,7 @@ pub fn diff(old: &Provisioned, new: &CheckedPackage) -> Plan {
         let former = gone.remove(&key);
         let body = match declared.webhook {
             Some(webhook) => {
-                let former = match &former {
+                let former = match former.as_ref().map(|former| &former.body) {
                     Some(Body::Webhook(former)) => Some(former),
                     _ => None,
                 };
@@ -162,23 +185,28 @@ pub fn diff(old: &Provisioned, new: &CheckedPackage) -> Plan {
             }
             None => Body::Other(declared.value),
         };
-        let mut planned =
-            PlannedResource { key, pointer: declared.pointer, changes: Vec::new(), body: None };
+        let mut planned = PlannedResource {
+            key,
+            pointer: declared.pointer,
+            document: PlanDocument::New,
+            changes: Vec::new(),
+            body: None,
+        };
         let list = match former {
             None => &mut plan.create,
-            Some(former) if former == body => &mut plan.unchanged,
+            Some(former) if former.body == body => &mut plan.unchanged,
             Some(former) => {
                 let pointer = planned.pointer.clone();
-                compare(&former.to_json(), &body.to_json(), pointer, &mut planned.changes);
+                compare(&former.body.to_json(), &body.to_json(), pointer, &mut planned.changes);
                 &mut plan.update
             }
         };
         planned.body = Some(body);
         list.push(planned);
     }
-    for (key, _) in gone {
-        let pointer = format!("/{}", escape(&key.kind));
-        plan.delete.push(PlannedResource { key, pointer, changes: Vec::new(), body: None });
+    for (key, Held { pointer, .. }) in gone {
+        let (document, changes) = (PlanDocument::Old, Vec::new());
+        plan.delete.push(PlannedResource { key, pointer, document, changes, body: None });
     }
     plan
 }
@@ -203,19 +231,23 @@ fn declared(package: &CheckedPackage) -> BTreeMap<ResourceKey, Declared<'_>> {
             continue;
         }
         let pointer = format!("/{}", escape(kind));
-        let mut add = |value: &Value, pointer: String| {
+        let mut add = |value: &Value, pointer: String, otherwise: &str| {
             let names = ["resourceName", "apiName", "customActionName", "targetName"];
-            let name = names.iter().find_map(|name| value.get(name)?.as_str()).unwrap_or(kind);
-            let key = ResourceKey { kind: kind.clone(), resource_name: name.to_owned() };
-            all.insert(key, Declared { pointer, webhook: None, value: value.clone() });
+            let name = names.iter().find_map(|name| value.get(name)?.as_str());
+            let key = |name: &str| ResourceKey { kind: kind.clone(), resource_name: name.into() };
+            // Nothing may hide behind another that has the same name, or none.
+            let own = name.map(key).filter(|key| !all.contains_key(key));
+            let declared = Declared { pointer, webhook: None, value: value.clone() };
+            all.insert(own.unwrap_or_else(|| key(otherwise)), declared);
         };
         match value {
             Value::Array(items) => {
                 for (position, item) in items.iter().enumerate() {
-                    add(item, format!("{pointer}/{position}"));
+                    let otherwise = format!("{kind}[{position}]");
+                    add(item, format!("{pointer}/{position}"), &otherwise);
                 }
             }
-            value => add(value, pointer),
+            value => add(value, pointer, kind),
         }
     }
     if let Some(webhook) = &package.webhook {
@@ -249,5 +281,57 @@ fn compare(before: &Value, after: &Value, pointer: String, changes: &mut Vec<Cha
             }
         }
         _ => changes.push(Change { pointer, before: before.clone(), after: after.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn package(resources: &Value) -> CheckedPackage {
+        let manifest = json!({
+            "locale": ["en"], "service": "DESK", "storage": false, "whiteListedDomains": [],
+            "modules": { "widgets": [{ "name": "Panel", "url": "/app/panel.html" }] },
+            "connectors": [], "config": [],
+        });
+        CheckedPackage::from_stored(&manifest, resources).expect("a package")
+    }
+
+    #[test]
+    fn pointers_lead_to_the_resource_in_the_document_that_has_it() {
+        let old = package(&json!({ "fields": [
+            { "resourceName": "a" }, { "resourceName": "b" }, { "resourceName": "c" },
+        ]}));
+        let middle =
+            package(&json!({ "fields": [{ "resourceName": "c" }, { "resourceName": "b" }] }));
+        let new = package(&json!({ "fields": [{ "resourceName": "b", "maxLength": 5 }] }));
+        let place = |planned: &[PlannedResource]| -> Vec<(String, PlanDocument)> {
+            planned.iter().map(|one| (one.pointer.clone(), one.document)).collect()
+        };
+        let installed = Provisioned::of(&old);
+        let plan = diff(&installed, &new);
+        let gone =
+            [("/fields/0".to_owned(), PlanDocument::Old), ("/fields/2".into(), PlanDocument::Old)];
+        assert_eq!(place(&plan.delete), gone);
+        assert_eq!(place(&plan.update), [("/fields/0".to_owned(), PlanDocument::New)]);
+        assert_eq!(plan.update[0].changes[0].pointer, "/fields/0/maxLength");
+        // The version between moved what stayed: the pointers are its own.
+        let installed = installed.apply(&diff(&installed, &middle));
+        assert_eq!(installed, Provisioned::of(&middle));
+        let plan = diff(&installed, &new);
+        assert_eq!(place(&plan.delete), [("/fields/0".to_owned(), PlanDocument::Old)]);
+        assert_eq!(json!(plan)["delete"][0]["document"], "old");
+    }
+
+    #[test]
+    fn nameless_resources_do_not_hide_each_other() {
+        let old = package(&json!({ "gadgets": [{ "size": 1 }, { "size": 2 }] }));
+        let new = package(&json!({ "gadgets": [{ "size": 3 }, { "size": 2 }] }));
+        let plan = diff(&Provisioned::of(&old), &new);
+        assert_eq!((plan.update.len(), plan.unchanged.len()), (1, 1));
+        assert_eq!(plan.update[0].changes[0].pointer, "/gadgets/0/size");
+        assert!(diff(&Provisioned::of(&old), &old).is_empty());
     }
 }

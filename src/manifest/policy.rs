@@ -1,5 +1,6 @@
 //! What an operator decides about packages.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -29,7 +30,8 @@ pub struct Policy {
     /// Whether webhook and callback URLs must be https; otherwise http passes too.
     pub require_https: bool,
     /// Scopes that no extension may hold. Compared without case; a `*` at the end stands for any
-    /// rest (`Desk.organization.*`).
+    /// rest (`Desk.organization.*`). What covers a denied scope is denied with it:
+    /// `Desk.settings.ALL` where `Desk.settings.READ` is.
     pub denied_scopes: Vec<String>,
     /// Whether a host can be called.
     pub host_vetting: HostVetting,
@@ -60,15 +62,50 @@ impl Policy {
         }
     }
 
-    /// Whether no extension may hold the scope: the entry of the list that says so.
-    pub(crate) fn denial(&self, scope: &str) -> Option<&str> {
-        self.denied_scopes.iter().map(String::as_str).find(|denied| {
-            match denied.strip_suffix('*') {
-                Some(start) => {
-                    scope.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start))
+    /// The denied scopes, made ready to be looked up.
+    pub(crate) fn denials(&self) -> Denials<'_> {
+        let mut denials = Denials::default();
+        for entry in &self.denied_scopes {
+            let folded = entry.to_ascii_lowercase();
+            if let Some(start) = folded.strip_suffix('*') {
+                denials.starts.entry(start.len()).or_default().insert(start.to_owned(), entry);
+            } else {
+                if let Some((group, _)) = folded.rsplit_once('.') {
+                    denials.groups.entry(group.to_owned()).or_insert(entry);
                 }
-                None => denied.eq_ignore_ascii_case(scope),
+                denials.whole.insert(folded, entry);
             }
+        }
+        denials
+    }
+}
+
+/// The denied scopes in lower case, each with the entry of the list that says so. Looking a scope
+/// up takes no longer where the list is long.
+#[derive(Debug, Default)]
+pub(crate) struct Denials<'p> {
+    whole: HashMap<String, &'p str>,
+    /// What stands before the last dot of those: `ALL` behind it covers them.
+    groups: HashMap<String, &'p str>,
+    /// What stands before a `*`, by its length.
+    starts: BTreeMap<usize, HashMap<String, &'p str>>,
+}
+
+impl<'p> Denials<'p> {
+    /// Whether no extension may hold the scope: the entry of the list that says so.
+    ///
+    /// A provider takes a list for what stands between separators, so each part is looked at.
+    pub(crate) fn denial(&self, scope: &str) -> Option<&'p str> {
+        let scope = scope.to_ascii_lowercase();
+        let separates = |character: char| character == ',' || character.is_whitespace();
+        let mut parts = scope.split(separates).filter(|part| !part.is_empty());
+        parts.find_map(|part| {
+            let covered = || self.groups.get(part.strip_suffix(".all")?);
+            let begun = || {
+                let mut starts = self.starts.range(..=part.len());
+                starts.find_map(|(length, starts)| starts.get(part.get(..*length)?))
+            };
+            self.whole.get(part).or_else(covered).or_else(begun).copied()
         })
     }
 }
@@ -233,9 +270,30 @@ mod tests {
             denied_scopes: vec!["Desk.organization.*".into(), "Desk.settings.ALL".into()],
             ..Policy::strict_offline()
         };
-        assert!(policy.denial("Desk.organization.READ").is_some());
-        assert!(policy.denial("desk.settings.all").is_some());
-        assert!(policy.denial("Desk.settings.READ").is_none());
-        assert!(policy.denial("Desk.org").is_none());
+        let denials = policy.denials();
+        assert!(denials.denial("Desk.organization.READ").is_some());
+        assert!(denials.denial("desk.settings.all").is_some());
+        assert!(denials.denial("Desk.settings.READ").is_none());
+        assert!(denials.denial("Desk.org").is_none());
+    }
+
+    #[test]
+    fn no_spelling_gets_around_a_denial() {
+        let denied_scopes = vec!["Desk.settings.READ".into(), "Desk.organization.*".into()];
+        let policy = Policy { denied_scopes, ..Policy::strict_offline() };
+        let denials = policy.denials();
+        for scope in [
+            "desk.SETTINGS.read",
+            "Desk.settings.ALL",
+            "Desk.events.ALL,Desk.settings.READ",
+            "Desk.events.ALL Desk.organization.ALL",
+            " Desk.settings.READ ",
+            "Desk.events.ALL\n,\tdesk.organization.read",
+        ] {
+            assert!(denials.denial(scope).is_some(), "{scope:?}");
+        }
+        for scope in ["Desk.settings.UPDATE", "Desk.ALL", "Desk.tickets.ALL", "", "é.all", "ALL"] {
+            assert!(denials.denial(scope).is_none(), "{scope:?}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use super::json::Span;
+
 /// A checkpoint is kept for about this many bytes, so that finding a column never walks far.
 const STRIDE: usize = 512;
 
@@ -84,14 +86,21 @@ impl Positions {
         count(shown.count()).max(1)
     }
 
-    /// A line without its end.
-    pub(crate) fn line(&self, line: u32) -> Option<&str> {
+    /// The whole text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The bytes of a line without its end and without a byte-order mark.
+    pub(crate) fn line_span(&self, line: u32) -> Option<Span> {
         let index = usize::try_from(line).ok()?.checked_sub(1)?;
         let line_starts = &self.index().line_starts;
         let start = *line_starts.get(index)?;
         let end = line_starts.get(index + 1).map_or(self.text.len(), |next| next - 1);
-        let line = self.text.get(start..end)?.trim_end_matches('\r');
-        Some(if index == 0 { line.trim_start_matches('\u{FEFF}') } else { line })
+        let line = self.text.get(start..end)?;
+        let marked = index == 0 && line.starts_with('\u{FEFF}');
+        let start = if marked { start + '\u{FEFF}'.len_utf8() } else { start };
+        Some(Span { start, end: end - usize::from(line.ends_with('\r')) })
     }
 }
 
@@ -114,6 +123,11 @@ mod tests {
 
     use super::*;
 
+    fn line(positions: &Positions, number: u32) -> Option<&str> {
+        let span = positions.line_span(number)?;
+        positions.text().get(span.start..span.end)
+    }
+
     #[test]
     fn columns_count_characters() {
         let positions = Positions::new("aß\n€uro\r\nx");
@@ -121,8 +135,8 @@ mod tests {
         assert_eq!(positions.of(3), Position { line: 1, column: 3 });
         assert_eq!(positions.of(7), Position { line: 2, column: 2 });
         assert_eq!(positions.of(999), Position { line: 3, column: 2 });
-        assert_eq!(positions.line(2), Some("€uro"));
-        assert_eq!(positions.line(4), None);
+        assert_eq!(line(&positions, 2), Some("€uro"));
+        assert_eq!(line(&positions, 4), None);
     }
 
     #[test]
@@ -130,7 +144,7 @@ mod tests {
         let positions = Positions::new("\u{feff}{}");
         assert_eq!(positions.of(0), Position { line: 1, column: 1 });
         assert_eq!(positions.of(3), Position { line: 1, column: 1 });
-        assert_eq!(positions.line(1), Some("{}"));
+        assert_eq!(line(&positions, 1), Some("{}"));
     }
 
     proptest! {

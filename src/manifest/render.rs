@@ -1,18 +1,11 @@
 //! Diagnostics as text, with the source line and a caret.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::diagnostic::{Diagnostic, Severity};
-use super::json::{Cursor, Document, Span, visible};
-use super::position::Positions;
-use super::source::{MANIFEST_FILE, PackageSource};
-use super::{Loaded, load};
-
-/// The most characters of a source line that are shown: minified files have endless ones.
-const WIDEST: usize = 120;
-/// How many characters before the caret are shown of a longer line.
-const LEAD: usize = 50;
+use super::excerpt::Lines;
+use super::json::shown_path;
+use super::source::PackageSource;
 
 /// The colours of a terminal, or none.
 struct Paint {
@@ -41,7 +34,7 @@ impl Paint {
 /// line that counts them. Secrets in the shown lines are hidden.
 pub fn render_text(diagnostics: &[Diagnostic], source: &PackageSource, color: bool) -> String {
     let paint = Paint { color };
-    let mut lines = Lines { source, files: BTreeMap::new() };
+    let mut lines = Lines::new(source, diagnostics);
     let mut text = String::new();
     for diagnostic in diagnostics {
         render(diagnostic, &mut lines, &paint, &mut text);
@@ -86,15 +79,13 @@ fn render(diagnostic: &Diagnostic, lines: &mut Lines<'_>, paint: &Paint, text: &
         let _infallible = write!(place, ":{line}:{column}");
     }
     if !diagnostic.pointer.is_empty() {
-        let pointer: String = diagnostic.pointer.chars().take(200).map(visible).collect();
+        let pointer = shown_path(&diagnostic.pointer);
         let _infallible = write!(place, " ({pointer})");
     }
     let number = diagnostic.line.map(|line| line.to_string()).unwrap_or_default();
     let gutter = " ".repeat(number.len());
     let _infallible = writeln!(text, "{gutter}{} {place}", paint.frame("-->"));
-    if let (Some(line), Some(column)) = (diagnostic.line, diagnostic.column)
-        && let Some(shown) = lines.excerpt(diagnostic, line, column)
-    {
+    if let Some(shown) = lines.excerpt(diagnostic) {
         let bar = paint.frame("|");
         let number = paint.frame(&number);
         let caret = "^".repeat(shown.width);
@@ -111,90 +102,9 @@ fn render(diagnostic: &Diagnostic, lines: &mut Lines<'_>, paint: &Paint, text: &
         note("help", suggestion);
     }
     if let Some(related) = &diagnostic.related {
-        let pointer: String = related.pointer.chars().take(200).map(visible).collect();
+        let pointer = shown_path(&related.pointer);
         note("see", &format!("{} ({pointer})", related.file));
     }
-}
-
-/// A line as it is shown.
-struct Excerpt {
-    text: String,
-    indent: usize,
-    width: usize,
-}
-
-/// The lines of the package's files, read when they are first needed.
-struct Lines<'s> {
-    source: &'s PackageSource,
-    files: BTreeMap<String, Option<File>>,
-}
-
-struct File {
-    positions: Positions,
-    /// Secrets, as line, first column and the column behind them.
-    secrets: Vec<(u32, u32, u32)>,
-}
-
-impl Lines<'_> {
-    fn excerpt(&mut self, diagnostic: &Diagnostic, line: u32, column: u32) -> Option<Excerpt> {
-        let source = self.source;
-        let file = (self.files.entry(diagnostic.file.clone()))
-            .or_insert_with(|| open(source, &diagnostic.file))
-            .as_ref()?;
-        let text = file.positions.line(line)?;
-        let column = usize::try_from(column).ok()?;
-        let length = text.chars().count();
-        let from = if length <= WIDEST { 0 } else { column.saturating_sub(LEAD + 1) };
-        let hidden = |at: usize| {
-            let at = u32::try_from(at + 1).unwrap_or(u32::MAX);
-            file.secrets.iter().any(|&(on, start, end)| on == line && (start..end).contains(&at))
-        };
-        let mut shown: String = (text.chars().enumerate().skip(from).take(WIDEST))
-            .map(|(at, character)| match character {
-                _ if hidden(at) => '*',
-                '\t' => ' ',
-                character => visible(character),
-            })
-            .collect();
-        let mut indent = column.saturating_sub(1).saturating_sub(from);
-        if from > 0 {
-            shown.insert(0, '…');
-            indent += 1;
-        }
-        if from + WIDEST < length {
-            shown.push('…');
-        }
-        let room = shown.chars().count().saturating_sub(indent).max(1);
-        let width = usize::try_from(diagnostic.width).unwrap_or(1).clamp(1, room);
-        Some(Excerpt { text: shown, indent, width })
-    }
-}
-
-fn open(source: &PackageSource, name: &str) -> Option<File> {
-    if name != MANIFEST_FILE
-        && let Some(Ok(text)) = source.content(name).map(std::str::from_utf8)
-    {
-        return Some(File { positions: Positions::new(text), secrets: Vec::new() });
-    }
-    let Loaded { document, positions, .. } = load(source, name)?;
-    let positions = positions?;
-    let secrets = document.iter().flat_map(secret_spans).filter_map(|span| {
-        let (start, end) = (positions.of(span.start), positions.of(span.end));
-        (start.line == end.line).then_some((start.line, start.column + 1, end.column - 1))
-    });
-    Some(File { secrets: secrets.collect(), positions: positions.clone() })
-}
-
-/// Where a manifest holds secrets.
-fn secret_spans(document: &Document) -> Vec<Span> {
-    let root = document.cursor();
-    let own = root.get("secret");
-    let clients = root.get("TPAOauth");
-    let client_secret = |client: Cursor<'_>| client.get("clientSecret").map(|one| one.at_value());
-    let mut places: Vec<_> = own.iter().map(Cursor::at_value).collect();
-    places.extend(root.get("deskOauth").and_then(client_secret));
-    places.extend(clients.iter().flat_map(Cursor::items).filter_map(client_secret));
-    places.into_iter().filter_map(|place| place.span).collect()
 }
 
 #[cfg(test)]
@@ -243,6 +153,77 @@ mod tests {
     fn secrets_are_hidden() {
         let text = rendered("{\"secret\": \"hush hush\", \"storage\": 1}");
         assert!(text.contains("\"*********\"") && !text.contains("hush"), "{text}");
+    }
+
+    #[test]
+    fn carets_stand_right_behind_wide_and_combining_characters() {
+        for (before, columns) in
+            [("日本語", 6), ("e\u{301}a\u{308}", 0), ("\u{1F600}", 2), ("ﾊﾝ", 2), ("\t\t", 2)]
+        {
+            // A tab within a text is a fault of its own, so tabs stand between values.
+            let text = if before.starts_with('\t') {
+                format!("{{\"type\":{before}1}}")
+            } else {
+                format!("{{\"{before}\":0, \"type\": 1}}")
+            };
+            let text = rendered(&text);
+            let lines: Vec<&str> = text.lines().collect();
+            let at = lines.iter().rposition(|line| line.contains('^')).expect("a caret");
+            let line = lines[at - 1];
+            let digit = &line[..line.rfind('1').expect("the value")];
+            let caret = lines[at].find('^').expect("a caret");
+            let drift = unicode_width::UnicodeWidthStr::width(digit);
+            assert_eq!(drift, caret, "{text}");
+            let narrow = digit.chars().filter(char::is_ascii).count();
+            assert_eq!(drift, narrow + if before.contains('\t') { 0 } else { columns }, "{text}");
+        }
+        // What is wide itself has carets under all of it.
+        let text = rendered("{\"service\": \"日本\"}");
+        let carets = text.lines().find(|line| line.contains('^')).expect("carets");
+        assert_eq!(carets.matches('^').count(), 6, "{text}");
+    }
+
+    #[test]
+    fn many_faults_on_one_long_line_are_shown_quickly() {
+        let mut keys = String::new();
+        for number in 0..20_000 {
+            let _infallible = write!(keys, "\"nothing {number}\":0,");
+        }
+        let source = PackageSource::from_text(&format!("{{{keys}\"a\":1}}"));
+        let checked = check(&source, &Policy::strict_offline());
+        let text = render_text(&checked.diagnostics, &source, false);
+        assert!(text.lines().all(|line| line.chars().count() < 300));
+    }
+
+    #[test]
+    fn secrets_are_hidden_where_the_file_cannot_be_read_to_its_end() {
+        for text in [
+            "{\"secret\": \"hush hush\" \"storage\" 1}",
+            "{\"deskOauth\": {\"clientSecret\":\"hush \\\" hush\", oops]",
+            "{'secret': 'hush hush', ]",
+            "{secret: hush, ]",
+        ] {
+            let source = PackageSource::from_text(text);
+            let checked = check(&source, &Policy::strict_offline());
+            let shown = render_text(&checked.diagnostics, &source, false);
+            assert!(shown.contains('^') && !shown.contains("hush"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn pasted_secrets_are_not_shown_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let token = ["ghp_", &"a1".repeat(18)].concat();
+        std::fs::create_dir(folder.path().join("app")).expect("a folder");
+        let line = format!("let one = '{token}'; let two = '{token}';");
+        std::fs::write(folder.path().join("app/a.js"), line).expect("a file");
+        let source = PackageSource::from_folder(folder.path(), &super::super::Limits::default());
+        let source = source.expect("a package");
+        let checked = check(&source, &Policy::strict_offline());
+        let told = checked.diagnostics.iter().filter(|one| one.code == "secret.in-source");
+        assert_eq!(told.count(), 2);
+        let text = render_text(&checked.diagnostics, &source, false);
+        assert!(text.contains("let one = '****") && !text.contains("ghp_"), "{text}");
     }
 
     #[test]

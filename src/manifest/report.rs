@@ -79,8 +79,9 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-/// A log in the Static Analysis Results Interchange Format 2.1.0.
-pub fn render_sarif(diagnostics: &[Diagnostic]) -> String {
+/// A log in the Static Analysis Results Interchange Format 2.1.0. `folder` is where the package
+/// lies in the repository; empty, paths are told from the package's root.
+pub fn render_sarif(diagnostics: &[Diagnostic], folder: &str) -> String {
     let used: BTreeSet<&str> = diagnostics.iter().map(|one| one.code).collect();
     let rules: Vec<Value> = (used.iter())
         .map(|code| {
@@ -95,7 +96,7 @@ pub fn render_sarif(diagnostics: &[Diagnostic]) -> String {
         .collect();
     let position = |code: &str| used.iter().position(|known| *known == code);
     let results: Vec<Value> =
-        diagnostics.iter().map(|one| sarif_result(one, position(one.code))).collect();
+        diagnostics.iter().map(|one| sarif_result(one, position(one.code), folder)).collect();
     pretty(&json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -111,7 +112,7 @@ pub fn render_sarif(diagnostics: &[Diagnostic]) -> String {
     }))
 }
 
-fn sarif_result(diagnostic: &Diagnostic, rule: Option<usize>) -> Value {
+fn sarif_result(diagnostic: &Diagnostic, rule: Option<usize>, folder: &str) -> Value {
     let level = match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
@@ -120,7 +121,7 @@ fn sarif_result(diagnostic: &Diagnostic, rule: Option<usize>) -> Value {
         Some(suggestion) => format!("{} ({suggestion})", diagnostic.message),
         None => diagnostic.message.clone(),
     };
-    let mut location = sarif_location(&diagnostic.file, &diagnostic.pointer);
+    let mut location = sarif_location(&in_folder(folder, &diagnostic.file), &diagnostic.pointer);
     if let (Some(line), Some(column)) = (diagnostic.line, diagnostic.column) {
         let end = column.saturating_add(diagnostic.width);
         location["physicalLocation"]["region"] =
@@ -136,9 +137,16 @@ fn sarif_result(diagnostic: &Diagnostic, rule: Option<usize>) -> Value {
         result["ruleIndex"] = rule.into();
     }
     if let Some(related) = &diagnostic.related {
-        result["relatedLocations"] = json!([sarif_location(&related.file, &related.pointer)]);
+        result["relatedLocations"] =
+            json!([sarif_location(&in_folder(folder, &related.file), &related.pointer)]);
     }
     result
+}
+
+/// The path of a file of the package from where the folder is told from.
+fn in_folder(folder: &str, file: &str) -> String {
+    let folder = folder.trim_start_matches("./").trim_end_matches('/');
+    if folder.is_empty() || folder == "." { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
 fn sarif_location(file: &str, pointer: &str) -> Value {
@@ -163,19 +171,13 @@ fn sarif_location(file: &str, pointer: &str) -> Value {
 pub fn render_github(diagnostics: &[Diagnostic], folder: &str) -> String {
     let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
-    let folder = folder.trim_start_matches("./").trim_end_matches('/');
     let mut text = String::new();
     for one in diagnostics {
         let level = match one.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        let file = if folder.is_empty() || folder == "." {
-            one.file.clone()
-        } else {
-            format!("{folder}/{}", one.file)
-        };
-        let mut properties = format!("file={}", property(&file));
+        let mut properties = format!("file={}", property(&in_folder(folder, &one.file)));
         if let (Some(line), Some(column)) = (one.line, one.column) {
             // Writing to a string cannot fail.
             let _infallible = write!(properties, ",line={line},col={column}");
@@ -234,7 +236,8 @@ mod tests {
 
     #[test]
     fn sarif_names_rules_and_regions() {
-        let log: Value = serde_json::from_str(&render_sarif(&diagnostics())).expect("JSON");
+        let log: Value =
+            serde_json::from_str(&render_sarif(&diagnostics(), "ext/a b")).expect("JSON");
         let run = &log["runs"][0];
         let results = run["results"].as_array().expect("a list");
         assert_eq!(results.len(), diagnostics().len());
@@ -243,6 +246,8 @@ mod tests {
             storage["locations"][0]["physicalLocation"]["region"],
             json!({ "startLine": 2, "startColumn": 14, "endColumn": 19 })
         );
+        let uri = &storage["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
+        assert_eq!(uri, "ext/a%20b/plugin-manifest.json");
         for result in results {
             let index = result["ruleIndex"].as_u64().expect("an index");
             let rule = &run["tool"]["driver"]["rules"][usize::try_from(index).expect("small")];

@@ -95,9 +95,24 @@ pub(crate) fn check(subject: Subject, document: &Document, reporter: &mut Report
     };
     let value = document.root.to_value();
     for error in validator.iter_errors(&value) {
-        if reporter.is_full() {
-            reporter.leave_out_error();
-        } else if let Some(finding) = word(&error, schema, document) {
+        // Told by the walk over unknown keys, one by one.
+        if matches!(error.kind(), ValidationErrorKind::AdditionalProperties { .. }) {
+            continue;
+        }
+        // Many errors need not be put into words to be counted; where only errors are kept, how bad
+        // a further one is changes nothing.
+        if reporter.is_full(Severity::Error) && reporter.has_errors() {
+            reporter.leave_out(Severity::Error, 1);
+            continue;
+        }
+        if reporter.is_full(Severity::Warning) {
+            let severity = severity(&error, schema);
+            if reporter.is_full(severity) {
+                reporter.leave_out(severity, 1);
+                continue;
+            }
+        }
+        if let Some(finding) = word(&error, schema, document) {
             reporter.report(document, finding);
         }
     }
@@ -107,6 +122,11 @@ pub(crate) fn check(subject: Subject, document: &Document, reporter: &mut Report
 /// Whether the manifest's schema knows the locale.
 pub(crate) fn is_locale(text: &str) -> bool {
     lists(&COMPILED.manifest.0["properties"]["locale"]["items"]["enum"], text)
+}
+
+/// Whether the manifest's schema knows the event of an installation's life.
+pub(crate) fn is_callback_event(name: &str) -> bool {
+    COMPILED.manifest.0["properties"]["callbackListener"]["properties"].get(name).is_some()
 }
 
 /// The schema of a part of the document.
@@ -164,6 +184,15 @@ fn severity_of(annotation: Option<&Value>) -> Severity {
     }
 }
 
+/// How badly an error of the library is told. What is missing is always told as an error.
+fn severity(error: &ValidationError<'_>, root: &Value) -> Severity {
+    let schema = schema_at(root, error.instance_path().as_str()).unwrap_or(&Value::Null);
+    match error.kind() {
+        ValidationErrorKind::Required { .. } => Severity::Error,
+        kind => severity_of(annotation(schema, kind.keyword())),
+    }
+}
+
 fn word(error: &ValidationError<'_>, root: &Value, document: &Document) -> Option<Finding> {
     let pointer = error.instance_path().as_str();
     let cursor = document.find(pointer)?;
@@ -173,6 +202,7 @@ fn word(error: &ValidationError<'_>, root: &Value, document: &Document) -> Optio
     };
     let schema = schema_at(root, pointer).unwrap_or(&Value::Null);
     let description = |schema: &Value| schema["description"].as_str().map(str::to_owned);
+    let about = || Some(description(schema).unwrap_or_else(|| "see the rule's page".to_owned()));
     let keyword = error.kind().keyword();
     let mut rule = annotation(schema, keyword);
     let value = || Some(cursor.at_value());
@@ -180,6 +210,7 @@ fn word(error: &ValidationError<'_>, root: &Value, document: &Document) -> Optio
         ValidationErrorKind::Required { property } => {
             let property = property.as_str()?;
             rule = missing_rule(schema, property);
+            debug_assert_eq!(severity_of(rule), Severity::Error, "what is missing is an error");
             let message = format!("{name} has no `{property}`");
             let about = child(schema, property).and_then(description);
             let hint = about.map_or_else(
@@ -190,7 +221,7 @@ fn word(error: &ValidationError<'_>, root: &Value, document: &Document) -> Optio
         }
         ValidationErrorKind::Type { kind } => {
             let message = format!("{name} must be {}, not {}", expected(kind), actual(&cursor));
-            (code::VALUE_TYPE, value()?, message, description(schema))
+            (code::VALUE_TYPE, value()?, message, about())
         }
         ValidationErrorKind::Enum { options } => {
             let text = cursor.text();
@@ -211,7 +242,7 @@ fn word(error: &ValidationError<'_>, root: &Value, document: &Document) -> Optio
             (code::NAME_PATTERN, value()?, message, Some(hint.into()))
         }
         ValidationErrorKind::MinLength { .. } => {
-            (code::VALUE_EMPTY, value()?, format!("{name} must not be empty"), description(schema))
+            (code::VALUE_EMPTY, value()?, format!("{name} must not be empty"), about())
         }
         ValidationErrorKind::MaxLength { limit } => {
             let given = cursor.text().map_or(0, |text| text.chars().count());
@@ -220,18 +251,16 @@ fn word(error: &ValidationError<'_>, root: &Value, document: &Document) -> Optio
         }
         ValidationErrorKind::MinItems { limit } => {
             let message = format!("{name} must have at least {limit} entry");
-            (code::VALUE_TOO_FEW, cursor.at_key(), message, description(schema))
+            (code::VALUE_TOO_FEW, cursor.at_key(), message, about())
         }
         ValidationErrorKind::MaxItems { limit } => {
             let given = cursor.items().count();
             let message = format!("{name} has {given} entries; {limit} is the most");
             (code::VALUE_TOO_MANY, cursor.at_key(), message, Some("remove some".into()))
         }
-        // Told by the walk over unknown keys, one by one.
-        ValidationErrorKind::AdditionalProperties { .. } => return None,
         _ => {
             let message = format!("{name} is not allowed here ({keyword})");
-            (code::VALUE_TYPE, value()?, message, description(schema))
+            (code::VALUE_TYPE, value()?, message, about())
         }
     };
     let code = known_code(rule).unwrap_or(code);
@@ -287,34 +316,39 @@ fn actual(cursor: &Cursor<'_>) -> &'static str {
 /// Tells the keys that the schema doesn't know. Where it closes an object that is an error.
 fn unknown_keys(cursor: &Cursor<'_>, schema: &Value, document: &Document, reporter: &mut Reporter) {
     let schema = resolve(schema);
-    if let Some(items) = schema.get("items") {
+    let has_keys = |items: &Value| {
+        let items = resolve(items);
+        items.get("properties").is_some() || items.get("items").is_some()
+    };
+    if let Some(items) = schema.get("items").filter(|items| has_keys(items)) {
         for item in cursor.items() {
             unknown_keys(&item, items, document, reporter);
         }
     }
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     let others = schema.get("additionalProperties");
-    for (key, member) in cursor.members() {
+    let severity = match others {
+        Some(Value::Bool(false)) => Severity::Error,
+        _ => Severity::Warning,
+    };
+    let code = known_code(annotation(schema, "unknown")).unwrap_or(code::KEY_UNKNOWN);
+    let Kind::Object(object) = cursor.kind() else { return };
+    for member in object.members() {
+        let key = member.key.as_str();
         if let Some(own) = child(schema, key) {
-            unknown_keys(&member, own, document, reporter);
+            unknown_keys(&cursor.member(member), own, document, reporter);
             continue;
         }
-        let closed = match others {
-            Some(Value::Bool(true)) => continue,
-            Some(Value::Bool(false)) => true,
-            _ => false,
-        };
-        let rule = annotation(schema, "unknown");
-        let code = known_code(rule).unwrap_or(code::KEY_UNKNOWN);
-        if code == code::WEBHOOK_OPTION_UNSUPPORTED && is_departments(key) {
+        let is_open = others == Some(&Value::Bool(true));
+        if is_open || (code == code::WEBHOOK_OPTION_UNSUPPORTED && is_departments(key)) {
             continue;
         }
-        let (message, hint) = if reporter.is_full() {
-            (String::new(), None)
-        } else {
-            unknown_key(code, key, &member, properties, schema)
-        };
-        let severity = if closed { Severity::Error } else { Severity::Warning };
+        if reporter.is_full(severity) {
+            reporter.leave_out(severity, 1);
+            continue;
+        }
+        let member = cursor.member(member);
+        let (message, hint) = unknown_key(code, key, &member, properties, schema);
         let finding = Finding::error(code, member.at_key(), message).severity(severity);
         reporter.report(document, finding.suggest_if(hint));
     }

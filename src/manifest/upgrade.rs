@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::growth::{Growth, growth};
-use super::json::{shown, visible};
+use super::json::{shown, shown_path};
 use super::package::CheckedPackage;
-use super::plan::{Plan, PlannedResource, Provisioned, diff};
+use super::plan::{Plan, PlanDocument, PlannedResource, Provisioned, diff};
 
 /// What an upgrade changes, and whether it needs consent. Shown with `Display`.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
@@ -69,9 +69,19 @@ fn write_resource(
     formatter: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     let (kind, name) = (shown(&resource.key.kind), shown(&resource.key.resource_name));
-    writeln!(formatter, "{what:<7} {kind} {name}")?;
+    write!(formatter, "{what:<7} {kind} {name}")?;
+    match resource.document {
+        PlanDocument::New => writeln!(formatter)?,
+        PlanDocument::Old => {
+            writeln!(
+                formatter,
+                " (in the old resources.json at {})",
+                shown_path(&resource.pointer)
+            )?;
+        }
+    }
     for change in &resource.changes {
-        let pointer: String = change.pointer.chars().map(visible).collect();
+        let pointer = shown_path(&change.pointer);
         let (before, after) = (brief(&change.before), brief(&change.after));
         writeln!(formatter, "        {pointer}: {before} -> {after}")?;
     }
@@ -150,6 +160,16 @@ mod tests {
             document["growth"][0],
             json!({ "kind": "scope", "serviceName": "zlabs_integration", "scope": "Desk.tickets.READ" })
         );
+    }
+
+    #[test]
+    fn what_goes_is_named_with_its_place_in_the_old_document() {
+        let old = package(&json!(["Desk.events.ALL"]), &json!({}));
+        let new = CheckedPackage::from_stored(old.stripped_manifest(), &json!({}));
+        let upgrade = Upgrade::between(&old, &new.expect("a package"));
+        let told = upgrade.to_string();
+        let line = "delete  webhook hook (in the old resources.json at /webhook)\n";
+        assert!(told.starts_with(line), "{told}");
     }
 
     #[test]

@@ -5,4 +5,5 @@ mod rooms;
 mod wiring;
 
 pub use listener::{ListenError, Listener, ListenerOptions};
+pub(crate) use rooms::package_policy;
 pub use wiring::{RunningServer, StartError, start, store_options};

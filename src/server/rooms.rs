@@ -58,9 +58,9 @@ pub(super) struct Rooms {
     drain: Duration,
 }
 
-/// The door out, as the configuration has it.
-pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartError> {
-    let rules = config
+/// What may be called, as the configuration has it.
+fn egress_policy(config: &Config) -> Result<egress::Policy, StartError> {
+    let allow = config
         .egress
         .allow
         .iter()
@@ -69,6 +69,11 @@ pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartE
                 .map_err(|error| StartError::Egress(error.to_string()))
         })
         .collect::<Result<Vec<_>, _>>()?;
+    Ok(egress::Policy { allow, require_https: config.egress.require_https })
+}
+
+/// The door out, as the configuration has it.
+pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartError> {
     let proxy = match &config.egress.proxy {
         Some(proxy) => Some(
             Url::parse(proxy.expose()).map_err(|error| StartError::Egress(error.to_string()))?,
@@ -76,7 +81,7 @@ pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartE
         None => None,
     };
     let options = EgressOptions {
-        policy: egress::Policy { allow: rules, require_https: config.egress.require_https },
+        policy: egress_policy(config)?,
         proxy,
         ca_file: config.egress.ca_file.clone(),
         user_agent: concat!("Mortise/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -86,9 +91,9 @@ pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartE
 }
 
 /// The rules for packages: hosts are judged as egress judges them.
-pub(crate) fn package_policy(config: &Config, egress: &Egress) -> manifest::Policy {
-    let policy = egress.policy().clone();
-    manifest::Policy {
+pub(crate) fn package_policy(config: &Config) -> Result<manifest::Policy, StartError> {
+    let policy = egress_policy(config)?;
+    Ok(manifest::Policy {
         require_https: config.egress.require_https,
         host_vetting: Arc::new(move |host, port| match egress::host_verdict(host, port, &policy) {
             egress::HostVerdict::Public => manifest::HostVerdict::Public,
@@ -97,8 +102,9 @@ pub(crate) fn package_policy(config: &Config, egress: &Egress) -> manifest::Poli
                 manifest::HostVerdict::NotPublic { reason: reason.to_string() }
             }
         }),
+        denied_scopes: config.catalogue.denied_scopes.clone(),
         ..manifest::Policy::strict_offline()
-    }
+    })
 }
 
 fn marketplace_verifier(config: &Config) -> Result<Option<Arc<Verifier>>, CryptoError> {
@@ -229,7 +235,7 @@ impl Rooms {
             intake,
             routing: routing.clone(),
             dispatcher: dispatcher.clone(),
-            policy: Arc::new(package_policy(config, &egress)),
+            policy: Arc::new(package_policy(config)?),
             marketplace,
         });
         settle_by(state, &routing);

@@ -1,8 +1,10 @@
 //! The catalogue: publishing in both forms, what is refused and how it is said, what is read.
 
 use std::io::{Cursor, Write as _};
+use std::path::Path;
 
 use reqwest::Method;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::support::client::Answer;
@@ -17,6 +19,8 @@ on_both!(
     a_zip_is_a_package_too,
     what_is_wrong_is_said_in_the_dialects_words,
     every_broken_fixture_is_refused_over_http,
+    the_command_line_says_the_same_to_the_byte,
+    scopes_that_the_operator_denies_are_refused,
     every_schema_is_published,
     validating_stores_nothing,
     secrets_are_neither_shown_nor_stored_in_the_clear,
@@ -249,6 +253,116 @@ async fn every_broken_fixture_is_refused_over_http(backend: Backend) {
         seen += 1;
     }
     assert!(seen >= 10, "{seen} fixtures were tried");
+}
+
+/// Everything in a folder as an archive, as it is.
+fn packed(folder: &Path) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(folder).expect("inside").display().to_string();
+            writer.start_file(name, zip::write::SimpleFileOptions::default()).expect("start");
+            writer.write_all(&std::fs::read(&path).expect("a file")).expect("write");
+        }
+    }
+    writer.finish().expect("finish").into_inner()
+}
+
+/// `mortise validate --format json` with the configuration of a file: exit code and answer.
+async fn validated(config: &Path, package: &Path) -> (Option<i32>, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_mortise"));
+    command.args(["validate", "--format", "json", "--config"]).arg(config).arg(package);
+    command.env_remove("MORTISE_CONFIG").kill_on_drop(true);
+    let output = command.output().await.expect("it ends");
+    (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+}
+
+/// The diagnostics of a document, to the byte.
+#[derive(Debug, serde::Deserialize)]
+struct Told<'t> {
+    #[serde(borrow)]
+    message: &'t RawValue,
+    #[serde(borrow)]
+    errors: &'t RawValue,
+    #[serde(borrow)]
+    warnings: &'t RawValue,
+}
+
+async fn the_command_line_says_the_same_to_the_byte(backend: Backend) {
+    const SCOPES: &str = "Desk.organization.*";
+    let server =
+        TestServer::start(backend, |settings| settings.set("catalogue.denied_scopes", SCOPES));
+    let server = server.await;
+    let config = server.folder().join("judge.toml");
+    let text = format!(
+        "[egress]\nallow = [\"127.0.0.0/8\"]\nrequire_https = false\n\
+         [catalogue]\ndenied_scopes = [\"{SCOPES}\"]\n"
+    );
+    std::fs::write(&config, text).expect("a file");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let broken = std::fs::read_dir(fixtures.join("broken")).expect("the fixtures are there");
+    let mut folders: Vec<_> =
+        broken.map(|entry| entry.expect("an entry").path().join("package")).collect();
+    folders.push(fixtures.join("ticket-mirror"));
+    let (mut valid, mut invalid) = (0, 0);
+    for folder in folders {
+        let archive = server.folder().join("package.zip");
+        let bytes = packed(&folder);
+        std::fs::write(&archive, &bytes).expect("a file");
+        let answer = upload(&server, &format!("{EXTENSIONS}/validate"), bytes).await;
+        let (code, text) = validated(&config, &archive).await;
+        if answer.status == 200 {
+            assert_eq!((code, text.trim_end()), (Some(0), answer.text.as_str()));
+            valid += 1;
+        } else {
+            assert_eq!((code, answer.status), (Some(1), 422), "{}", folder.display());
+            let told = |text| serde_json::from_str::<Told<'_>>(text).expect("diagnostics");
+            let (own, of_api) = (told(&text), told(&answer.text));
+            assert_eq!(own.errors.get(), of_api.errors.get(), "{}", folder.display());
+            assert_eq!(own.warnings.get(), of_api.warnings.get(), "{}", folder.display());
+            assert_eq!(own.message.get(), of_api.message.get(), "{}", folder.display());
+            assert!(own.errors.get().len() > 100, "{text}");
+            invalid += 1;
+        }
+    }
+    assert!(valid >= 2 && invalid >= 12, "{valid} valid, {invalid} invalid");
+}
+
+async fn scopes_that_the_operator_denies_are_refused(backend: Backend) {
+    let server = TestServer::start(backend, |settings| {
+        settings.set("catalogue.denied_scopes", "Desk.settings.READ,Desk.organization.*");
+    });
+    let server = server.await;
+    server.publish(&server.package()).await.expect(201);
+    for scope in [
+        "Desk.organization.ALL",
+        "desk.settings.read",
+        "Desk.settings.ALL",
+        "Desk.tickets.READ,Desk.settings.READ",
+    ] {
+        let package = server.package().with(|package| {
+            package.manifest["zohoAuthorisation"]["scope"] = json!(["Desk.events.ALL", scope]);
+        });
+        let refused = server.publish(&package).await.refused(422, "UNPROCESSABLE_ENTITY");
+        let errors = refused.json["errors"].as_array().expect("errors");
+        assert_eq!(errors.len(), 1, "{}", refused.text);
+        assert_eq!(errors[0]["code"], "scope.denied");
+        assert_eq!(errors[0]["pointer"], "/zohoAuthorisation/scope/1");
+    }
+    let package = server.package().with(|package| {
+        package.manifest["connectors"] = json!([{
+            "connectionName": "other", "connectionLinkName": "other", "serviceName": "other",
+            "scope": ["Desk.organization.READ"],
+        }]);
+    });
+    let refused = server.publish(&package).await.refused(422, "UNPROCESSABLE_ENTITY");
+    assert_eq!(refused.json["errors"][0]["pointer"], "/connectors/0/scope/0", "{}", refused.text);
 }
 
 async fn every_schema_is_published(backend: Backend) {

@@ -181,6 +181,56 @@ async fn packages_are_validated() {
 }
 
 #[tokio::test]
+async fn packages_come_through_the_standard_input_too() {
+    let folder = folder();
+    let validate = async |bytes: Vec<u8>| {
+        let mut command = program(folder.path(), "validate --format json -");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let mut input = child.stdin.take().expect("its input");
+        let write = async move { input.write_all(&bytes).await };
+        let (written, output) = tokio::join!(write, timeout(PATIENCE, child.wait_with_output()));
+        written.expect("it reads");
+        let ended = Ended::from(output.expect("it ends").expect("an output"));
+        let document: Value = serde_json::from_str(&ended.answers).unwrap_or_default();
+        (ended, document)
+    };
+    let path = fixture("broken/personal-with-webhook/package");
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).expect("a file");
+    let (manifest, resources) = (read("plugin-manifest.json"), read("resources.json"));
+
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, text) in [("plugin-manifest.json", &manifest), ("resources.json", &resources)] {
+        writer.start_file(name, zip::write::SimpleFileOptions::default()).expect("start");
+        std::io::Write::write_all(&mut writer, text.as_bytes()).expect("write");
+    }
+    let (ended, document) = validate(writer.finish().expect("a zip").into_inner()).await;
+    let at = |document: &Value, code: &str| -> Value {
+        let errors = document["errors"].as_array().cloned().unwrap_or_default();
+        errors.into_iter().find(|one| one["code"] == code).unwrap_or_default()
+    };
+    assert_eq!(ended.code, Some(1), "{}", ended.messages);
+    assert_eq!(at(&document, "webhook.org-type")["line"], 2, "{document}");
+    assert_eq!(at(&document, "package.app-missing")["file"], "app", "{document}");
+
+    let body = format!("{{\"manifest\":{manifest},\"resources\":{resources}}}");
+    let (ended, document) = validate(body.into_bytes()).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.messages);
+    assert_eq!(at(&document, "webhook.org-type")["pointer"], "/webhook", "{document}");
+    assert!(at(&document, "package.app-missing").is_null(), "{document}");
+
+    let wide: Vec<u8> = manifest.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let (ended, document) = validate(wide).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.messages);
+    assert_eq!(at(&document, "json.encoding")["line"], 1, "{document}");
+
+    let (ended, _) = validate(b"no package".to_vec()).await;
+    assert!(ended.code == Some(1) || ended.code == Some(2), "{}", ended.answers);
+    let (ended, _) = validate(b"PK and nothing more".to_vec()).await;
+    assert_eq!(ended.code, Some(2), "{}", ended.answers);
+}
+
+#[tokio::test]
 async fn rules_are_explained() {
     let folder = folder();
     let all = run(folder.path(), "explain").await.expect(0).answers;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::code;
 use super::super::diagnostic::Finding;
 use super::super::json::{Cursor, Document, shown};
+use super::super::policy::Denials;
 use super::Package;
 
 /// The service that `zohoAuthorisation` alone may name.
@@ -12,15 +13,21 @@ pub(crate) const OWN_SERVICE: &str = "zlabs_integration";
 
 pub(super) fn check(package: &Package<'_>, document: &Document, report: &mut impl FnMut(Finding)) {
     let root = document.cursor();
+    let denials = package.policy.denials();
     if let Some(scopes) = root.get("zohoAuthorisation").and_then(|declared| declared.get("scope")) {
-        check_scopes(package, &scopes, report);
+        check_scopes(&denials, &scopes, report);
     }
     if let Some(scopes) = root.get("deskOauth").and_then(|declared| declared.get("scopes")) {
-        check_scopes(package, &scopes, report);
+        check_scopes(&denials, &scopes, report);
+    }
+    for client in root.get("TPAOauth").iter().flat_map(Cursor::items) {
+        if let Some(scopes) = client.get("scopes") {
+            check_scopes(&denials, &scopes, report);
+        }
     }
     for connector in root.get("connectors").iter().flat_map(Cursor::items) {
         if let Some(scopes) = connector.get("scope") {
-            check_scopes(package, &scopes, report);
+            check_scopes(&denials, &scopes, report);
         }
         if let Some(service) = connector.get("serviceName")
             && service.text() == Some(OWN_SERVICE)
@@ -35,11 +42,11 @@ pub(super) fn check(package: &Package<'_>, document: &Document, report: &mut imp
     }
 }
 
-fn check_scopes(package: &Package<'_>, scopes: &Cursor<'_>, report: &mut impl FnMut(Finding)) {
+fn check_scopes(denials: &Denials<'_>, scopes: &Cursor<'_>, report: &mut impl FnMut(Finding)) {
     let mut seen = BTreeMap::new();
     for scope in scopes.items() {
         let Some(text) = scope.text() else { continue };
-        if let Some(denied) = package.policy.denial(text) {
+        if let Some(denied) = denials.denial(text) {
             let message = format!("no extension may hold the scope `{}`", shown(text));
             report(
                 Finding::error(code::SCOPE_DENIED, scope.at_value(), message)

@@ -1,7 +1,7 @@
 //! What must be in the package, and what manifest and resources say is in it.
 
 use super::super::code;
-use super::super::diagnostic::{Finding, Reporter};
+use super::super::diagnostic::{Finding, Reporter, Severity};
 use super::super::json::{Cursor, Document, Place, shown};
 use super::super::nearest::Guesses;
 use super::super::schema::is_locale;
@@ -131,7 +131,7 @@ pub(super) fn check_channel_logo(
 ) {
     let logo = document.cursor().get("channel").and_then(|channel| channel.get("channelLogoPath"));
     if let Some(logo) = logo.filter(|logo| logo.text().is_some_and(|text| text.starts_with('/'))) {
-        let warn = |finding: Finding| finding.severity(super::super::diagnostic::Severity::Warning);
+        let warn = |finding: Finding| finding.severity(Severity::Warning);
         check_exists(package, &logo, &mut Guesses::default(), &mut |finding| report(warn(finding)));
     }
 }
@@ -150,7 +150,9 @@ fn check_translations(package: &Package<'_>, document: &Document, reporter: &mut
             let finding =
                 Finding::error(code::LOCALE_TRANSLATION_MISSING, locale.at_value(), message);
             reporter.report(document, finding.suggest(format!("add `{path}`")));
-        } else if let Some(Loaded { faults, positions, .. }) = load(package.source, &path) {
+        } else if let Some(loaded) = load(package.source, &path) {
+            let Loaded { faults, left_out, positions, .. } = loaded;
+            reporter.leave_out(Severity::Warning, left_out);
             for fault in faults {
                 let place =
                     Place { file: path.clone(), pointer: fault.pointer, span: Some(fault.span) };

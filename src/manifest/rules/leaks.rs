@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::super::code;
-use super::super::diagnostic::{Finding, Reporter};
-use super::super::json::{Place, Span};
+use super::super::diagnostic::{Finding, Reporter, Severity};
+use super::super::json::{Place, Span, shown_path};
 use super::super::position::Positions;
 use super::super::source::{MANIFEST_FILE, RESOURCES_FILE};
 use super::Package;
@@ -54,13 +54,14 @@ pub(super) fn check(package: &Package<'_>, reporter: &mut Reporter) {
         let sources = file != MANIFEST_FILE && file != RESOURCES_FILE;
         let text = content.content.as_deref().filter(|_| sources).map(std::str::from_utf8);
         let Some(Ok(text)) = text else { continue };
-        let found = find(text, own);
+        let (found, left_out) = find(text, own);
         if found.is_empty() {
             continue;
         }
+        reporter.leave_out(Severity::Warning, left_out);
         let positions = Positions::new(text);
         for (span, what) in found {
-            let place = Place { file: file.clone(), pointer: String::new(), span: Some(span) };
+            let place = Place { file: shown_path(file), pointer: String::new(), span: Some(span) };
             let message = format!("this looks like {what}, and every user can read it");
             let hint = "remove it, replace it where it is used, and keep it in a secure parameter";
             let finding = Finding::warning(code::SECRET_IN_SOURCE, place, message).suggest(hint);
@@ -69,23 +70,28 @@ pub(super) fn check(package: &Package<'_>, reporter: &mut Reporter) {
     }
 }
 
-/// Where secrets stand, and what they are.
-fn find(text: &str, own: Option<&str>) -> Vec<(Span, &'static str)> {
-    let span = |start: usize, length: usize| Span { start, end: start + length };
-    let mut found: Vec<(Span, &'static str)> = PATTERNS
-        .iter()
-        .flat_map(|(what, pattern)| {
-            let matches = pattern.find_iter(text).take(MOST_IN_A_FILE);
-            matches.map(move |found| (span(found.start(), found.len()), *what))
-        })
-        .collect();
+/// Where the first secrets stand and what they are, and how many more there are.
+fn find(text: &str, own: Option<&str>) -> (Vec<(Span, &'static str)>, usize) {
+    let (mut found, mut count) = (Vec::new(), 0);
+    let mut keep = |what: &'static str, spans: &mut dyn Iterator<Item = (usize, usize)>| {
+        for (position, (start, length)) in spans.enumerate() {
+            count += 1;
+            if position < MOST_IN_A_FILE {
+                found.push((Span { start, end: start + length }, what));
+            }
+        }
+    };
+    for (what, pattern) in PATTERNS.iter() {
+        keep(what, &mut pattern.find_iter(text).map(|found| (found.start(), found.len())));
+    }
     if let Some(own) = own {
-        let places = text.match_indices(own).take(MOST_IN_A_FILE);
-        found.extend(places.map(|(at, _)| (span(at, own.len()), "the manifest's `secret`")));
+        let mut places = text.match_indices(own).map(|(at, _)| (at, own.len()));
+        keep("the manifest's `secret`", &mut places);
     }
     found.sort_by_key(|(span, _)| span.start);
     found.truncate(MOST_IN_A_FILE);
-    found
+    let left_out = count - found.len();
+    (found, left_out)
 }
 
 #[cfg(test)]
@@ -110,19 +116,21 @@ mod tests {
             (pasted(&["whsec_", &"Ab".repeat(16)]), "a webhook secret"),
         ] {
             let text = format!("let key = \"{secret}\";");
-            let found = find(&text, None);
+            let (found, _) = find(&text, None);
             assert_eq!(found.len(), 1, "{secret}");
             assert_eq!((found[0].0.start, found[0].1), (11, what));
         }
         assert!(
-            find("const token = input.value; // sk_live_… goes to the server", None).is_empty()
+            find("const token = input.value; // sk_live_… goes to the server", None).0.is_empty()
         );
     }
 
     #[test]
     fn the_manifests_own_secret_is_found_anywhere() {
-        let found = find("x = 'correct horse battery'", Some("correct horse battery"));
+        let (found, _) = find("x = 'correct horse battery'", Some("correct horse battery"));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].0.start, 5);
+        let (found, left_out) = find(&"own secret, ".repeat(50), Some("own secret"));
+        assert_eq!((found.len(), left_out), (20, 30));
     }
 }
