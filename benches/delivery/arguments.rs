@@ -30,6 +30,7 @@ pub(crate) struct Sizes {
 /// Measures how events are delivered, on SQLite and on PostgreSQL.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "delivery")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Arguments {
     /// A short form that ends within a minute: its figures say that it works, and little more.
     #[arg(long)]
@@ -89,8 +90,8 @@ impl Arguments {
                 warm_up: 500,
                 singles: 5_000,
                 in_arrays: 10_000,
-                paced: 200,
-                hanging: 1_500,
+                paced: 100,
+                hanging: 1_000,
                 hanging_rate: 1_000,
                 backlog: 10_000,
                 installations: 50,

@@ -22,12 +22,16 @@ pub(crate) const ORGS: usize = 2;
 /// The one whose webhook refuses.
 const REFUSING: Orgs = Orgs { first: 1, count: 1 };
 
-/// Settings under which a recovered endpoint is noticed soon.
-pub(crate) const SETTINGS: [(&str, &str); 3] = [
-    ("delivery.schedule", "20s,20s,20s,20s"),
-    ("delivery.breaker.pause", "2s"),
-    ("delivery.breaker.pause_limit", "2s"),
-];
+/// Settings under which a recovered endpoint is noticed soon. What failed comes again only after
+/// the rest was accepted, or it would use up its attempts before the endpoint recovers.
+pub(crate) fn settings(quick: bool) -> [(&'static str, &'static str); 3] {
+    let schedule = if quick { "3s,3s,3s,3s" } else { "20s,20s,20s,20s" };
+    [
+        ("delivery.schedule", schedule),
+        ("delivery.breaker.pause", "2s"),
+        ("delivery.breaker.pause_limit", "2s"),
+    ]
+}
 
 /// Throughput of one org without and with a backlog of another, and the backlog's end.
 pub(crate) async fn run(stage: &Stage, sizes: Sizes) -> Outcome<Vec<Figures>> {
@@ -42,10 +46,12 @@ pub(crate) async fn run(stage: &Stage, sizes: Sizes) -> Outcome<Vec<Figures>> {
     let shape = Shape { orgs: REFUSING, ..Shape::arrays(sizes.backlog) };
     let refused = stage.send(&backlog, shape).await?;
     let intake = backlog.ledger.intake_span();
+    eprintln!("{} wait after {:.0} s", sizes.backlog, intake.as_secs_f64());
 
     let (mut during, _) = stage.closed(singles).await?;
     "new events, the backlog waits".clone_into(&mut during.part);
 
+    eprintln!("{:.0} new events a second beside them", during.deliveries_per_second);
     let waiting = backlog.ledger.deliveries() - usize::try_from(backlog.ledger.arrivals())?;
     let relieved = backlog.ledger.now();
     stage.receiver.trouble("", Trouble::None);
@@ -63,6 +69,7 @@ pub(crate) async fn run(stage: &Stage, sizes: Sizes) -> Outcome<Vec<Figures>> {
     drain.cpu_driver = micros(usage.driver);
     drain.idle = usage.idle;
     drain.stolen = usage.stolen;
+    drain.foreign = usage.foreign;
     // Between the first and the last hundredth, since the end waits for a few retries.
     let [first, early, late, last] = {
         let [early, late] = backlog.ledger.arrived_at([10, 990]);

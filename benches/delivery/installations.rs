@@ -19,6 +19,7 @@ pub(crate) async fn run(stage: &Stage, sizes: Sizes) -> Outcome<Vec<Figures>> {
     let begin = clock.instant();
     world::install_from(&stage.server, 1, sizes.installations).await?;
     let seconds = begin.elapsed().as_secs_f64();
+    eprintln!("{} installations after {seconds:.0} s", sizes.installations);
     let usage = reading.until(&stage.watched.read()?);
     let counts = counts.until(&stage.counters.read().await?);
     let (after_mib, peak_mib) = process::memory(stage.watched.server);
@@ -33,6 +34,7 @@ pub(crate) async fn run(stage: &Stage, sizes: Sizes) -> Outcome<Vec<Figures>> {
     installing.cpu_driver = micros(usage.driver);
     installing.idle = usage.idle;
     installing.stolen = usage.stolen;
+    installing.foreign = usage.foreign;
     installing.commits_per_event = ratio(counts.commits, installations);
     installing.note("installations", installations);
     installing.note("installationsPerSecond", ratio(installations, 1) / seconds.max(1e-9));

@@ -33,7 +33,7 @@ fn field(file: &str, name: &str) -> String {
 }
 
 /// How long the disk takes to keep something.
-fn fsync(folder: &Path) -> Outcome<f64> {
+pub(crate) fn fsync(folder: &Path) -> Outcome<f64> {
     let clock = Clock::default();
     let path = folder.join("fsync");
     let mut file = File::create(&path)?;

@@ -7,7 +7,7 @@ use mortise::seam::Clock;
 use serde::Serialize;
 
 use super::counters::{Counters, Counts};
-use super::ledger::{From, Latencies, Ledger};
+use super::ledger::{From, Ledger};
 use super::load::{Load, Orgs};
 use super::pacer::Pace;
 use super::process::{self, Reading, Watched, ratio};
@@ -86,6 +86,7 @@ pub(crate) struct Figures {
     pub(crate) cpu_driver: f64,
     pub(crate) idle: f64,
     pub(crate) stolen: f64,
+    pub(crate) foreign: f64,
     pub(crate) peak_mib: u64,
     pub(crate) commits_per_event: f64,
     pub(crate) rows_inserted_per_event: f64,
@@ -226,6 +227,7 @@ impl Stage {
             cpu_driver: micros(usage.driver),
             idle: idle.idle,
             stolen: idle.stolen,
+            foreign: idle.foreign,
             peak_mib,
             commits_per_event: ratio(counts.commits, events),
             rows_inserted_per_event: ratio(counts.rows_inserted, events),
@@ -298,9 +300,4 @@ impl Stage {
         Clock::default().sleep(Duration::from_millis(50)).await;
         Ok(())
     }
-}
-
-/// What a part of the deliveries waited, with the usual quantiles.
-pub(crate) fn usual(latencies: &Latencies) -> serde_json::Value {
-    serde_json::json!(latencies.usual())
 }

@@ -10,7 +10,7 @@ use super::arguments::Arguments;
 use super::ceiling::{self, Client};
 use super::cluster::{self, Cluster};
 use super::counters::Counters;
-use super::machine::Machine;
+use super::machine::{self, Machine};
 use super::measure::{Figures, Shape, Stage};
 use super::receiver::Receiver;
 use super::server::{Program, Server};
@@ -32,6 +32,15 @@ enum Kind {
     Hanging,
     Backlog,
     Installations,
+}
+
+impl Kind {
+    fn resembles_another(self) -> bool {
+        matches!(
+            self,
+            Self::KeyedSingle | Self::KeyedArrays | Self::FanOutSingle | Self::FanOutArrays
+        )
+    }
 }
 
 const KINDS: [(Kind, &str); 10] = [
@@ -75,17 +84,16 @@ fn scenarios() -> Vec<Scenario> {
         .collect()
 }
 
-/// Whether a name has all parts of one of the selectors.
+/// Whether a name has all parts of one of the selectors. `single` means neither `keyed.single` nor
+/// `fanout.single`: a family is meant where it is named, or where only a database is.
 fn is_selected(name: &str, only: &[String]) -> bool {
-    let has = |part: &str| name.split('.').any(|of| of == part);
-    // A kind that is named alone means it and not its relatives.
+    let parts: Vec<&str> = name.split('.').collect();
+    let family = parts.first().filter(|first| ["keyed", "fanout"].contains(first));
     let fits = |selector: &String| {
-        selector.split('.').all(has)
-            && (name.split('.').next().is_some_and(|first| {
-                !["keyed", "fanout"].contains(&first)
-                    || selector.split('.').any(|part| part == first)
-                    || selector.split('.').all(|part| ["sqlite", "postgres"].contains(&part))
-            }))
+        let wanted: Vec<&str> = selector.split('.').collect();
+        let is_database = |part: &&str| ["sqlite", "postgres"].contains(part);
+        wanted.iter().all(|part| parts.contains(part))
+            && family.is_none_or(|family| wanted.contains(family) || wanted.iter().all(is_database))
     };
     only.is_empty() || only.iter().any(fits)
 }
@@ -103,14 +111,20 @@ struct Hall {
 
 /// Runs what was asked for. False where something was lost.
 pub(crate) async fn run(arguments: &Arguments) -> Outcome<bool> {
+    // Unless they are asked for, the short form leaves out what resembles another.
+    let is_left_out = |scenario: &Scenario| {
+        arguments.quick && arguments.only.is_empty() && scenario.kind.resembles_another()
+    };
     let selected: Vec<Scenario> = scenarios()
         .into_iter()
-        .filter(|scenario| is_selected(&scenario.name, &arguments.only))
+        .filter(|scenario| is_selected(&scenario.name, &arguments.only) && !is_left_out(scenario))
         .collect();
     let with_bare = is_selected(BARE, &arguments.only);
     if arguments.list {
         println!("{BARE}");
-        scenarios().iter().for_each(|scenario| println!("{}", scenario.name));
+        for scenario in scenarios() {
+            println!("{}", scenario.name);
+        }
         return Ok(true);
     }
     if selected.is_empty() && !with_bare {
@@ -239,10 +253,10 @@ impl Hall {
             }
             _ => (None, None, Counters::Sqlite { file: folder.join("mortise.db") }),
         };
-        let special: &[(&str, &str)] = match scenario.kind {
-            Kind::Hanging => &hanging::SETTINGS,
-            Kind::Backlog => &backlog::SETTINGS,
-            _ => &[],
+        let special = match scenario.kind {
+            Kind::Hanging => hanging::SETTINGS.to_vec(),
+            Kind::Backlog => backlog::settings(self.arguments.quick).to_vec(),
+            _ => Vec::new(),
         };
         let mut settings: Vec<(String, String)> =
             special.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -263,6 +277,8 @@ impl Hall {
             },
         )
         .await?;
+        // The disk and the machine drift: both are looked at right before.
+        let fsync_ms = machine::fsync(folder)?;
         let bare = self.bare(Client::Reqwest).await?;
         let mut all = self.act(&stage, scenario.kind).await?;
         for figures in &mut all {
@@ -272,6 +288,7 @@ impl Hall {
                 figures.ratio_to_bare = Some(figures.deliveries_per_second / bare);
             }
             figures.note("barePerSecond", bare.round());
+            figures.note("fsyncMs", (fsync_ms * 1e3).round() / 1e3);
         }
         for line in stage.counters.statements().await? {
             println!("    {line}");

@@ -95,6 +95,8 @@ pub(crate) struct Usage {
     /// Parts of all processor time.
     pub(crate) idle: f64,
     pub(crate) stolen: f64,
+    /// Taken by processes that are not ours: figures beside them say little.
+    pub(crate) foreign: f64,
 }
 
 impl Watched {
@@ -117,13 +119,14 @@ impl Reading {
     pub(crate) fn until(&self, later: &Self) -> Usage {
         let all = later.processors.2.saturating_sub(self.processors.2).max(1);
         let part = |now: u64, then: u64| ratio(now.saturating_sub(then), all);
-        Usage {
-            server: later.server.saturating_sub(self.server),
-            database: later.database.saturating_sub(self.database),
-            driver: later.driver.saturating_sub(self.driver),
-            idle: part(later.processors.0, self.processors.0),
-            stolen: part(later.processors.1, self.processors.1),
-        }
+        let server = later.server.saturating_sub(self.server);
+        let database = later.database.saturating_sub(self.database);
+        let driver = later.driver.saturating_sub(self.driver);
+        let idle = part(later.processors.0, self.processors.0);
+        let stolen = part(later.processors.1, self.processors.1);
+        let ours = (server + database + driver).as_secs_f64() * f64::from(TICKS) / ratio(all, 1);
+        let foreign = (1.0 - idle - stolen - ours).max(0.0);
+        Usage { server, database, driver, idle, stolen, foreign }
     }
 }
 

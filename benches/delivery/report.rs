@@ -84,8 +84,10 @@ pub(crate) fn print(figures: &Figures) {
         more.push(format!("sent-accepted {} ms", three(figures.sent_to_accepted)));
     }
     more.extend(figures.more.iter().map(|(name, value)| format!("{name} {value}")));
-    if figures.stolen > 0.01 {
-        more.push(format!("the hypervisor took {:.0} % of the time", figures.stolen * 100.0));
+    for (who, part) in [("the hypervisor", figures.stolen), ("other processes", figures.foreign)] {
+        if part > 0.03 {
+            more.push(format!("{who} TOOK {:.0} % OF THE TIME", part * 100.0));
+        }
     }
     if figures.faulty + figures.wrongly_signed > 0 {
         more.push(format!("{} FAULTY, {} WRONGLY SIGNED", figures.faulty, figures.wrongly_signed));

@@ -12,7 +12,7 @@ use super::child::Watched;
 use super::{Failure, Outcome};
 
 /// How long it may take to be ready.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program to measure.
 #[derive(Clone, Debug)]

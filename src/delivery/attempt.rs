@@ -348,8 +348,9 @@ impl Dispatcher {
             Some(Err(error)) => unanswered(error),
             None => (Reply::Nothing, None, Some("interrupted"), None),
         };
-        let decision =
-            retry::decide(policy, reply, made, ended_at, self.inner.seam.randomness.fraction());
+        let is_success = matches!(reply, Reply::Status { code: 200..=299, .. });
+        let jitter = if is_success { 0.0 } else { self.inner.seam.randomness.fraction() };
+        let decision = retry::decide(policy, reply, made, ended_at, jitter);
         let (state, due_at) = match decision {
             // We broke it off since its webhook stopped delivering: it follows its webhook, and
             // it must not have been the last attempt.

@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::breaker::BreakerPolicy;
 use super::jwt_cache::JwtCache;
-use super::lane::{Caps, Content, Job, Kind, LaneOutcome, Lanes, Turn};
+use super::lane::{Content, Job, Kind, LaneOutcome, Turn};
+use super::lanes::{Caps, Lanes};
 use super::node::NodeLease;
 use super::pacer::PacedLanes;
 use super::pulse::Pulses;
@@ -190,8 +191,9 @@ impl Dispatcher {
     /// comes in follows the pace of what goes out and need not go through the table.
     pub(crate) async fn pace(&self, endpoints: &[Uuid]) {
         let is_long = || {
+            let is_crowded = self.inner.budget.is_half_full();
             let lanes = self.lanes();
-            endpoints.iter().any(|endpoint| lanes.is_long(*endpoint))
+            endpoints.iter().any(|endpoint| lanes.is_long(*endpoint, is_crowded))
         };
         let waited = async {
             loop {

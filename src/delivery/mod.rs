@@ -13,6 +13,7 @@ mod dispatcher;
 mod history;
 mod jwt_cache;
 mod lane;
+mod lanes;
 mod node;
 mod outcome;
 mod pacer;

@@ -132,7 +132,7 @@ async fn a_receiver_can_switch_its_webhook_off(backend: Backend) {
     world.in_state("kept", "held").await;
     a_while().await;
     assert_eq!(vendor.received_at(HOOK).len(), 1, "nothing more is sent");
-    let reason = world.webhook().await["healthReason"].clone();
+    let reason = world.webhook().await["health"]["reason"].clone();
     assert!(reason.as_str().is_some_and(|reason| reason.contains("disable")), "{reason}");
 }
 
@@ -147,7 +147,7 @@ async fn a_receiver_can_refuse_one_delivery_for_good(backend: Backend) {
     assert!(hint.contains("abort-message"), "{hint}");
     world.ticket("next").await;
     world.in_state("next", "delivered").await;
-    assert_eq!(world.webhook().await["health"], "ok", "its receiver is well");
+    assert_eq!(world.webhook().await["health"]["state"], "ok", "its receiver is well");
 }
 
 async fn a_webhook_that_a_later_release_wrote_waits_by_itself(backend: Backend) {
@@ -165,13 +165,15 @@ async fn a_webhook_that_a_later_release_wrote_waits_by_itself(backend: Backend) 
     let world = World { server: world.server.restart().await, ..world };
     let path = format!("/api/v1/webhooks/{readable}");
     let shown = world.server.client.get(&path, &world.server.operator).await.expect(200).json;
-    assert_eq!(shown["health"], "ok");
+    assert_eq!(shown["health"]["state"], "ok");
     assert_eq!(world.fans_out(&ticket("other-org", "there")).await, 1);
     world.arrived(1).await;
 
     let shown = world.webhook().await;
-    assert_eq!(shown["health"], "unreadable");
-    assert!(shown["healthReason"].as_str().is_some_and(|reason| reason.contains("cannot read")));
+    assert_eq!(shown["health"]["state"], "unreadable");
+    assert!(
+        shown["health"]["reason"].as_str().is_some_and(|reason| reason.contains("cannot read"))
+    );
     world.ticket("held").await;
     world.in_state("held", "held").await;
     a_while().await;
@@ -185,5 +187,5 @@ async fn a_webhook_that_a_later_release_wrote_waits_by_itself(backend: Backend) 
     }
     let world = World { server: world.server.restart().await, ..world };
     world.in_state("held", "delivered").await;
-    assert_eq!(world.webhook().await["health"], "ok");
+    assert_eq!(world.webhook().await["health"]["state"], "ok");
 }

@@ -74,6 +74,11 @@ impl MemoryBudget {
         fits
     }
 
+    /// Whether half of it is taken.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.shared.taken.load(Ordering::Acquire) >= self.shared.limit / 2
+    }
+
     /// Whether next to nothing more fits.
     pub(crate) fn is_full(&self) -> bool {
         let limit = self.shared.limit;

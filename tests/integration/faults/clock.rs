@@ -39,7 +39,7 @@ async fn trouble(world: &World) -> Vec<String> {
     let events: Vec<_> = names.iter().map(|name| ticket(ORG, name)).collect();
     world.post(&json!(events)).await.expect(202);
     eventually("the pause", async || {
-        world.webhook().await["pausedUntil"].is_string().then_some(())
+        world.webhook().await["health"]["pausedUntil"].is_string().then_some(())
     })
     .await;
     names
