@@ -132,7 +132,7 @@ impl SigningKeys {
     /// The key that signs tokens now.
     ///
     /// # Errors
-    /// Never for a set that [`SigningKeys::new`] made.
+    /// Never for a set that was read from the database.
     pub fn jwt(&self) -> Result<Arc<JwtSigningKey>, CryptoError> {
         self.held
             .load()
