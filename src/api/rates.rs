@@ -69,7 +69,9 @@ impl TrialRates {
             used_until.retain(|_, until| *until > now);
         }
         let ahead = self.pause * (BURST - 1);
-        let used = used_until.get(&token).copied().unwrap_or(now).max(now);
+        // No use lies further ahead than a burst, but where the time of day was set back.
+        let furthest = now.plus(self.pause * BURST);
+        let used = used_until.get(&token).copied().unwrap_or(now).clamp(now, furthest);
         let wait = used.since(now);
         let over = wait.saturating_sub(ahead);
         if !over.is_zero() {

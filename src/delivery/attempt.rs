@@ -27,6 +27,10 @@ use crate::webhook::{Endpoint, Gate};
 /// How much of a response body is kept.
 pub(super) const EXCERPT: usize = 1_024;
 
+/// For how long nothing is sent to an endpoint that said that it wants no more, while its health is
+/// being written.
+const CLOSING: Duration = Duration::from_secs(30);
+
 /// What stands for a securityContext.
 const MASK: &str = "***";
 
@@ -367,6 +371,11 @@ impl Dispatcher {
             Decision::RetryAt(due_at) => (DeliveryState::Pending, Some(due_at)),
             Decision::Failed | Decision::Aborted => (DeliveryState::Failed, None),
         };
+        let closes = matches!(decision, Decision::Gone | Decision::Disabled { .. });
+        if closes && job.kind != Kind::Callback {
+            // Nothing more goes there until that is known everywhere.
+            self.lanes().pause(job.endpoint_id, ended_at.plus(CLOSING), ended_at);
+        }
         if job.kind != Kind::Callback {
             self.note_pulse(job.endpoint_id, ended_at, sent.as_ref());
         }

@@ -103,7 +103,7 @@ impl Pokes {
         self.notify.notify_one();
     }
 
-    fn endpoints(&self, endpoints: impl IntoIterator<Item = Uuid>) {
+    pub(super) fn endpoints(&self, endpoints: impl IntoIterator<Item = Uuid>) {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).extend(endpoints);
         self.notify.notify_one();
     }

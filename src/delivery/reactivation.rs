@@ -55,9 +55,6 @@ impl Recoveries {
                 "The webhook is switched off by its owner: enable it instead.",
             ));
         }
-        let current =
-            endpoint_state::Entity::find_by_id(id).lock_exclusive().one(work.connection()).await?;
-        let former = current.map_or_else(|| Health::Ok.name().to_owned(), |state| state.health);
         let job = if release {
             let request = RecoveryRequest {
                 state: DeliveryState::Held,
@@ -71,6 +68,10 @@ impl Recoveries {
         } else {
             None
         };
+        // After the job, as whoever ends one locks them.
+        let current =
+            endpoint_state::Entity::find_by_id(id).lock_exclusive().one(work.connection()).await?;
+        let former = current.map_or_else(|| Health::Ok.name().to_owned(), |state| state.health);
         let keeps_before = (!release).then(|| inner.seam.randomness.id());
         let is_news = former != Health::Ok.name();
         let mut live = endpoint_state::Entity::update_many();

@@ -25,6 +25,15 @@ const LOOKED_AT: u64 = 1_000;
 /// How many deliveries one step puts on their way at the most.
 const STEP: usize = 250;
 
+/// How long after a step the next one comes at the least, in microseconds.
+const STEP_PAUSE: i64 = 10_000;
+
+/// How far ahead a step may put the next one; more shows a clock that was set back.
+const FURTHEST: Duration = Duration::from_mins(30);
+
+/// For how long a job is left alone whose step failed, so that it does not stop the others.
+const TROUBLE: Duration = Duration::from_secs(30);
+
 /// Up to how many deliveries a job counts what it has before it.
 const COUNTED: i64 = 100_000;
 
@@ -88,8 +97,9 @@ impl Recoveries {
     /// Takes steps of the jobs that run until told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let clock = self.inner.seam.clock.clone();
+        let mut troubled = HashMap::new();
         while !stop.is_cancelled() {
-            let pause = match self.step().await {
+            let pause = match self.step(&mut troubled).await {
                 Ok(pause) => pause,
                 Err(error) => {
                     tracing::warn!(%error, "a step of a recovery failed; tried again");
@@ -107,25 +117,37 @@ impl Recoveries {
 
     /// One step of the job that has waited longest. Returns how long to wait for the next, where
     /// nothing is due.
-    async fn step(&self) -> Result<Option<Duration>, StoreError> {
+    async fn step(
+        &self,
+        troubled: &mut HashMap<Uuid, tokio::time::Instant>,
+    ) -> Result<Option<Duration>, StoreError> {
         let inner = &self.inner;
         // A node that another one may take for dead does nothing.
         if !inner.dispatcher.inner.lease.is_valid() {
             return Ok(Some(POLL));
         }
         let now = inner.seam.clock.now();
+        let instant = inner.seam.clock.instant();
+        troubled.retain(|_, until| *until > instant);
         let next = recovery_job::Entity::find()
             .filter(recovery_job::Column::Running.is_not_null())
+            .filter(recovery_job::Column::Id.is_not_in(troubled.keys().copied()))
             .order_by_asc(recovery_job::Column::NextAt)
             .limit(1)
             .one(inner.store.reader())
             .await?;
         let Some(job) = next else { return Ok(Some(POLL)) };
         let next_at = Timestamp::from_micros(job.next_at);
-        if next_at > now {
+        // Further away than any step puts it: the time of day was set back.
+        if next_at > now && next_at.since(now) < FURTHEST {
             return Ok(Some(next_at.since(now).max(Duration::from_millis(1))));
         }
-        self.step_of(job).await.map(|()| None)
+        let id = job.id;
+        let done = self.step_of(job).await;
+        if done.is_err() {
+            troubled.insert(id, instant + TROUBLE);
+        }
+        done.map(|()| None)
     }
 
     async fn step_of(&self, seen: recovery_job::Model) -> Result<(), StoreError> {
@@ -164,7 +186,9 @@ impl Recoveries {
         save(&work, &job).await?;
         crash_point("recovery.before-commit");
         let _settled = work.commit(now).await?;
-        inner.dispatcher.poke();
+        if job.requeued > seen.requeued {
+            inner.dispatcher.inner.pokes.endpoints([job.webhook_id]);
+        }
         Ok(())
     }
 
@@ -328,7 +352,9 @@ impl Recoveries {
         job.position = found.position;
         // Strictly later each time, so that a step that another node read meanwhile is known as old.
         let pace = 1_000_000 / i64::from(job.per_second.max(1));
-        job.next_at = now.micros().max(job.next_at + 1) + requeued * pace;
+        // A step that found nothing to send leaves the others a moment.
+        let pause = (requeued * pace).max(STEP_PAUSE);
+        job.next_at = now.micros().max(job.next_at.min(now.plus(FURTHEST).micros()) + 1) + pause;
         if found.is_last {
             end(job, "done", None, now);
         }

@@ -18,7 +18,7 @@ use crate::seam::Timestamp;
 use crate::store::StoreError;
 use crate::store::claims::{self, ClaimedDelivery, DeliveryState, HELD, PARKED};
 use crate::store::committer::EVENT_OVERHEAD;
-use crate::store::entity::{endpoint, event};
+use crate::store::entity::{endpoint, event, webhook};
 use crate::webhook::Passage;
 
 /// How often the whole table is looked over.
@@ -140,7 +140,7 @@ fn is_stopped(dispatcher: &Dispatcher, id: Uuid) -> bool {
 enum Standing {
     Open(Kind),
     Held,
-    /// This node cannot read the webhook: its rows are for one that can.
+    /// This node cannot read the webhook, or does not know it yet: its rows are for one that does.
     Unreadable,
     /// Its webhook is no more.
     Gone,
@@ -156,10 +156,15 @@ async fn standing(dispatcher: &Dispatcher, id: Uuid) -> Result<Standing, StoreEr
             Passage::Held | Passage::Suspended => Standing::Held,
         });
     }
-    let row = endpoint::Entity::find_by_id(id).one(dispatcher.inner.store.reader()).await?;
-    Ok(match row {
-        Some(row) if row.lane == "lifecycle" => Standing::Open(Kind::Callback),
-        _ => Standing::Gone,
+    let reader = dispatcher.inner.store.reader();
+    let row = endpoint::Entity::find_by_id(id).one(reader).await?;
+    if row.is_some_and(|row| row.lane == "lifecycle") {
+        return Ok(Standing::Open(Kind::Callback));
+    }
+    // Another node may have provisioned it just now, and this one not have heard of it yet.
+    Ok(match webhook::Entity::find_by_id(id).one(reader).await? {
+        Some(_) => Standing::Unreadable,
+        None => Standing::Gone,
     })
 }
 

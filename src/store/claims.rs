@@ -319,12 +319,12 @@ pub(crate) async fn bring_forward(
             vec![
                 now.micros().into(),
                 i64::try_from(back.as_micros()).unwrap_or(i64::MAX).into(),
-                HELD.into(),
+                PARKED.into(),
             ],
         ),
         _ => {
             let values: Vec<Value> =
-                vec![now.micros().into(), now.plus(SET_BACK).micros().into(), HELD.into()];
+                vec![now.micros().into(), now.plus(SET_BACK).micros().into(), PARKED.into()];
             // Nearly always there are none: that is found out by reading only.
             let sql = format!("select late_id from ({LATE}) late where last_at > $2 limit 1");
             let any = Statement::from_sql_and_values(store.dialect(), sql, values.clone());

@@ -26,6 +26,7 @@ on_both!(
     a_killed_process_loses_nothing,
     more_events_than_memory_takes_all_arrive,
     a_restart_keeps_the_order_of_ordered_webhooks,
+    what_a_node_has_not_heard_of_yet_is_left_to_others,
 );
 
 fn names(prefix: &str, count: usize) -> Vec<String> {
@@ -214,6 +215,50 @@ async fn a_restart_keeps_the_order_of_ordered_webhooks(backend: Backend) {
     order.dedup();
     assert_eq!(order, wanted);
     assert_eq!(world.server.vendor.most_in_hand(HOOK), 1);
+}
+
+async fn what_a_node_has_not_heard_of_yet_is_left_to_others(backend: Backend) {
+    let is_sqlite = matches!(backend, Backend::Sqlite);
+    let literal = |id: uuid::Uuid| {
+        if is_sqlite { format!("x'{}'", id.simple()) } else { format!("'{id}'::uuid") }
+    };
+    let world = World::start(backend).await;
+    world.ticket("known").await;
+    world.in_state("known", "delivered").await;
+    // As another node provisions a webhook and accepts an event for it, before this one hears.
+    let (webhook, delivery) =
+        (literal(Seam::default().randomness.id()), literal(Seam::default().randomness.id()));
+    let known = literal(world.webhook.parse().expect("an id"));
+    for statement in [
+        format!(
+            "insert into endpoints (id, org_id, lane, installation_id, extension_key, created_at)
+             select {webhook}, org_id, lane, installation_id, extension_key, created_at
+             from endpoints where id = {known}"
+        ),
+        format!(
+            "insert into webhooks (id, org_id, kind, installation_id, extension_key, resource_name,
+                generation, name, url, subscriptions, is_enabled, ordered, dialect, created_at,
+                modified_at)
+             select {webhook}, org_id, kind, installation_id, extension_key, 'another', generation,
+                name, url, subscriptions, is_enabled, ordered, dialect, created_at, modified_at
+             from webhooks where id = {known}"
+        ),
+        format!(
+            "insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, created_at)
+             select {delivery}, event_id, {webhook}, generation, 0, created_at, created_at
+             from deliveries where endpoint_id = {known}"
+        ),
+    ] {
+        world.server.execute(&statement).await;
+    }
+    let state = format!("select cast(state as text) from deliveries where id = {delivery}");
+    a_while().await;
+    assert_eq!(world.server.texts(&state).await, ["0"], "its webhook is there");
+    world.server.execute(&format!("delete from webhooks where id = {webhook}")).await;
+    eventually("the end of what has no webhook", async || {
+        (world.server.texts(&state).await == ["4"]).then_some(())
+    })
+    .await;
 }
 
 /// A further node on the database of a server.

@@ -336,6 +336,12 @@ async fn a_webhook_comes_back_without_what_was_held(backend: Backend) {
         a_while().await;
     }
     assert_eq!(world.deliveries("&state=held").await.len(), 6);
+    // And where the time of day is set back: what is due at no time is brought forward to none.
+    server.seam.clock.set_back(Duration::from_secs(20));
+    a_while().await;
+    let due = server.texts("select cast(due_at as text) from deliveries where state = 1").await;
+    assert!(due.iter().all(|due| due == "9223372036854775806"), "{due:?}");
+    server.seam.clock.set_forward(Duration::from_secs(20));
     // Until somebody asks for it: one, then the rest.
     let one = world.in_state(&held[3], "held").await;
     let retry = format!("/api/v1/deliveries/{}/retry", one["id"].as_str().expect("an id"));

@@ -423,14 +423,22 @@ fn finish(group: Group, mut written: Vec<Written>, hand_over: &HandOver) {
     }
 }
 
+/// When a delivery is tried again whose result the database refused.
+const PUT_OFF: Duration = Duration::from_mins(2);
+
 /// Cuts a refused group in two. A single refused intake is answered; a single refused result is
-/// said in the log, and its claim frees itself.
+/// said in the log, and its delivery put off without it.
 fn split(group: Group, error: StoreError, groups: &mut Vec<Group>) {
     let Group { mut intakes, mut results, mut settlements, heard, is_last: _ } = group;
     if intakes.len() + results.len() + settlements.len() <= 1 {
         tracing::error!(error = %error, "the database refused a row");
         if let Some(intake) = intakes.pop() {
             let _unheard = intake.answer.send(Err(error));
+        }
+        if let Some(AttemptResult { _place: place, delivery_id, at, .. }) = results.pop() {
+            let (state, due_at) = (DeliveryState::Pending, Some(at.plus(PUT_OFF)));
+            let settlement = Settlement { _place: place, delivery_id, state, due_at };
+            groups.push(Group { settlements: vec![settlement], heard, ..Group::default() });
         }
         return;
     }
