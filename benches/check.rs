@@ -14,6 +14,11 @@ use mortise::manifest::{
 };
 use mortise::seam::Clock;
 
+/// As in the program.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Case {
     name: &'static str,
     source: PackageSource,
