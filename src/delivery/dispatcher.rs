@@ -195,6 +195,10 @@ impl Dispatcher {
             let lanes = self.lanes();
             endpoints.iter().any(|endpoint| lanes.is_long(*endpoint, is_crowded))
         };
+        // Nearly always: without a timer.
+        if !is_long() {
+            return;
+        }
         let waited = async {
             loop {
                 let shortened = self.inner.shortened.notified();
@@ -400,29 +404,20 @@ impl Dispatcher {
 
     /// Puts a delivery off for a while.
     async fn put_off(&self, delivery_id: Uuid) {
-        let due_at = Some(self.inner.seam.clock.now().plus(PUT_OFF));
-        if let Some(committer) = self.inner.committer.get() {
-            let state = DeliveryState::Pending;
-            committer.settle(Settlement { _place: None, delivery_id, state, due_at }).await;
-        }
+        let due_at = self.inner.seam.clock.now().plus(PUT_OFF);
+        self.settle_row(delivery_id, None, DeliveryState::Pending, Some(due_at)).await;
     }
 
     /// Cancels a delivery whose payload is not kept any more.
     pub(super) async fn cancel_without_payload(&self, delivery_id: Uuid) {
         tracing::warn!(delivery = %delivery_id, "cancelled: its payload is not kept any more");
-        if let Some(committer) = self.inner.committer.get() {
-            let state = DeliveryState::Cancelled;
-            committer.settle(Settlement { _place: None, delivery_id, state, due_at: None }).await;
-        }
+        self.settle_row(delivery_id, None, DeliveryState::Cancelled, None).await;
     }
 
     /// Gives a claimed row back that memory has no room for.
     pub(super) async fn put_back(&self, delivery_id: Uuid) {
-        let due_at = Some(self.inner.seam.clock.now());
-        if let Some(committer) = self.inner.committer.get() {
-            let state = DeliveryState::Pending;
-            committer.settle(Settlement { _place: None, delivery_id, state, due_at }).await;
-        }
+        let now = self.inner.seam.clock.now();
+        self.settle_row(delivery_id, None, DeliveryState::Pending, Some(now)).await;
     }
 
     /// Gives a job back to the table, for whoever comes next.
@@ -436,8 +431,17 @@ impl Dispatcher {
         state: DeliveryState,
         due_at: Option<crate::seam::Timestamp>,
     ) {
+        self.settle_row(job.id, job.place.take(), state, due_at).await;
+    }
+
+    async fn settle_row(
+        &self,
+        delivery_id: Uuid,
+        place: Option<Place>,
+        state: DeliveryState,
+        due_at: Option<crate::seam::Timestamp>,
+    ) {
         if let Some(committer) = self.inner.committer.get() {
-            let (delivery_id, place) = (job.id, job.place.take());
             committer.settle(Settlement { _place: place, delivery_id, state, due_at }).await;
         }
     }
