@@ -38,8 +38,7 @@ fn job(endpoint: u128, id: u128, attempts_before: i32, kind: Kind) -> Job {
 }
 
 fn lanes(cap: usize) -> Lanes {
-    let lanes = Lanes::new(Caps { per_lane: cap, in_all: 100 }, POLICY);
-    lanes
+    Lanes::new(Caps { per_lane: cap, in_all: 100 }, POLICY)
 }
 
 fn order(lanes: &mut Lanes) -> Vec<u128> {
