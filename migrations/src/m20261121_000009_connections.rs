@@ -29,10 +29,16 @@ const UP: &[&str] = &[
     "alter table authorization_requests add column scopes text",
     // The version whose manifest declares the provider; null where the operator does.
     "alter table authorization_requests add column declared_in {uuid}",
+    "alter table authorization_requests add column granted_by text",
     "create index authorization_requests_purpose on authorization_requests
         (installation_id, purpose, connection, user_id, created_at)",
     "alter table connections add column user_id text not null default ''",
     "alter table connections add column declared_in {uuid}",
+    // What was asked for: less than that at a refresh breaks the connection.
+    "alter table connections add column asked text",
+    // Whether users without a connection of their own use this one.
+    "alter table connections add column shared integer not null default 1",
+    // Grows with every change of the tokens.
     "alter table connections add column version {long} not null default 1",
     "alter table connections add column health text not null default 'ok'",
     "alter table connections add column reason text",

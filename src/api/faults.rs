@@ -88,6 +88,11 @@ impl From<OAuthError> for Problem {
                 .kind("scopes-missing", "Not all scopes were granted")
                 .detail(text)
                 .with("missingScopes", missing),
+            OAuthError::NoConnection { .. } => Self::new(Code::StateConflict).detail(text),
+            OAuthError::Broken { .. } => Self::new(Code::ConnectionBroken).detail(text),
+            OAuthError::Unavailable { retry_after, .. } => {
+                Self::new(Code::ProviderError).detail(text).retry_after(retry_after)
+            }
             OAuthError::Unreachable { .. } => {
                 Self::new(Code::ProviderError).detail(text).retry_after(SOON)
             }

@@ -17,7 +17,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::error::{OAuthError, until};
-use super::provider::Providers;
+use super::provider::{Providers, Service};
 use super::purpose::AuthorizationPurpose;
 use crate::crypto::{
     AssociatedData, CryptoError, KeyRing, Purpose, SecretText, constant_time_equal,
@@ -48,9 +48,11 @@ pub struct AuthorizationRequest {
     /// `zohoAuthorisation`, or the connector's link name.
     pub connection: String,
     /// The service that grants.
-    pub service: String,
+    pub service: Service,
     /// The scopes.
     pub scopes: Vec<String>,
+    /// Who is sent, as the marketplace names him.
+    pub granted_by: Option<String>,
     /// The digest of the version that the consent is for.
     pub target_digest: String,
     /// Where the browser goes at the end.
@@ -89,9 +91,11 @@ pub struct PendingAuthorization {
     /// Which connection.
     pub connection: String,
     /// The service that grants; nothing where a node of the former release wrote the row.
-    pub service: Option<String>,
+    pub service: Option<Service>,
     /// The scopes that were asked for, where the row says them.
     pub scopes: Vec<String>,
+    /// Who was sent.
+    pub granted_by: Option<String>,
     /// The digest of the version that the consent is for.
     pub target_digest: String,
     /// Where the browser goes at the end.
@@ -105,12 +109,13 @@ pub struct PendingAuthorization {
 #[derive(Debug)]
 pub struct GrantedTokens {
     /// The service that granted them.
-    pub service: String,
+    pub service: Service,
     pub(super) access: SecretText,
     pub(super) refresh: Option<SecretText>,
     pub(super) expires_at: Option<Timestamp>,
     /// What was granted.
     pub scopes: Vec<String>,
+    pub(super) asked: Vec<String>,
 }
 
 impl GrantedTokens {
@@ -135,13 +140,24 @@ fn random_text(seam: &Seam) -> Result<String, OAuthError> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn verifier_place(installation_id: Uuid) -> AssociatedData<'static> {
-    AssociatedData { subject: installation_id, field: "pkce-verifier" }
+/// What is sealed opens in the row of its own state only: the key of that row is a digest, and its
+/// first half stands for it.
+pub(crate) fn request_place(
+    state_digest: &[u8],
+    field: &'static str,
+) -> Result<AssociatedData<'static>, OAuthError> {
+    let subject = state_digest
+        .first_chunk::<16>()
+        .map(|half| Uuid::from_bytes(*half))
+        .ok_or(OAuthError::Unreadable { what: "state" })?;
+    Ok(AssociatedData { subject, field })
 }
 
-fn url_place(installation_id: Uuid) -> AssociatedData<'static> {
-    AssociatedData { subject: installation_id, field: "authorization-url" }
-}
+/// The field of the PKCE verifier.
+pub(crate) const VERIFIER: &str = "pkce-verifier";
+
+/// The field of the address that the browser is sent to.
+pub(crate) const ADDRESS: &str = "authorization-url";
 
 /// Begins an authorisation in the transaction of what asks for it.
 pub(crate) async fn begin(
@@ -156,22 +172,26 @@ pub(crate) async fn begin(
     let verifier = random_text(seam)?;
     let start_nonce = random_text(seam)?;
     let authorization_url =
-        providers.authorization_url(&request.service, &request.scopes, &state, &verifier)?;
+        providers.authorization_url(&request.service, &request.scopes, &state, &verifier).await?;
     make_room(work, request, now).await?;
     let scopes = serde_json::to_string(&request.scopes)
         .map_err(|_| OAuthError::Unreadable { what: "list of scopes" })?;
-    let sealed = |place: &AssociatedData<'_>, text: &str| {
-        ring.seal(Purpose::Vault, place, text.as_bytes(), &seam.randomness)
+    let state_digest = digest_of(&state);
+    let sealed = |field, text: &str| -> Result<Vec<u8>, OAuthError> {
+        let place = request_place(&state_digest, field)?;
+        Ok(ring.seal(Purpose::Vault, &place, text.as_bytes(), &seam.randomness)?)
     };
+    let (sealed_verifier, sealed_url) =
+        (sealed(VERIFIER, &verifier)?, sealed(ADDRESS, authorization_url.as_str())?);
     let id = request.installation_id;
     authorization_request::Entity::insert(authorization_request::ActiveModel {
-        state_digest: Set(digest_of(&state)),
+        state_digest: Set(state_digest),
         installation_id: Set(id),
         generation: Set(request.generation),
         connection: Set(request.connection.clone()),
         target_digest: Set(request.target_digest.clone()),
-        sealed_verifier: Set(sealed(&verifier_place(id), &verifier)?),
-        sealed_url: Set(sealed(&url_place(id), authorization_url.as_str())?),
+        sealed_verifier: Set(sealed_verifier),
+        sealed_url: Set(sealed_url),
         start_digest: Set(digest_of(&start_nonce)),
         browser_digest: Set(None),
         return_url: Set(request.return_url.clone()),
@@ -181,9 +201,10 @@ pub(crate) async fn begin(
         purpose: Set(request.purpose.name().to_owned()),
         consent_id: Set(request.purpose.consent_id()),
         user_id: Set(request.purpose.user_id().to_owned()),
-        service_name: Set(Some(request.service.clone())),
+        service_name: Set(Some(request.service.name.clone())),
         scopes: Set(Some(scopes)),
-        declared_in: Set(None),
+        declared_in: Set(request.service.declared_in),
+        granted_by: Set(request.granted_by.clone()),
     })
     .exec_without_returning(work.connection())
     .await?;
@@ -267,7 +288,8 @@ pub(crate) async fn start_browser(
         .exec(work.connection())
         .await?;
     let _settled = work.commit(now).await?;
-    let url = ring.unseal(Purpose::Vault, &url_place(row.installation_id), &row.sealed_url)?;
+    let place = request_place(&row.state_digest, ADDRESS)?;
+    let url = ring.unseal(Purpose::Vault, &place, &row.sealed_url)?;
     let authorization_url = std::str::from_utf8(url.expose())
         .ok()
         .and_then(|text| Url::parse(text).ok())
@@ -304,8 +326,9 @@ pub(crate) async fn find(
         generation: row.generation,
         purpose,
         connection: row.connection,
-        service: row.service_name,
+        service: row.service_name.map(|name| Service { name, declared_in: row.declared_in }),
         scopes,
+        granted_by: row.granted_by,
         target_digest: row.target_digest,
         return_url: row.return_url,
         state_digest: row.state_digest,
@@ -329,7 +352,7 @@ impl PendingAuthorization {
         store: &Store,
         ring: &KeyRing,
         providers: &Providers,
-        service: &str,
+        service: &Service,
         code: &str,
         asked: &[String],
         seam: &Seam,
@@ -348,19 +371,20 @@ impl PendingAuthorization {
         let _settled = work.commit(now).await?;
         let verifier = ring.unseal(
             Purpose::Vault,
-            &verifier_place(self.installation_id),
+            &request_place(&self.state_digest, VERIFIER)?,
             &self.sealed_verifier,
         )?;
         let verifier = std::str::from_utf8(verifier.expose())
             .map_err(|_| OAuthError::Unreadable { what: "verifier" })?;
         let tokens = providers.exchange(service, code, verifier).await?;
         Ok(GrantedTokens {
-            service: service.to_owned(),
+            service: service.clone(),
             access: tokens.access,
             refresh: tokens.refresh,
             expires_at: tokens.expires_at,
             // A missing `scope` means that everything asked for was granted (RFC 6749 5.1).
             scopes: tokens.scopes.unwrap_or_else(|| asked.to_vec()),
+            asked: asked.to_vec(),
         })
     }
 }

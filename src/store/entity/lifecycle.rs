@@ -146,6 +146,8 @@ pub(crate) mod authorization_request {
         #[sea_orm(column_type = "Text", nullable)]
         pub scopes: Option<String>,
         pub declared_in: Option<Uuid>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub granted_by: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -180,6 +182,9 @@ pub(crate) mod connection {
         #[sea_orm(column_type = "Text")]
         pub user_id: String,
         pub declared_in: Option<Uuid>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub asked: Option<String>,
+        pub shared: i32,
         pub version: i64,
         #[sea_orm(column_type = "Text")]
         pub health: String,
