@@ -22,10 +22,10 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, OrgClosures};
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
-use crate::oauth::{Providers, Revocations};
+use crate::oauth::{Connections, Providers, Revocations};
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
@@ -263,8 +263,17 @@ impl Rooms {
         let providers = Providers::new(
             config.oauth.providers.clone(),
             &config.public_url,
+            store.clone(),
+            keys.ring.clone(),
             egress.clone(),
             seam.clock.clone(),
+        );
+        let connections = Connections::new(
+            store.clone(),
+            keys.ring.clone(),
+            providers.clone(),
+            board.clone(),
+            seam.clone(),
         );
         let revocations = Arc::new(Revocations::new(
             store.clone(),
@@ -279,6 +288,7 @@ impl Rooms {
             dispatcher.clone(),
             providers,
             Arc::clone(&revocations),
+            connections.clone(),
             ExtensionAuthority::for_server(),
             config.public_url.clone(),
             config.marketplace.return_urls.clone(),
@@ -304,7 +314,8 @@ impl Rooms {
         // So that the first package does not wait for the schemas; one that comes before does.
         drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
-            lifecycle,
+            lifecycle: lifecycle.clone(),
+            connections: connections.clone(),
             intake,
             routing: routing.clone(),
             dispatcher: dispatcher.clone(),
@@ -341,7 +352,12 @@ impl Rooms {
             stop.clone(),
         ));
         let recover = tokio::spawn(recoveries.run(stop.clone()));
-        let mut loops = vec![follow, revoke, prune, reaper, recover];
+        let refresh = {
+            let (connections, stop) = (connections.clone(), stop.clone());
+            tokio::spawn(async move { connections.run(stop).await })
+        };
+        let close = tokio::spawn(OrgClosures::new(lifecycle.clone()).run(stop.clone()));
+        let mut loops = vec![follow, revoke, prune, reaper, recover, refresh, close];
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =
