@@ -37,6 +37,8 @@ pub struct Callback {
     pub version: String,
     /// Why it came to this.
     pub reason: Option<String>,
+    /// The version that served before, where this tells of another one.
+    pub former_version: Option<String>,
 }
 
 /// The body but for the securityContext.
@@ -51,6 +53,8 @@ struct Stored {
     version: String,
     occurred_at: String,
     reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    former_version: Option<String>,
 }
 
 /// The body as it is sent: the reference's three keys first.
@@ -66,6 +70,8 @@ struct Sent<'a> {
     version: &'a str,
     occurred_at: &'a str,
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    former_version: Option<&'a str>,
 }
 
 /// An org id as the reference sends it in callbacks: a number where it is one.
@@ -97,6 +103,7 @@ pub async fn enqueue(
         version: callback.version.clone(),
         occurred_at: now.rfc3339(),
         reason: callback.reason.clone(),
+        former_version: callback.former_version.clone(),
     };
     let payload =
         serde_json::to_vec(&stored).map_err(|_| StoreError::Corrupt { what: "callback" })?;
@@ -189,6 +196,7 @@ pub(super) fn body(lane: &CallbackLane, content: &Content) -> Result<Bytes, Cryp
         version: &stored.version,
         occurred_at: &stored.occurred_at,
         reason: stored.reason.as_deref(),
+        former_version: stored.former_version.as_deref(),
     };
     serde_json::to_vec(&sent).map(Bytes::from).map_err(malformed)
 }

@@ -383,6 +383,9 @@ impl Lifecycle {
             authorized_at: None,
             uninstalled_at: None,
             updated_at: now.micros(),
+            waiting_upgrade_id: None,
+            former_version_id: None,
+            upgraded_at: None,
         })
     }
 

@@ -25,12 +25,22 @@ pub enum NoticeKind {
     WebhookDisabled,
     /// It takes deliveries again.
     WebhookRecovered,
+    /// An upgrade waits for consent.
+    UpgradeWaiting,
+    /// Nobody agreed to an upgrade before its deadline.
+    UpgradeExpired,
 }
 
 impl NoticeKind {
     /// All kinds.
-    pub const ALL: &[Self] =
-        &[Self::WebhookFailing, Self::WebhookGone, Self::WebhookDisabled, Self::WebhookRecovered];
+    pub const ALL: &[Self] = &[
+        Self::WebhookFailing,
+        Self::WebhookGone,
+        Self::WebhookDisabled,
+        Self::WebhookRecovered,
+        Self::UpgradeWaiting,
+        Self::UpgradeExpired,
+    ];
 
     /// The name in answers, events and the database.
     pub const fn name(self) -> &'static str {
@@ -39,6 +49,8 @@ impl NoticeKind {
             Self::WebhookGone => "webhook.gone",
             Self::WebhookDisabled => "webhook.disabled",
             Self::WebhookRecovered => "webhook.recovered",
+            Self::UpgradeWaiting => "upgrade.waiting",
+            Self::UpgradeExpired => "upgrade.expired",
         }
     }
 }
