@@ -13,6 +13,9 @@ use crate::webhook::RoutingError;
 /// When a caller may try again after the database was away.
 const SOON: Duration = Duration::from_secs(1);
 
+/// When some of very many authorisations will have ended.
+const STATES_END: Duration = Duration::from_mins(1);
+
 impl From<CatalogueError> for Problem {
     fn from(error: CatalogueError) -> Self {
         let text = error.to_string();
@@ -77,6 +80,9 @@ impl From<OAuthError> for Problem {
             }
             OAuthError::InvalidState | OAuthError::TargetChanged | OAuthError::WrongIssuer => {
                 Self::new(Code::InvalidState).detail(text)
+            }
+            OAuthError::TooManyStates { .. } => {
+                Self::new(Code::TooManyRequests).detail(text).retry_after(STATES_END)
             }
             OAuthError::ScopesMissing { missing } => Self::new(Code::UnprocessableEntity)
                 .kind("scopes-missing", "Not all scopes were granted")

@@ -10,8 +10,8 @@ use super::service::{Lifecycle, Locked, read_manifest};
 use super::state::{Command, Phase};
 use crate::audit::Actor;
 use crate::oauth::{
-    self, GrantedTokens, OAuthError, PendingAuthorization, Revocation, StartedBrowser,
-    StoredConnection, authorization,
+    self, AuthorizationPurpose, GrantedTokens, OAuthError, PendingAuthorization, Revocation,
+    StartedBrowser, StoredConnection, authorization,
 };
 use crate::seam::{Timestamp, crash_point};
 use crate::store::UnitOfWork;
@@ -52,10 +52,38 @@ pub enum Returned {
 /// An authorisation whose code was exchanged: tokens that are to be stored or revoked.
 #[derive(Debug)]
 pub struct Exchanged {
-    installation_id: Uuid,
-    target_digest: String,
+    pub(super) installation_id: Uuid,
+    pub(super) purpose: AuthorizationPurpose,
+    pub(super) connection: String,
+    pub(super) target_digest: String,
     tokens: GrantedTokens,
     at: Timestamp,
+}
+
+/// Whether the installation still waits for what the browser was sent for. Asked before the
+/// code is used, and once more under the installation's lock by [`Lifecycle::activate`].
+fn check_purpose(
+    pending: &PendingAuthorization,
+    row: &installation::Model,
+) -> Result<(), LifecycleError> {
+    match &pending.purpose {
+        AuthorizationPurpose::Install => {
+            if pending.connection != HOST_CONNECTION
+                || row.state != Phase::PendingAuthorization.name()
+            {
+                return Err(OAuthError::InvalidState.into());
+            }
+            if row.target_digest != pending.target_digest {
+                return Err(OAuthError::TargetChanged.into());
+            }
+            Ok(())
+        }
+        // Nothing begins one of these yet.
+        AuthorizationPurpose::Upgrade { .. }
+        | AuthorizationPurpose::Reauthorize
+        | AuthorizationPurpose::Connector
+        | AuthorizationPurpose::User { .. } => Err(OAuthError::InvalidState.into()),
+    }
 }
 
 impl Lifecycle {
@@ -104,22 +132,10 @@ impl Lifecycle {
             .await?
             .filter(|row| row.live == 1 && row.generation == pending.generation)
             .ok_or(OAuthError::InvalidState)?;
-        if pending.connection != HOST_CONNECTION || row.state != Phase::PendingAuthorization.name()
-        {
-            return Err(OAuthError::InvalidState.into());
-        }
-        if row.target_digest != pending.target_digest {
-            return Err(OAuthError::TargetChanged.into());
-        }
-        let version = extension_version::Entity::find_by_id(row.version_id)
-            .one(inner.store.reader())
-            .await?
-            .ok_or(LifecycleError::Unreadable { what: "version" })?;
-        let authorization = read_manifest(&version)?
-            .authorisation
-            .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
-        let service = authorization.service_name;
+        check_purpose(&pending, &row)?;
+        let (service, asked) = self.asked_of(&pending, &row).await?;
         inner.providers.check_issuer_of(&service, issuer, is_browser)?;
+        let (purpose, connection) = (pending.purpose.clone(), pending.connection.clone());
         let target_digest = pending.target_digest.clone();
         let at = inner.seam.clock.now();
         let tokens = pending
@@ -129,18 +145,39 @@ impl Lifecycle {
                 &inner.providers,
                 &service,
                 code,
-                &authorization.scopes,
+                &asked,
                 &inner.seam,
             )
             .await?;
         crash_point("authorize.after-exchange");
-        let missing = tokens.missing(&authorization.scopes);
-        let exchanged = Exchanged { installation_id: id, target_digest, tokens, at };
+        let missing = tokens.missing(&asked);
+        let exchanged =
+            Exchanged { installation_id: id, purpose, connection, target_digest, tokens, at };
         if !missing.is_empty() {
             self.discard(&exchanged).await?;
             return Err(OAuthError::ScopesMissing { missing }.into());
         }
         Ok(exchanged)
+    }
+
+    /// Which service was asked for which scopes. A node of the former release did not write it
+    /// down: then it is what the serving version declares.
+    async fn asked_of(
+        &self,
+        pending: &PendingAuthorization,
+        row: &installation::Model,
+    ) -> Result<(String, Vec<String>), LifecycleError> {
+        if let Some(service) = &pending.service {
+            return Ok((service.clone(), pending.scopes.clone()));
+        }
+        let version = extension_version::Entity::find_by_id(row.version_id)
+            .one(self.inner.store.reader())
+            .await?
+            .ok_or(LifecycleError::Unreadable { what: "version" })?;
+        let authorization = read_manifest(&version)?
+            .authorisation
+            .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
+        Ok((authorization.service_name, authorization.scopes))
     }
 
     /// Puts tokens that are not needed into the revocation job.
@@ -167,22 +204,46 @@ impl Lifecycle {
         self.commit(work).await
     }
 
-    /// Makes the installation active, with its webhook, in one transaction.
+    /// Does what the authorisation was for, in one transaction.
     pub async fn activate(
         &self,
         work: &mut UnitOfWork,
         exchanged: &Exchanged,
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
-        let inner = &self.inner;
         let mut locked: Locked = self.lock(work, exchanged.installation_id).await?;
+        match &exchanged.purpose {
+            AuthorizationPurpose::Install => {
+                self.authorize_install(work, &mut locked, exchanged, actor).await?;
+            }
+            // Nothing begins one of these yet.
+            AuthorizationPurpose::Upgrade { .. }
+            | AuthorizationPurpose::Reauthorize
+            | AuthorizationPurpose::Connector
+            | AuthorizationPurpose::User { .. } => return Err(OAuthError::InvalidState.into()),
+        }
+        // A right answer ends all other states of its kind.
+        let Exchanged { purpose, connection, .. } = exchanged;
+        authorization::drop_alike(work, locked.row.id, purpose, connection).await?;
+        Ok(())
+    }
+
+    /// Makes the installation active, with its webhook.
+    async fn authorize_install(
+        &self,
+        work: &mut UnitOfWork,
+        locked: &mut Locked,
+        exchanged: &Exchanged,
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
+        let inner = &self.inner;
         if locked.row.target_digest != exchanged.target_digest {
             return Err(OAuthError::TargetChanged.into());
         }
         locked.row.granted_scopes = serde_json::to_string(&exchanged.tokens.scopes).ok();
         "ok".clone_into(&mut locked.row.connection_health);
         locked.row.connection_reason = None;
-        let changed = self.take(work, &mut locked, Command::Authorize, actor, None).await?;
+        let changed = self.take(work, locked, Command::Authorize, actor, None).await?;
         debug_assert!(changed, "authorising is a step or refused");
         oauth::store_connection(
             &inner.keys.ring,
@@ -197,8 +258,6 @@ impl Lifecycle {
             &inner.seam,
         )
         .await?;
-        // A right answer ends all other states.
-        authorization::drop_states(work, locked.row.id).await?;
         Ok(())
     }
 

@@ -20,8 +20,7 @@ use crate::audit::Actor;
 use crate::catalogue;
 use crate::crypto::{AssociatedData, Purpose, constant_time_equal};
 use crate::identifier::{DepartmentId, ExtensionKey, OrgId};
-use crate::oauth::AuthorizationRequest;
-use crate::oauth::authorization;
+use crate::oauth::{AuthorizationPurpose, AuthorizationRequest, authorization};
 use crate::store::entity::{endpoint, extension_version, installation, installation_generation};
 use crate::store::{RoutingChange, UnitOfWork};
 
@@ -237,6 +236,7 @@ impl Lifecycle {
         let request = AuthorizationRequest {
             installation_id: locked.row.id,
             generation: locked.row.generation,
+            purpose: AuthorizationPurpose::Install,
             connection: HOST_CONNECTION.to_owned(),
             service: authorization.service_name.clone(),
             scopes: authorization.scopes.clone(),
@@ -386,6 +386,7 @@ impl Lifecycle {
             waiting_upgrade_id: None,
             former_version_id: None,
             upgraded_at: None,
+            user_id: String::new(),
         })
     }
 

@@ -10,14 +10,15 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
 };
 use url::Url;
 use uuid::Uuid;
 
 use super::error::{OAuthError, until};
 use super::provider::Providers;
+use super::purpose::AuthorizationPurpose;
 use crate::crypto::{
     AssociatedData, CryptoError, KeyRing, Purpose, SecretText, constant_time_equal,
 };
@@ -28,8 +29,12 @@ use crate::store::{Store, UnitOfWork};
 /// How long a state lives.
 const LIFE: Duration = Duration::from_mins(10);
 
-/// How many live states an installation may have; the oldest goes first.
+/// How many live states there may be for one installation, purpose, connection and user; the
+/// oldest goes first.
 const MOST_LIVE: usize = 5;
+
+/// How many live states an installation may have for all its users together.
+const MOST_LIVE_OF_ALL: u64 = 1_000;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -38,6 +43,8 @@ pub struct AuthorizationRequest {
     pub installation_id: Uuid,
     /// Its generation.
     pub generation: i32,
+    /// What the browser is sent for.
+    pub purpose: AuthorizationPurpose,
     /// `zohoAuthorisation`, or the connector's link name.
     pub connection: String,
     /// The service that grants.
@@ -77,8 +84,14 @@ pub struct PendingAuthorization {
     pub installation_id: Uuid,
     /// Its generation.
     pub generation: i32,
+    /// What the browser was sent for.
+    pub purpose: AuthorizationPurpose,
     /// Which connection.
     pub connection: String,
+    /// The service that grants; nothing where a node of the former release wrote the row.
+    pub service: Option<String>,
+    /// The scopes that were asked for, where the row says them.
+    pub scopes: Vec<String>,
     /// The digest of the version that the consent is for.
     pub target_digest: String,
     /// Where the browser goes at the end.
@@ -144,7 +157,9 @@ pub(crate) async fn begin(
     let start_nonce = random_text(seam)?;
     let authorization_url =
         providers.authorization_url(&request.service, &request.scopes, &state, &verifier)?;
-    make_room(work, request.installation_id, now).await?;
+    make_room(work, request, now).await?;
+    let scopes = serde_json::to_string(&request.scopes)
+        .map_err(|_| OAuthError::Unreadable { what: "list of scopes" })?;
     let sealed = |place: &AssociatedData<'_>, text: &str| {
         ring.seal(Purpose::Vault, place, text.as_bytes(), &seam.randomness)
     };
@@ -163,6 +178,12 @@ pub(crate) async fn begin(
         created_at: Set(now.micros()),
         expires_at: Set(now.plus(LIFE).micros()),
         consumed_at: Set(None),
+        purpose: Set(request.purpose.name().to_owned()),
+        consent_id: Set(request.purpose.consent_id()),
+        user_id: Set(request.purpose.user_id().to_owned()),
+        service_name: Set(Some(request.service.clone())),
+        scopes: Set(Some(scopes)),
+        declared_in: Set(None),
     })
     .exec_without_returning(work.connection())
     .await?;
@@ -170,18 +191,40 @@ pub(crate) async fn begin(
     Ok(Begun { authorization_url, start_nonce })
 }
 
-/// Drops what expired, and the oldest live states beyond the bound.
+/// The rows of one installation, purpose, connection and user.
+fn alike(
+    installation_id: Uuid,
+    purpose: &AuthorizationPurpose,
+    connection: &str,
+) -> sea_orm::Condition {
+    use authorization_request::Column;
+    sea_orm::Condition::all()
+        .add(Column::InstallationId.eq(installation_id))
+        .add(Column::Purpose.eq(purpose.name()))
+        .add(Column::Connection.eq(connection))
+        .add(Column::UserId.eq(purpose.user_id()))
+}
+
+/// Drops what expired, and the oldest live states beyond the bound: those of the same purpose,
+/// connection and user, so that nobody pushes another out.
 async fn make_room(
     work: &UnitOfWork,
-    installation_id: Uuid,
+    request: &AuthorizationRequest,
     now: Timestamp,
 ) -> Result<(), OAuthError> {
     authorization_request::Entity::delete_many()
         .filter(authorization_request::Column::ExpiresAt.lte(now.micros()))
         .exec(work.connection())
         .await?;
+    let live = authorization_request::Entity::find()
+        .filter(authorization_request::Column::InstallationId.eq(request.installation_id))
+        .count(work.connection())
+        .await?;
+    if live >= MOST_LIVE_OF_ALL {
+        return Err(OAuthError::TooManyStates { most: MOST_LIVE_OF_ALL });
+    }
     let surplus = authorization_request::Entity::find()
-        .filter(authorization_request::Column::InstallationId.eq(installation_id))
+        .filter(alike(request.installation_id, &request.purpose, &request.connection))
         .order_by_desc(authorization_request::Column::CreatedAt)
         .offset(MOST_LIVE as u64 - 1)
         .limit(100)
@@ -248,10 +291,21 @@ pub(crate) async fn find(
         .await?
         .filter(|row| row.expires_at > now.micros() && row.consumed_at.is_none())
         .ok_or(OAuthError::InvalidState)?;
+    // A purpose that this release does not know is another release's to finish.
+    let purpose = AuthorizationPurpose::from_columns(&row.purpose, row.consent_id, &row.user_id)
+        .ok_or(OAuthError::InvalidState)?;
+    let scopes = match row.scopes.as_deref().map(serde_json::from_str) {
+        Some(Ok(scopes)) => scopes,
+        Some(Err(_)) => return Err(OAuthError::Unreadable { what: "list of scopes" }),
+        None => Vec::new(),
+    };
     Ok(PendingAuthorization {
         installation_id: row.installation_id,
         generation: row.generation,
+        purpose,
         connection: row.connection,
+        service: row.service_name,
+        scopes,
         target_digest: row.target_digest,
         return_url: row.return_url,
         state_digest: row.state_digest,
@@ -311,7 +365,21 @@ impl PendingAuthorization {
     }
 }
 
-/// Drops all states of an installation: it is authorised, or gone.
+/// Drops the states of one purpose, connection and user: a right answer ends the others.
+pub(crate) async fn drop_alike(
+    work: &UnitOfWork,
+    installation_id: Uuid,
+    purpose: &AuthorizationPurpose,
+    connection: &str,
+) -> Result<(), OAuthError> {
+    authorization_request::Entity::delete_many()
+        .filter(alike(installation_id, purpose, connection))
+        .exec(work.connection())
+        .await?;
+    Ok(())
+}
+
+/// Drops all states of an installation: it is gone.
 pub(crate) async fn drop_states(
     work: &UnitOfWork,
     installation_id: Uuid,

@@ -19,6 +19,15 @@ pub enum OAuthError {
     /// The `state` is unknown, of another installation, expired or used.
     #[error("the state is unknown, expired or used already: start the authorisation anew")]
     InvalidState,
+    /// So many authorisations of one installation are under way that no other can begin.
+    #[error(
+        "{most} authorisations of this installation are under way: try again when some have ended \
+         (each lives 10 minutes at the most)"
+    )]
+    TooManyStates {
+        /// How many there may be.
+        most: u64,
+    },
     /// What was shown to the user is not what would be provisioned now.
     #[error("the extension changed since the consent was asked for: start the authorisation anew")]
     TargetChanged,

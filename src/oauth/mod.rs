@@ -4,6 +4,7 @@
 pub(crate) mod authorization;
 mod error;
 mod provider;
+mod purpose;
 mod revocation;
 mod vault;
 
@@ -12,5 +13,6 @@ pub use authorization::{
 };
 pub use error::OAuthError;
 pub use provider::{DEFAULT_SERVICE, Providers};
+pub use purpose::AuthorizationPurpose;
 pub use revocation::{Revocation, Revocations, schedule as schedule_revocation};
 pub use vault::{StoredConnection, forget as forget_connections, store as store_connection};

@@ -78,6 +78,7 @@ pub async fn schedule(
         attempts: Set(0),
         last_error: Set(None),
         created_at: Set(now.micros()),
+        declared_in: Set(None),
     })
     .exec_without_returning(work.connection())
     .await?;

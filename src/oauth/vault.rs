@@ -56,6 +56,7 @@ pub async fn store(
         granted_by: Set(new.granted_by),
         created_at: Set(now.micros()),
         updated_at: Set(now.micros()),
+        ..sea_orm::ActiveModelTrait::default()
     })
     .exec_without_returning(work.connection())
     .await?;

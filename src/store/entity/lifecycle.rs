@@ -73,6 +73,8 @@ pub(crate) mod installation {
         pub waiting_upgrade_id: Option<Uuid>,
         pub former_version_id: Option<Uuid>,
         pub upgraded_at: Option<i64>,
+        #[sea_orm(column_type = "Text")]
+        pub user_id: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -137,6 +139,16 @@ pub(crate) mod authorization_request {
         pub created_at: i64,
         pub expires_at: i64,
         pub consumed_at: Option<i64>,
+        #[sea_orm(column_type = "Text")]
+        pub purpose: String,
+        pub consent_id: Option<Uuid>,
+        #[sea_orm(column_type = "Text")]
+        pub user_id: String,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub service_name: Option<String>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub scopes: Option<String>,
+        pub declared_in: Option<Uuid>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -168,6 +180,19 @@ pub(crate) mod connection {
         pub granted_by: Option<String>,
         pub created_at: i64,
         pub updated_at: i64,
+        #[sea_orm(column_type = "Text")]
+        pub user_id: String,
+        pub declared_in: Option<Uuid>,
+        pub version: i64,
+        #[sea_orm(column_type = "Text")]
+        pub health: String,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub reason: Option<String>,
+        pub sealed_former_refresh_token: Option<Vec<u8>>,
+        pub claimed_by: Option<Uuid>,
+        pub claimed_until: Option<i64>,
+        pub refresh_due_at: Option<i64>,
+        pub refresh_failures: i32,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -197,6 +222,7 @@ pub(crate) mod revocation {
         #[sea_orm(column_type = "Text", nullable)]
         pub last_error: Option<String>,
         pub created_at: i64,
+        pub declared_in: Option<Uuid>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
