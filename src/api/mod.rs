@@ -29,6 +29,7 @@ pub mod paging;
 pub mod problem;
 mod rates;
 pub mod role;
+mod rollouts;
 pub mod routes;
 mod services;
 mod shapes;
@@ -36,6 +37,7 @@ pub mod state;
 pub mod token_store;
 pub mod tokens;
 mod trials;
+mod upgrades;
 mod webhooks;
 
 #[cfg(test)]
@@ -58,6 +60,8 @@ pub fn rooms() -> ApiRouter {
     ApiRouter::new()
         .merge(catalogue::router())
         .merge(callbacks::router())
+        .merge(upgrades::router())
+        .merge(rollouts::router())
         .merge(browser::router())
         .merge(installations::router())
         .merge(webhooks::router())

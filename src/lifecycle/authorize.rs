@@ -56,7 +56,7 @@ pub struct Exchanged {
     pub(super) purpose: AuthorizationPurpose,
     pub(super) connection: String,
     pub(super) target_digest: String,
-    tokens: GrantedTokens,
+    pub(super) tokens: GrantedTokens,
     at: Timestamp,
 }
 
@@ -78,9 +78,17 @@ fn check_purpose(
             }
             Ok(())
         }
+        AuthorizationPurpose::Upgrade { consent_id } => {
+            if pending.connection != HOST_CONNECTION || row.state != Phase::Active.name() {
+                return Err(OAuthError::InvalidState.into());
+            }
+            if row.waiting_upgrade_id != Some(*consent_id) {
+                return Err(OAuthError::TargetChanged.into());
+            }
+            Ok(())
+        }
         // Nothing begins one of these yet.
-        AuthorizationPurpose::Upgrade { .. }
-        | AuthorizationPurpose::Reauthorize
+        AuthorizationPurpose::Reauthorize
         | AuthorizationPurpose::Connector
         | AuthorizationPurpose::User { .. } => Err(OAuthError::InvalidState.into()),
     }
@@ -216,9 +224,11 @@ impl Lifecycle {
             AuthorizationPurpose::Install => {
                 self.authorize_install(work, &mut locked, exchanged, actor).await?;
             }
+            AuthorizationPurpose::Upgrade { consent_id } => {
+                self.authorize_upgrade(work, &mut locked, exchanged, *consent_id, actor).await?;
+            }
             // Nothing begins one of these yet.
-            AuthorizationPurpose::Upgrade { .. }
-            | AuthorizationPurpose::Reauthorize
+            AuthorizationPurpose::Reauthorize
             | AuthorizationPurpose::Connector
             | AuthorizationPurpose::User { .. } => return Err(OAuthError::InvalidState.into()),
         }

@@ -20,6 +20,7 @@ use crate::audit::Actor;
 use crate::catalogue;
 use crate::crypto::{AssociatedData, Purpose, constant_time_equal};
 use crate::identifier::{DepartmentId, ExtensionKey, OrgId};
+use crate::manifest::Manifest;
 use crate::oauth::{AuthorizationPurpose, AuthorizationRequest, authorization};
 use crate::store::entity::{endpoint, extension_version, installation, installation_generation};
 use crate::store::{RoutingChange, UnitOfWork};
@@ -133,7 +134,7 @@ impl Lifecycle {
         self.enter_generation(work, request, generation).await?;
         let row = self.new_row(request, &version, &manifest, generation, return_url.as_deref())?;
         self.insert(work, &row).await?;
-        let mut locked = Locked { row, version, manifest };
+        let mut locked = Locked::new(row, version, manifest);
         let now = inner.seam.clock.now();
         self.record(work, &locked.row, "install", None, actor, None).await?;
         self.tell(work, &mut locked, "onInstall", None, now).await?;
@@ -223,24 +224,38 @@ impl Lifecycle {
     }
 
     /// Makes the addresses of a fresh authorisation.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         work: &UnitOfWork,
         locked: &Locked,
         return_url: Option<String>,
     ) -> Result<(Url, Url), LifecycleError> {
+        let (purpose, digest) = (AuthorizationPurpose::Install, &locked.row.target_digest);
+        self.ask_for(work, &locked.row, &locked.manifest, purpose, digest, return_url).await
+    }
+
+    /// Makes the addresses at which somebody grants what a manifest asks of the host.
+    pub(super) async fn ask_for(
+        &self,
+        work: &UnitOfWork,
+        row: &installation::Model,
+        manifest: &Manifest,
+        purpose: AuthorizationPurpose,
+        target_digest: &str,
+        return_url: Option<String>,
+    ) -> Result<(Url, Url), LifecycleError> {
         let inner = &self.inner;
-        let Some(authorization) = &locked.manifest.authorisation else {
+        let Some(authorization) = &manifest.authorisation else {
             return Err(LifecycleError::Unreadable { what: "authorisation of the manifest" });
         };
         let request = AuthorizationRequest {
-            installation_id: locked.row.id,
-            generation: locked.row.generation,
-            purpose: AuthorizationPurpose::Install,
+            installation_id: row.id,
+            generation: row.generation,
+            purpose,
             connection: HOST_CONNECTION.to_owned(),
             service: authorization.service_name.clone(),
             scopes: authorization.scopes.clone(),
-            target_digest: locked.row.target_digest.clone(),
+            target_digest: target_digest.to_owned(),
             return_url,
         };
         let begun = authorization::begin(
@@ -257,7 +272,10 @@ impl Lifecycle {
         Ok((begun.authorization_url, start_url))
     }
 
-    fn check_return_url(&self, text: Option<&str>) -> Result<Option<String>, LifecycleError> {
+    pub(super) fn check_return_url(
+        &self,
+        text: Option<&str>,
+    ) -> Result<Option<String>, LifecycleError> {
         let Some(text) = text else { return Ok(None) };
         let fault = |message: &str| LifecycleError::field("/returnUrl", message);
         let url = Url::parse(text).map_err(|_| fault("returnUrl must be an absolute URL"))?;
@@ -347,7 +365,7 @@ impl Lifecycle {
         &self,
         request: &InstallRequest,
         version: &extension_version::Model,
-        manifest: &crate::manifest::Manifest,
+        manifest: &Manifest,
         generation: i32,
         return_url: Option<&str>,
     ) -> Result<installation::Model, LifecycleError> {

@@ -11,6 +11,7 @@ use sea_orm::{
 use url::Url;
 use uuid::Uuid;
 
+use super::applying::{PreparedUpgrade, new_webhook};
 use super::error::LifecycleError;
 use super::state::{Command, Effect, Holders, Phase, State, Step, step};
 use crate::audit::{self, Actor, Entry};
@@ -18,11 +19,12 @@ use crate::config::Origin;
 use crate::crypto::Keys;
 use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
 use crate::manifest::{CheckedPackage, Manifest};
+use crate::notice::Board;
 use crate::oauth::{self, Providers, Revocations};
 use crate::seam::{Seam, Timestamp, crash_point};
 use crate::store::entity::{extension_version, installation, transition};
 use crate::store::{RoutingChange, RoutingRevision, Store, UnitOfWork};
-use crate::webhook::provisioning::{self, NewExtensionWebhook};
+use crate::webhook::provisioning;
 use crate::webhook::{ExtensionAuthority, Routing};
 
 /// The life of installations. Cloning shares it.
@@ -40,6 +42,7 @@ pub(super) struct Inner {
     pub(super) providers: Providers,
     pub(super) revocations: Arc<Revocations>,
     pub(super) authority: ExtensionAuthority,
+    pub(super) notices: Board,
     pub(super) public_url: Url,
     pub(super) return_urls: Vec<Origin>,
     pub(super) seam: Seam,
@@ -51,9 +54,21 @@ pub(super) struct Locked {
     pub(super) row: installation::Model,
     pub(super) version: extension_version::Model,
     pub(super) manifest: Manifest,
+    /// What the upgrade that is being taken brings.
+    pub(super) prepared: Option<Box<PreparedUpgrade>>,
+    /// The version that served before, where this step changes it.
+    pub(super) former_version: Option<String>,
 }
 
 impl Locked {
+    pub(super) fn new(
+        row: installation::Model,
+        version: extension_version::Model,
+        manifest: Manifest,
+    ) -> Self {
+        Self { row, version, manifest, prepared: None, former_version: None }
+    }
+
     pub(super) fn state(&self) -> State {
         state_of(&self.row)
     }
@@ -65,6 +80,7 @@ pub(super) fn state_of(row: &installation::Model) -> State {
         // A phase that this release does not know cannot do anything.
         phase: Phase::from_name(&row.state).unwrap_or(Phase::Uninstalled),
         suspended_by: Holders::from_number(row.suspended_by),
+        upgrade_waits: row.waiting_upgrade_id.is_some(),
     }
 }
 
@@ -79,6 +95,7 @@ impl Lifecycle {
         providers: Providers,
         revocations: Arc<Revocations>,
         authority: ExtensionAuthority,
+        notices: Board,
         public_url: Url,
         return_urls: Vec<Origin>,
         seam: Seam,
@@ -91,6 +108,7 @@ impl Lifecycle {
             providers,
             revocations,
             authority,
+            notices,
             public_url,
             return_urls,
             seam,
@@ -134,7 +152,7 @@ impl Lifecycle {
             .await?
             .ok_or(LifecycleError::Unreadable { what: "version" })?;
         let manifest = read_manifest(&version)?;
-        Ok(Locked { row, version, manifest })
+        Ok(Locked::new(row, version, manifest))
     }
 
     /// Takes a step: asks the table, writes state, effects, history and audit. Returns whether
@@ -165,7 +183,7 @@ impl Lifecycle {
         locked.row.live = i32::from(after.phase.is_live());
         locked.row.updated_at = now.micros();
         for effect in effects {
-            self.bring_about(work, locked, *effect, reason, now).await?;
+            self.bring_about(work, locked, *effect, actor, reason, now).await?;
         }
         self.save(work, &locked.row).await?;
         work.routing_changed(RoutingChange::Org(locked.row.org_id.clone()));
@@ -179,6 +197,7 @@ impl Lifecycle {
         work: &mut UnitOfWork,
         locked: &mut Locked,
         effect: Effect,
+        actor: &Actor,
         reason: Option<&str>,
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
@@ -215,6 +234,11 @@ impl Lifecycle {
             }
             Effect::TellAuthorized => self.tell(work, locked, "onZohoAuthorise", None, now).await,
             Effect::TellUninstalled => self.tell(work, locked, "onUninstall", reason, now).await,
+            Effect::Retarget => self.retarget(work, locked, now).await,
+            Effect::ApplyUpgrade => self.apply_upgrade(work, locked, now).await,
+            Effect::AwaitConsent => self.await_consent(work, locked, actor, now).await,
+            Effect::SettleUpgrade(how) => self.settle_upgrade(work, locked, how, actor, now).await,
+            Effect::TellUpdated => self.tell(work, locked, "onUpdate", reason, now).await,
         }
     }
 
@@ -225,29 +249,7 @@ impl Lifecycle {
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
         let Some(webhook) = read_package(&locked.version)?.webhook else { return Ok(()) };
-        let webhook = webhook.provision(None);
-        let subscriptions: serde_json::Map<String, serde_json::Value> = (webhook.subscriptions)
-            .into_iter()
-            .map(|(event, options)| (event, options.to_json()))
-            .collect();
-        let origins = webhook.include_events_from;
-        let row = &locked.row;
-        let new = NewExtensionWebhook {
-            org_id: row.org_id.clone(),
-            installation_id: row.id,
-            extension_key: row.extension_key.clone(),
-            generation: row.generation,
-            resource_name: without_nul(webhook.resource_name),
-            name: without_nul(webhook.name),
-            description: webhook.description.map(without_nul),
-            url: webhook.url.to_string(),
-            subscriptions: serde_json::Value::Object(subscriptions).to_string(),
-            ignore_source_id: webhook.ignore_source_id.to_string(),
-            include_events_from: (!origins.is_empty())
-                .then(|| serde_json::json!(origins).to_string()),
-            ordered: webhook.ordered,
-            delivery: webhook.delivery.and_then(|wishes| serde_json::to_string(&wishes).ok()),
-        };
+        let new = new_webhook(&locked.row, webhook.provision(None));
         let inner = &self.inner;
         provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness).await?;
         Ok(())
@@ -274,6 +276,7 @@ impl Lifecycle {
             sequence: locked.row.callback_sequence,
             version: locked.version.version.clone(),
             reason: reason.map(str::to_owned),
+            former_version: locked.former_version.clone(),
         };
         enqueue_callback(work, &callback, now, &self.inner.seam).await?;
         Ok(())
@@ -409,15 +412,13 @@ pub(super) fn read_manifest(
     read_package(version).map(|package| package.manifest)
 }
 
-fn read_package(version: &extension_version::Model) -> Result<CheckedPackage, LifecycleError> {
+/// The package of a version.
+pub(super) fn read_package(
+    version: &extension_version::Model,
+) -> Result<CheckedPackage, LifecycleError> {
     let unreadable = |what| LifecycleError::Unreadable { what };
     let manifest = serde_json::from_str(&version.manifest).map_err(|_| unreadable("manifest"))?;
     let resources =
         serde_json::from_str(&version.resources).map_err(|_| unreadable("resources"))?;
     CheckedPackage::from_stored(&manifest, &resources).map_err(|_| unreadable("package"))
-}
-
-/// A text of a manifest without NUL characters, which PostgreSQL cannot keep in a text.
-fn without_nul(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }

@@ -8,6 +8,7 @@ use sea_orm::{
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::consent::WaitingUpgrade;
 use super::error::LifecycleError;
 use super::service::state_of;
 use super::state::Holders;
@@ -15,7 +16,7 @@ use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;
 use crate::store::entity::{
     delivery, endpoint, endpoint_state, event, extension, extension_version, installation,
-    transition, webhook,
+    transition, upgrade, webhook,
 };
 use crate::store::{Store, UnitOfWork};
 
@@ -80,6 +81,8 @@ pub struct InstallationView {
     pub vendor_setup: &'static str,
     /// Its webhooks.
     pub webhooks: Vec<WebhookView>,
+    /// The upgrade that waits for consent.
+    pub waiting_upgrade: Option<WaitingUpgrade>,
 }
 
 impl InstallationView {
@@ -201,6 +204,7 @@ async fn complete<C: ConnectionTrait>(
         .into_iter()
         .map(|row| (row.id, row))
         .collect();
+    let mut waiting = waiting_upgrades(connection, &rows).await?;
     let callbacks: HashMap<Uuid, String> = endpoint_state::Entity::find()
         .filter(endpoint_state::Column::EndpointId.is_in(ids.iter().copied()))
         .all(connection)
@@ -231,7 +235,38 @@ async fn complete<C: ConnectionTrait>(
                 Some(_) => "failed",
             };
             let webhooks = by_installation.remove(&row.id).unwrap_or_default();
-            Ok(InstallationView { row, version, vendor_setup, webhooks })
+            let waiting_upgrade = waiting.remove(&row.id);
+            Ok(InstallationView { row, version, vendor_setup, webhooks, waiting_upgrade })
+        })
+        .collect()
+}
+
+/// The upgrades that wait for some installations, by installation.
+async fn waiting_upgrades<C: ConnectionTrait>(
+    connection: &C,
+    rows: &[installation::Model],
+) -> Result<HashMap<Uuid, WaitingUpgrade>, LifecycleError> {
+    let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.waiting_upgrade_id).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found =
+        upgrade::Entity::find().filter(upgrade::Column::Id.is_in(ids)).all(connection).await?;
+    let versions: HashMap<Uuid, String> = extension_version::Entity::find()
+        .filter(extension_version::Column::Id.is_in(found.iter().map(|row| row.version_id)))
+        .all(connection)
+        .await?
+        .into_iter()
+        .map(|row| (row.id, row.version))
+        .collect();
+    found
+        .into_iter()
+        .map(|row| {
+            let version = versions
+                .get(&row.version_id)
+                .cloned()
+                .ok_or(LifecycleError::Unreadable { what: "version" })?;
+            Ok((row.installation_id, WaitingUpgrade::new(row, version)?))
         })
         .collect()
 }

@@ -15,4 +15,5 @@ pub use error::OAuthError;
 pub use provider::{DEFAULT_SERVICE, Providers};
 pub use purpose::AuthorizationPurpose;
 pub use revocation::{Revocation, Revocations, schedule as schedule_revocation};
+pub(crate) use vault::forget_one as forget_connection;
 pub use vault::{StoredConnection, forget as forget_connections, store as store_connection};

@@ -77,29 +77,74 @@ pub async fn forget(
         .all(work.connection())
         .await?;
     for row in rows {
-        let sealed = [
-            (ACCESS, "access_token", Some(row.sealed_access_token)),
-            (REFRESH, "refresh_token", row.sealed_refresh_token),
-        ];
-        for (field, kind, bytes) in sealed {
-            let Some(bytes) = bytes else { continue };
-            let place = AssociatedData { subject: installation_id, field };
-            let token = ring.unseal(Purpose::Vault, &place, &bytes)?;
-            let text = std::str::from_utf8(token.expose())
-                .map_err(|_| OAuthError::Unreadable { what: "token" })?;
-            let token = SecretText::new(text);
-            let job = revocation::Revocation {
-                installation_id,
-                service: row.service_name.clone(),
-                kind,
-                token: &token,
-            };
-            revocation::schedule(ring, work, job, now, seam).await?;
-        }
-        connection::Entity::delete_by_id(row.id)
-            .exec(work.connection())
-            .await
-            .map_err(StoreError::from)?;
+        take_out(ring, work, row, &[], now, seam).await?;
     }
     revocation::waiting(work, installation_id).await
+}
+
+/// Takes the connections of a name out: of one user (the empty text is the org), or of all. Their
+/// tokens go into the revocation job but for those that `kept` has too.
+#[expect(clippy::too_many_arguments, reason = "called twice; each is another room's")]
+pub(crate) async fn forget_one(
+    ring: &KeyRing,
+    work: &UnitOfWork,
+    installation_id: Uuid,
+    name: &str,
+    user_id: Option<&str>,
+    kept: Option<&GrantedTokens>,
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<(), OAuthError> {
+    let mut query = connection::Entity::find()
+        .filter(connection::Column::InstallationId.eq(installation_id))
+        .filter(connection::Column::Name.eq(name));
+    if let Some(user_id) = user_id {
+        query = query.filter(connection::Column::UserId.eq(user_id));
+    }
+    let rows = query.all(work.connection()).await?;
+    let kept: Vec<&SecretText> =
+        kept.into_iter().flat_map(GrantedTokens::all).map(|(_, token)| token).collect();
+    for row in rows {
+        take_out(ring, work, row, &kept, now, seam).await?;
+    }
+    Ok(())
+}
+
+/// Moves the tokens of a connection into the revocation job.
+async fn take_out(
+    ring: &KeyRing,
+    work: &UnitOfWork,
+    row: connection::Model,
+    kept: &[&SecretText],
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<(), OAuthError> {
+    let installation_id = row.installation_id;
+    let sealed = [
+        (ACCESS, "access_token", Some(row.sealed_access_token)),
+        (REFRESH, "refresh_token", row.sealed_refresh_token),
+    ];
+    for (field, kind, bytes) in sealed {
+        let Some(bytes) = bytes else { continue };
+        let place = AssociatedData { subject: installation_id, field };
+        let token = ring.unseal(Purpose::Vault, &place, &bytes)?;
+        let text = std::str::from_utf8(token.expose())
+            .map_err(|_| OAuthError::Unreadable { what: "token" })?;
+        let token = SecretText::new(text);
+        if kept.contains(&&token) {
+            continue;
+        }
+        let job = revocation::Revocation {
+            installation_id,
+            service: row.service_name.clone(),
+            kind,
+            token: &token,
+        };
+        revocation::schedule(ring, work, job, now, seam).await?;
+    }
+    connection::Entity::delete_by_id(row.id)
+        .exec(work.connection())
+        .await
+        .map_err(StoreError::from)?;
+    Ok(())
 }

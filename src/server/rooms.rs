@@ -22,7 +22,7 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Rollouts};
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Providers, Revocations};
@@ -280,6 +280,7 @@ impl Rooms {
             providers,
             Arc::clone(&revocations),
             ExtensionAuthority::for_server(),
+            board.clone(),
             config.public_url.clone(),
             config.marketplace.return_urls.clone(),
             seam.clone(),
@@ -301,6 +302,7 @@ impl Rooms {
             seam.clone(),
             config.delivery.recovery_per_second,
         );
+        let rollouts = Rollouts::new(lifecycle.clone());
         // So that the first package does not wait for the schemas; one that comes before does.
         drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
@@ -309,6 +311,7 @@ impl Rooms {
             routing: routing.clone(),
             dispatcher: dispatcher.clone(),
             recoveries: recoveries.clone(),
+            rollouts: rollouts.clone(),
             trials: Arc::new(TrialRates::new(config.limits.tests_per_minute, seam.clock.clone())),
             policy: Arc::new(package_policy(config)?),
             marketplace,
@@ -341,7 +344,8 @@ impl Rooms {
             stop.clone(),
         ));
         let recover = tokio::spawn(recoveries.run(stop.clone()));
-        let mut loops = vec![follow, revoke, prune, reaper, recover];
+        let roll_out = tokio::spawn(rollouts.run(stop.clone()));
+        let mut loops = vec![follow, revoke, prune, reaper, recover, roll_out];
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =

@@ -5,7 +5,7 @@ mod deliveries;
 mod lifecycle;
 mod platform;
 mod recovery;
-mod upgrade;
+mod upgrades;
 
 pub(crate) use catalogue::{extension, extension_version, signing_secret};
 pub(crate) use deliveries::{
@@ -20,4 +20,4 @@ pub(crate) use platform::{
     signing_key,
 };
 pub(crate) use recovery::{notice, notice_dismissal, notice_outbox, recovery_job};
-pub(crate) use upgrade::{rollout_item, rollout_job, upgrade};
+pub(crate) use upgrades::{rollout_item, rollout_job, upgrade};
