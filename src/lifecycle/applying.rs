@@ -4,11 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, EntityTrait, QueryFilter,
-    sea_query::Expr,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use serde_json::{Map, Value};
 use url::Url;
 use uuid::Uuid;
@@ -455,9 +451,9 @@ fn waiting_message(locked: &Locked, prepared: &PreparedUpgrade) -> String {
     if growth.len() > MOST_NAMED {
         asks.push(format!("{} more", growth.len() - MOST_NAMED));
     }
-    let until = prepared
-        .deadline
-        .map_or_else(String::new, |deadline| format!(" It can be given until {}.", deadline.rfc3339()));
+    let until = prepared.deadline.map_or_else(String::new, |deadline| {
+        format!(" It can be given until {}.", deadline.rfc3339())
+    });
     format!(
         "{} {} waits for consent, because it asks for more: {}. Version {} serves until then.{until}",
         prepared.version.name,

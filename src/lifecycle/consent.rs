@@ -163,10 +163,8 @@ impl Lifecycle {
         locked.row.granted_scopes = serde_json::to_string(&tokens.scopes).ok();
         "ok".clone_into(&mut locked.row.connection_health);
         locked.row.connection_reason = None;
-        let reason = format!(
-            "authorised; from {} to {}",
-            locked.version.version, prepared.version.version
-        );
+        let reason =
+            format!("authorised; from {} to {}", locked.version.version, prepared.version.version);
         self.agree(work, locked, prepared, actor, &reason).await
     }
 
@@ -286,14 +284,15 @@ impl Lifecycle {
         ))
         .all(self.inner.store.reader())
         .await?;
-        let more = [late.len(), withdrawn.len()].iter().any(|count| *count as u64 >= SETTLED_AT_ONCE);
+        let more =
+            [late.len(), withdrawn.len()].iter().any(|count| *count as u64 >= SETTLED_AT_ONCE);
         let mut last = RoutingRevision(None);
-        for (overdue, command, reason) in late
-            .into_iter()
-            .map(|overdue| (overdue, Command::ExpireUpgrade, "its deadline passed"))
-            .chain(withdrawn.into_iter().map(|overdue| {
-                (overdue, Command::WithdrawUpgrade, "the version was withdrawn")
-            }))
+        for (overdue, command, reason) in
+            late.into_iter()
+                .map(|overdue| (overdue, Command::ExpireUpgrade, "its deadline passed"))
+                .chain(withdrawn.into_iter().map(|overdue| {
+                    (overdue, Command::WithdrawUpgrade, "the version was withdrawn")
+                }))
         {
             // One that fails must not keep the others waiting.
             match self.settle_one(&overdue, command, reason, now).await {

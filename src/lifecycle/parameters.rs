@@ -161,8 +161,11 @@ mod tests {
             secure: map(&json!({ "secret": "d", "shown": "e" })),
         };
         let declared = declared(&json!([
-            one("kept", false, false), one("hides", false, true), one("secret", true, true),
-            one("shown", false, false), one("new", true, false),
+            one("kept", false, false),
+            one("hides", false, true),
+            one("secret", true, true),
+            one("shown", false, false),
+            one("new", true, false),
         ]));
         let given = map(&json!({ "new": "f" }));
         let carried = carry(&former, &given, &declared).expect("it fits");

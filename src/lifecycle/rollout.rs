@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter,
-    QueryOrder, QuerySelect,
-    sea_query::Expr,
+    QueryOrder, QuerySelect, sea_query::Expr,
 };
 use serde_json::json;
 use tokio::sync::Notify;
@@ -379,10 +378,8 @@ pub async fn find_rollout(
     scope: &RolloutScope,
     id: Uuid,
 ) -> Result<Option<RolloutView>, StoreError> {
-    let row = rollout_job::Entity::find_by_id(id)
-        .filter(scope.condition())
-        .one(store.reader())
-        .await?;
+    let row =
+        rollout_job::Entity::find_by_id(id).filter(scope.condition()).one(store.reader()).await?;
     let Some(mut found) = views(store, row.into_iter().collect()).await?.pop() else {
         return Ok(None);
     };

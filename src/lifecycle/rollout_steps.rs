@@ -288,7 +288,8 @@ impl Rollouts {
             let actor = Actor { name: row.created_by.clone(), address: None };
             // Where nobody can agree any more, it is looked at before anything is asked.
             let looks = is_dry || is_over;
-            let mut outcome = lifecycle.propose(&mut work, &mut locked, wish(looks), &actor).await?;
+            let mut outcome =
+                lifecycle.propose(&mut work, &mut locked, wish(looks), &actor).await?;
             if !is_dry && is_over && outcome.change != UpgradeChange::Waits {
                 outcome = lifecycle.propose(&mut work, &mut locked, wish(false), &actor).await?;
             }
@@ -350,10 +351,8 @@ async fn current(
     work: &crate::store::UnitOfWork,
     seen: &rollout_job::Model,
 ) -> Result<Option<rollout_job::Model>, StoreError> {
-    let row = rollout_job::Entity::find_by_id(seen.id)
-        .lock_exclusive()
-        .one(work.connection())
-        .await?;
+    let row =
+        rollout_job::Entity::find_by_id(seen.id).lock_exclusive().one(work.connection()).await?;
     Ok(row.filter(|row| row == seen))
 }
 

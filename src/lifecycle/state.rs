@@ -536,7 +536,9 @@ mod tests {
                         prop_assert!(self.waiting.take().is_some(), "settled once");
                     }
                     Effect::TellUpdated => self.told_of = self.serving,
-                    Effect::TellAuthorized | Effect::TellUninstalled | Effect::RevokeCredentials => {}
+                    Effect::TellAuthorized
+                    | Effect::TellUninstalled
+                    | Effect::RevokeCredentials => {}
                 }
             }
             self.state = next;

@@ -226,15 +226,13 @@ impl Lifecycle {
         }
         let waits_already = match &waiting {
             Some(waiting) if needs_consent => {
-                Self::is_as_shown(waiting, &prepared)
-                    && self.given_with(waiting)? == prepared.given
+                Self::is_as_shown(waiting, &prepared) && self.given_with(waiting)? == prepared.given
             }
             _ => false,
         };
         if let (Some(waiting), true) = (&waiting, waits_already) {
             outcome.consent_id = Some(waiting.id);
-            outcome.deadline =
-                wish.deadline.or(waiting.deadline.map(Timestamp::from_micros));
+            outcome.deadline = wish.deadline.or(waiting.deadline.map(Timestamp::from_micros));
             self.join_waiting(work, waiting, &wish).await?;
         } else {
             outcome.consent_id = needs_consent.then_some(prepared.consent_id);
@@ -300,8 +298,7 @@ impl Lifecycle {
         needs_consent: bool,
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
-        let mut reason =
-            format!("from {} to {}", locked.version.version, prepared.version.version);
+        let mut reason = format!("from {} to {}", locked.version.version, prepared.version.version);
         if needs_consent {
             reason.push_str("; waits for consent");
         }

@@ -144,7 +144,8 @@ pub async fn remove_one(
     for row in rows {
         claims::cancel_unresolved(store, work, row.id).await?;
         endpoint_state::Entity::delete_by_id(row.id).exec(work.connection()).await?;
-        removed += webhook::Entity::delete_by_id(row.id).exec(work.connection()).await?.rows_affected;
+        removed +=
+            webhook::Entity::delete_by_id(row.id).exec(work.connection()).await?.rows_affected;
     }
     work.routing_changed(RoutingChange::Org(org_id.to_owned()));
     Ok(removed)
