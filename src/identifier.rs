@@ -35,7 +35,7 @@ own_id! {
     InstallationId,
     /// A webhook.
     WebhookId,
-    /// A job that sends deliveries again.
+    /// A job that sends deliveries again, or rolls a version out.
     JobId,
     /// A notice.
     NoticeId,

@@ -285,7 +285,10 @@ async fn activate(
 }
 
 /// The installation as the transaction leaves it.
-async fn shown(work: &crate::store::UnitOfWork, id: Uuid) -> Result<InstallationBody, Problem> {
+pub(super) async fn shown(
+    work: &crate::store::UnitOfWork,
+    id: Uuid,
+) -> Result<InstallationBody, Problem> {
     let view = lifecycle::installation_within(work, id)
         .await?
         .ok_or_else(|| Problem::not_found("installation"))?;

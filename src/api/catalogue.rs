@@ -348,7 +348,7 @@ impl ExtensionBody {
 }
 
 /// The vendor whose extensions a caller may see; all of them where there is none.
-fn vendor_of(caller: &Caller) -> Option<&str> {
+pub(super) fn vendor_of(caller: &Caller) -> Option<&str> {
     match caller.role {
         Role::Vendor => Some(caller.vendor.as_ref().map_or("", VendorKey::as_str)),
         _ => None,

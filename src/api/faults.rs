@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
+use super::upgrades::WaitingUpgradeBody;
 use crate::catalogue::CatalogueError;
 use crate::event::{Fault, IntakeError, ParseError};
 use crate::lifecycle::LifecycleError;
@@ -48,6 +49,22 @@ impl From<LifecycleError> for Problem {
                 Self::new(Code::StateConflict).detail(text).with("installationId", installation)
             }
             LifecycleError::NotNow { .. } => Self::new(Code::StateConflict).detail(text),
+            LifecycleError::UnknownConsent(_) => Self::new(Code::ResourceNotFound).detail(text),
+            LifecycleError::ConsentSettled { state, shown, .. } => Self::new(Code::StateConflict)
+                .kind("consent-settled", "The upgrade does not wait any more")
+                .detail(text)
+                .with("consentState", state)
+                .with("waitingUpgrade", shown.map(|shown| WaitingUpgradeBody::from(*shown))),
+            LifecycleError::ConsentMismatch { shown, .. } => Self::new(Code::StateConflict)
+                .kind("consent-mismatch", "Consent is to another package")
+                .detail(text)
+                .with("waitingUpgrade", WaitingUpgradeBody::from(*shown)),
+            LifecycleError::AuthorizationNeeded { .. } => Self::new(Code::StateConflict)
+                .kind("authorization-needed", "Only an authorisation is consent")
+                .detail(text),
+            LifecycleError::RolloutRuns { job, .. } => {
+                Self::new(Code::StateConflict).detail(text).with("jobId", job)
+            }
             LifecycleError::HeldByOthers { .. } => Self::new(Code::Forbidden).detail(text),
             LifecycleError::ExtensionSuspended { .. } => {
                 Self::new(Code::ExtensionSuspended).detail(text)

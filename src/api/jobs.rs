@@ -1,4 +1,5 @@
-//! `/webhooks/{id}/recover`, `/webhooks/{id}/reactivate` and `/jobs`: sending many again.
+//! `/webhooks/{id}/recover`, `/webhooks/{id}/reactivate` and `/jobs`: sending many again, and
+//! following whatever runs in the background.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +20,15 @@ use super::ownership::{locked, own_webhook};
 use super::paging::{AfterId, Cursor, Limit, Page};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::role::Role;
-use super::services::endpoint_scope;
+use super::rollouts::RolloutBody;
+use super::services::{endpoint_scope, rollout_scope};
 use super::shapes::moment;
 use super::state::ApiState;
 use crate::delivery::{
     self, CancelRefusal, JOB_STATES, JobFilter, JobView, RecoveryRefusal, RecoveryRequest,
 };
 use crate::identifier::{JobId, WebhookId};
+use crate::lifecycle::{self, RolloutCancelRefusal, RolloutView};
 use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;
 
@@ -114,6 +117,40 @@ pub(super) struct JobBody {
     started_at: Option<String>,
     /// When it ended.
     finished_at: Option<String>,
+}
+
+/// A job: one that sends again, or a rollout.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum AnyJobBody {
+    /// It sends deliveries again.
+    Sending(Box<JobBody>),
+    /// It rolls a version out.
+    Rollout(Box<RolloutBody>),
+}
+
+/// A job of either sort, as it was read.
+enum AnyJob {
+    Sending(Box<JobView>),
+    Rollout(Box<RolloutView>),
+}
+
+impl AnyJob {
+    fn id(&self) -> Uuid {
+        match self {
+            Self::Sending(view) => view.id(),
+            Self::Rollout(view) => view.id(),
+        }
+    }
+}
+
+impl From<AnyJob> for AnyJobBody {
+    fn from(job: AnyJob) -> Self {
+        match job {
+            AnyJob::Sending(view) => Self::Sending(Box::new(JobBody::from(*view))),
+            AnyJob::Rollout(view) => Self::Rollout(Box::new(RolloutBody::from(*view))),
+        }
+    }
 }
 
 /// What a job looks for.
@@ -363,10 +400,10 @@ struct ListQuery {
     limit: Limit,
 }
 
-/// Lists jobs that send again, newest first.
+/// Lists jobs, newest first: those that send again, and rollouts.
 #[utoipa::path(
     get, path = "/api/v1/jobs", tag = "deliveries", params(ListQuery),
-    responses((status = 200, description = "A page", body = Page<JobBody>))
+    responses((status = 200, description = "A page", body = Page<AnyJobBody>))
 )]
 async fn list(
     State(state): State<ApiState>,
@@ -378,33 +415,60 @@ async fn list(
     {
         return Err(invalid("state", format!("must be one of: {}", JOB_STATES.join(", "))));
     }
-    let filter = JobFilter {
-        webhook_id: query.webhook_id.map(|id| id.0),
-        state: query.state,
-        before: query.cursor.map(|after| after.0),
-        limit: query.limit.rows(),
-    };
-    let scope = endpoint_scope(state.store(), &caller).await?;
-    let views = delivery::list_jobs(state.store(), &scope, &filter).await?;
-    let page = Page::new(views, query.limit, |view| Cursor::Id(view.id())).map(JobBody::from);
+    let (before, rows) = (query.cursor.map(|after| after.0), query.limit.rows());
+    let mut jobs: Vec<AnyJob> = Vec::new();
+    if query.webhook_id.is_none() {
+        let (store, wanted) = (state.store(), query.state.as_deref());
+        let scope = rollout_scope(store, &caller).await?;
+        let views = lifecycle::list_rollouts(store, &scope, wanted, before, rows).await?;
+        jobs.extend(views.into_iter().map(|view| AnyJob::Rollout(Box::new(view))));
+    }
+    if caller.role != Role::Marketplace {
+        let filter = JobFilter {
+            webhook_id: query.webhook_id.map(|id| id.0),
+            state: query.state,
+            before,
+            limit: rows,
+        };
+        let scope = endpoint_scope(state.store(), &caller).await?;
+        let views = delivery::list_jobs(state.store(), &scope, &filter).await?;
+        jobs.extend(views.into_iter().map(|view| AnyJob::Sending(Box::new(view))));
+    }
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.id()));
+    jobs.truncate(usize::try_from(rows).unwrap_or(usize::MAX));
+    let page = Page::new(jobs, query.limit, |job| Cursor::Id(job.id())).map(AnyJobBody::from);
     Ok(json_response(StatusCode::OK, &page))
 }
 
 /// Reads a job.
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}", tag = "deliveries", params(("id" = String, Path)),
-    responses((status = 200, description = "The job", body = JobBody), (status = 404, description = "No such job"))
+    responses((status = 200, description = "The job", body = AnyJobBody), (status = 404, description = "No such job"))
 )]
 async fn read(
     State(state): State<ApiState>,
     caller: Caller,
     Path(id): Path<JobId>,
 ) -> Result<Response, Problem> {
-    let scope = endpoint_scope(state.store(), &caller).await?;
-    let view = delivery::find_job(state.store(), &scope, id.0)
+    let job = find_job(&state, &caller, id).await?;
+    Ok(json_response(StatusCode::OK, &AnyJobBody::from(job)))
+}
+
+/// A job that the caller may see.
+async fn find_job(state: &ApiState, caller: &Caller, id: JobId) -> Result<AnyJob, Problem> {
+    let store = state.store();
+    let scope = rollout_scope(store, caller).await?;
+    if let Some(view) = lifecycle::find_rollout(store, &scope, id.0).await? {
+        return Ok(AnyJob::Rollout(Box::new(view)));
+    }
+    if caller.role == Role::Marketplace {
+        return Err(Problem::not_found("job"));
+    }
+    let scope = endpoint_scope(store, caller).await?;
+    delivery::find_job(store, &scope, id.0)
         .await?
-        .ok_or_else(|| Problem::not_found("job"))?;
-    Ok(json_response(StatusCode::OK, &JobBody::from(view)))
+        .map(|view| AnyJob::Sending(Box::new(view)))
+        .ok_or_else(|| Problem::not_found("job"))
 }
 
 /// Nothing.
@@ -412,12 +476,12 @@ async fn read(
 #[serde(deny_unknown_fields)]
 struct CancelRequest {}
 
-/// Calls a job off. What it has put on its way stays there.
+/// Calls a job off. What it has done stays done.
 #[utoipa::path(
     post, path = "/api/v1/jobs/{id}/cancel", tag = "deliveries", params(("id" = String, Path)),
     request_body = CancelRequest,
     responses(
-        (status = 200, description = "It is called off", body = JobBody),
+        (status = 200, description = "It is called off", body = AnyJobBody),
         (status = 403, description = "On an extension's webhook this is the vendor's and the operator's"),
         (status = 409, description = "It has ended"),
     )
@@ -428,11 +492,10 @@ async fn cancel(
     Path(id): Path<JobId>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let scope = endpoint_scope(state.store(), &caller).await?;
-    let view = delivery::find_job(state.store(), &scope, id.0)
-        .await?
-        .ok_or_else(|| Problem::not_found("job"))?;
-    if let (Role::Admin, Some(key)) = (caller.role, &view.row.extension_key) {
+    let job = find_job(&state, &caller, id).await?;
+    if let (Role::Admin, AnyJob::Sending(view)) = (caller.role, &job)
+        && let Some(key) = &view.row.extension_key
+    {
         let endpoint = state.services()?.routing.endpoint(view.row.webhook_id);
         let owner = endpoint.as_ref().and_then(|endpoint| endpoint.owner.as_ref());
         return Err(locked(key, owner.map(|owner| owner.installation_id)));
@@ -444,17 +507,32 @@ async fn cancel(
         Start::Fresh(effect) => effect,
     };
     let services = state.services()?;
+    let actor = caller.actor();
     let work = services.lifecycle.begin().await?;
-    match services.recoveries.cancel(&work, &scope, id.0, &caller.actor()).await? {
-        Ok(view) => effect.finish(&state, work, StatusCode::OK, &JobBody::from(view)).await,
-        Err(refusal) => {
+    let ended = || Problem::new(Code::StateConflict).detail("The job has ended already.");
+    let cancelled = match job {
+        AnyJob::Sending(_) => {
+            let scope = endpoint_scope(state.store(), &caller).await?;
+            match services.recoveries.cancel(&work, &scope, id.0, &actor).await? {
+                Ok(view) => Ok(AnyJobBody::from(AnyJob::Sending(Box::new(view)))),
+                Err(CancelRefusal::Unknown) => Err(Problem::not_found("job")),
+                Err(CancelRefusal::Ended) => Err(ended()),
+            }
+        }
+        AnyJob::Rollout(_) => {
+            let scope = rollout_scope(state.store(), &caller).await?;
+            match services.rollouts.cancel(&work, &scope, id.0, &actor).await? {
+                Ok(view) => Ok(AnyJobBody::from(AnyJob::Rollout(Box::new(view)))),
+                Err(RolloutCancelRefusal::Unknown) => Err(Problem::not_found("job")),
+                Err(RolloutCancelRefusal::Ended) => Err(ended()),
+            }
+        }
+    };
+    match cancelled {
+        Ok(body) => effect.finish(&state, work, StatusCode::OK, &body).await,
+        Err(problem) => {
             work.rollback().await?;
-            Err(match refusal {
-                CancelRefusal::Unknown => Problem::not_found("job"),
-                CancelRefusal::Ended => {
-                    Problem::new(Code::StateConflict).detail("The job has ended already.")
-                }
-            })
+            Err(problem)
         }
     }
 }

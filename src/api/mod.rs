@@ -30,6 +30,7 @@ pub mod paging;
 pub mod problem;
 mod rates;
 pub mod role;
+mod rollouts;
 pub mod routes;
 mod services;
 mod shapes;
@@ -37,6 +38,7 @@ pub mod state;
 pub mod token_store;
 pub mod tokens;
 mod trials;
+mod upgrades;
 mod webhooks;
 
 #[cfg(test)]
@@ -60,6 +62,8 @@ pub fn rooms() -> ApiRouter {
         .merge(catalogue::router())
         .merge(callbacks::router())
         .merge(connections::router())
+        .merge(upgrades::router())
+        .merge(rollouts::router())
         .merge(browser::router())
         .merge(installations::router())
         .merge(webhooks::router())

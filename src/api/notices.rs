@@ -48,8 +48,8 @@ struct ListQuery {
 struct NoticeBody {
     /// Its id.
     id: Uuid,
-    /// What it is about: `webhook.failing`, `webhook.gone`, `webhook.disabled` or
-    /// `webhook.recovered`.
+    /// What it is about: `webhook.failing`, `webhook.gone`, `webhook.disabled`,
+    /// `webhook.recovered`, `upgrade.waiting` or `upgrade.expired`.
     kind: String,
     /// The org.
     org_id: String,

@@ -56,6 +56,7 @@ const LIFECYCLE: Access = Roles(&[Operator, Marketplace]);
 const OWNER: Access = Roles(&[Operator, Vendor]);
 const INSTALLATIONS: Access = Roles(&[Operator, Marketplace, Vendor, Admin, Viewer]);
 const DELIVERIES: Access = Roles(&[Operator, Vendor, Admin, Viewer]);
+const JOB_OWNERS: Access = Roles(&[Operator, Marketplace, Vendor, Admin]);
 const SENDERS: Access = Roles(&[Operator, Vendor, Admin]);
 const EVENTS: Access = Roles(&[Operator, Host, Admin, Viewer]);
 
@@ -83,6 +84,8 @@ pub static ROUTES: &[Route] = &[
         "Show a version"),
     row(Method::POST, "/api/v1/extensions/{key}/versions/{version}/withdraw", CATALOGUE, EXTENSIONS_UPDATE,
         "Withdraw a version: it is not installed any more"),
+    row(Method::POST, "/api/v1/extensions/{key}/versions/{version}/rollout", CATALOGUE, EXTENSIONS_UPDATE,
+        "Roll a version out over the installations, as a job"),
     row(Method::POST, "/api/v1/extensions/{key}/suspend", LIFECYCLE, EXTENSIONS_UPDATE,
         "Suspend an extension in all orgs"),
     row(Method::POST, "/api/v1/extensions/{key}/resume", LIFECYCLE, EXTENSIONS_UPDATE,
@@ -104,6 +107,10 @@ pub static ROUTES: &[Route] = &[
         "Begin to authorise a connection that the manifest declares"),
     row(Method::POST, "/api/v1/callbacks/disconnect", LIFECYCLE, EXTENSIONS_UPDATE,
         "Take a connection back"),
+    row(Method::POST, "/api/v1/callbacks/upgrade", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Upgrade to another version, or say what that would do"),
+    row(Method::POST, "/api/v1/callbacks/consent", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Bring consent to an upgrade that waits"),
     row(Method::POST, "/api/v1/callbacks/uninstall", LIFECYCLE, EXTENSIONS_UPDATE,
         "Uninstall"),
     row(Method::POST, "/api/v1/callbacks/user-removed", LIFECYCLE, EXTENSIONS_UPDATE,
@@ -149,11 +156,11 @@ pub static ROUTES: &[Route] = &[
         "Deliver many again, as a job; on an extension's webhook an admin is refused"),
     row(Method::POST, "/api/v1/webhooks/{id}/reactivate", SENDERS, WEBHOOKS_UPDATE,
         "Make a webhook live again; on an extension's webhook an admin is refused"),
-    row(Method::GET, "/api/v1/jobs", DELIVERIES, WEBHOOKS_READ,
-        "List the jobs that deliver again"),
-    row(Method::GET, "/api/v1/jobs/{id}", DELIVERIES, WEBHOOKS_READ,
+    row(Method::GET, "/api/v1/jobs", INSTALLATIONS, WEBHOOKS_READ,
+        "List jobs: those that deliver again, and (not for admins) rollouts; a marketplace sees rollouts only"),
+    row(Method::GET, "/api/v1/jobs/{id}", INSTALLATIONS, WEBHOOKS_READ,
         "Show a job with its progress"),
-    row(Method::POST, "/api/v1/jobs/{id}/cancel", SENDERS, WEBHOOKS_UPDATE,
+    row(Method::POST, "/api/v1/jobs/{id}/cancel", JOB_OWNERS, WEBHOOKS_UPDATE,
         "Call a job off; on an extension's webhook an admin is refused"),
     row(Method::POST, "/api/v1/webhooks/ping", SENDERS, WEBHOOKS_UPDATE,
         "Ping an address that is not saved"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::crypto::Verifier;
 use crate::delivery::{Dispatcher, EndpointScope, Recoveries};
 use crate::event::Intake;
-use crate::lifecycle::{InstallationScope, Lifecycle};
+use crate::lifecycle::{InstallationScope, Lifecycle, RolloutScope, Rollouts};
 use crate::manifest;
 use crate::notice::Audience;
 use crate::oauth::Connections;
@@ -36,6 +36,8 @@ pub struct Services {
     pub dispatcher: Dispatcher,
     /// Jobs that send again.
     pub recoveries: Recoveries,
+    /// Jobs that roll versions out.
+    pub rollouts: Rollouts,
     /// How often a token may ping and test.
     pub trials: Arc<TrialRates>,
     /// The rules for packages.
@@ -76,6 +78,15 @@ pub(super) async fn endpoint_scope(
         Role::Operator | Role::Marketplace | Role::Host => EndpointScope::All,
         Role::Vendor => EndpointScope::Extensions(own_extensions(store, caller).await?),
         Role::Admin | Role::Viewer => EndpointScope::Org(own_org(caller)?),
+    })
+}
+
+/// Which rollouts a caller may see.
+pub(super) async fn rollout_scope(store: &Store, caller: &Caller) -> Result<RolloutScope, Problem> {
+    Ok(match caller.role {
+        Role::Operator | Role::Marketplace => RolloutScope::All,
+        Role::Vendor => RolloutScope::Extensions(own_extensions(store, caller).await?),
+        Role::Host | Role::Admin | Role::Viewer => RolloutScope::Nothing,
     })
 }
 

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::state::ApiState;
+use super::upgrades::WaitingUpgradeBody;
 use crate::delivery::{AttemptView, DeliveryView};
 use crate::event::{Verdict, WebhookVerdict};
 use crate::lifecycle::{
@@ -20,7 +21,8 @@ pub(super) fn moment(micros: Option<i64>) -> Option<String> {
     micros.map(|micros| Timestamp::from_micros(micros).rfc3339())
 }
 
-fn document(text: Option<&str>) -> Value {
+/// A stored document; null where there is none.
+pub(super) fn document(text: Option<&str>) -> Value {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
 }
 
@@ -72,6 +74,10 @@ pub(super) struct InstallationBody {
     pub cleanup: String,
     /// Its webhooks.
     pub webhooks: Vec<WebhookBody>,
+    /// The upgrade that waits for consent; the version above serves meanwhile.
+    pub waiting_upgrade: Option<WaitingUpgradeBody>,
+    /// When another version began to serve last.
+    pub upgraded_time: Option<String>,
     /// When it was installed.
     pub created_time: Option<String>,
     /// When it was authorised.
@@ -170,6 +176,8 @@ impl From<InstallationView> for InstallationBody {
             vendor_setup: view.vendor_setup.to_owned(),
             cleanup: row.cleanup,
             webhooks: view.webhooks.into_iter().map(WebhookBody::from).collect(),
+            waiting_upgrade: view.waiting_upgrade.map(WaitingUpgradeBody::from),
+            upgraded_time: moment(row.upgraded_at),
             created_time: moment(Some(row.created_at)),
             authorized_time: moment(row.authorized_at),
             uninstalled_time: moment(row.uninstalled_at),

@@ -41,6 +41,8 @@ pub struct Callback {
     pub connection: Option<String>,
     /// Whose connection, where it is a user's own.
     pub user_id: Option<String>,
+    /// The version that served before, where this tells of another one.
+    pub former_version: Option<String>,
 }
 
 /// The body but for the securityContext.
@@ -59,6 +61,8 @@ struct Stored {
     connection: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    former_version: Option<String>,
 }
 
 /// The body as it is sent: the reference's three keys first.
@@ -78,6 +82,8 @@ struct Sent<'a> {
     connection: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    former_version: Option<&'a str>,
 }
 
 /// An org id as the reference sends it in callbacks: a number where it is one.
@@ -111,6 +117,7 @@ pub async fn enqueue(
         reason: callback.reason.clone(),
         connection: callback.connection.clone(),
         user_id: callback.user_id.clone(),
+        former_version: callback.former_version.clone(),
     };
     let payload =
         serde_json::to_vec(&stored).map_err(|_| StoreError::Corrupt { what: "callback" })?;
@@ -205,6 +212,7 @@ pub(super) fn body(lane: &CallbackLane, content: &Content) -> Result<Bytes, Cryp
         reason: stored.reason.as_deref(),
         connection: stored.connection.as_deref(),
         user_id: stored.user_id.as_deref(),
+        former_version: stored.former_version.as_deref(),
     };
     serde_json::to_vec(&sent).map(Bytes::from).map_err(malformed)
 }

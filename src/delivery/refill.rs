@@ -236,6 +236,11 @@ async fn room_of(dispatcher: &Dispatcher, id: Uuid) -> Result<usize, StoreError>
     let inner = &dispatcher.inner;
     match standing(dispatcher, id).await? {
         Standing::Open(kind) if kind.is_ordered() => {
+            if kind == Kind::OrderedWebhook {
+                // An upgrade may have made it ordered while some waited.
+                let now = inner.seam.clock.now();
+                claims::adopt_into_order(&inner.store, id, now).await?;
+            }
             next_if_due(dispatcher, id, kind).await?;
             Ok(0)
         }

@@ -64,7 +64,7 @@ pub async fn run(store: Store, clock: Clock, retention: Retention, stop: Cancell
 fn statements(
     now: Timestamp,
     retention: Retention,
-) -> [(&'static str, &'static str, Vec<Value>); 9] {
+) -> [(&'static str, &'static str, Vec<Value>); 12] {
     let payload_cut = id_at(now.minus(retention.payload));
     let history = now.minus(retention.attempts.max(retention.payload));
     let history_cut = id_at(history);
@@ -123,6 +123,27 @@ fn statements(
             "jobs that ended",
             "delete from recovery_jobs where id in (select id from recovery_jobs \
              where id < $1 order by id limit 1000) and running is null",
+            vec![history_cut.into()],
+        ),
+        (
+            "turns of rollouts that ended",
+            "delete from rollout_items where (rollout_id, installation_id) in (
+             select i.rollout_id, i.installation_id from rollout_jobs j
+             join rollout_items i on i.rollout_id = j.id
+             where j.id < $1 and j.running is null limit 1000)",
+            vec![history_cut.into()],
+        ),
+        (
+            "rollouts that ended",
+            "delete from rollout_jobs where id in (select id from rollout_jobs \
+             where id < $1 order by id limit 1000) and running is null and not exists (
+             select 1 from rollout_items where rollout_items.rollout_id = rollout_jobs.id)",
+            vec![history_cut.into()],
+        ),
+        (
+            "upgrades that waited",
+            "delete from upgrades where id in (select id from upgrades \
+             where id < $1 and waiting is null order by id limit 1000)",
             vec![history_cut.into()],
         ),
     ]

@@ -60,7 +60,7 @@ pub struct Exchanged {
     pub(super) user_id: String,
     pub(super) granted_by: Option<String>,
     pub(super) target_digest: String,
-    tokens: GrantedTokens,
+    pub(super) tokens: GrantedTokens,
     at: Timestamp,
 }
 
@@ -82,6 +82,15 @@ fn check_purpose(
             }
             Ok(())
         }
+        AuthorizationPurpose::Upgrade { consent_id } => {
+            if pending.connection != HOST_CONNECTION || row.state != Phase::Active.name() {
+                return Err(OAuthError::InvalidState.into());
+            }
+            if row.waiting_upgrade_id != Some(*consent_id) {
+                return Err(OAuthError::TargetChanged.into());
+            }
+            Ok(())
+        }
         AuthorizationPurpose::Reauthorize
         | AuthorizationPurpose::Connector
         | AuthorizationPurpose::User { .. } => {
@@ -93,8 +102,6 @@ fn check_purpose(
             }
             Ok(())
         }
-        // Nothing begins one of these yet.
-        AuthorizationPurpose::Upgrade { .. } => Err(OAuthError::InvalidState.into()),
     }
 }
 
@@ -254,13 +261,14 @@ impl Lifecycle {
             AuthorizationPurpose::Install => {
                 self.authorize_install(work, &mut locked, exchanged, actor).await?;
             }
+            AuthorizationPurpose::Upgrade { consent_id } => {
+                self.authorize_upgrade(work, &mut locked, exchanged, *consent_id, actor).await?;
+            }
             AuthorizationPurpose::Reauthorize
             | AuthorizationPurpose::Connector
             | AuthorizationPurpose::User { .. } => {
                 self.authorize_connection(work, &mut locked, exchanged, actor).await?;
             }
-            // Nothing begins one of these yet.
-            AuthorizationPurpose::Upgrade { .. } => return Err(OAuthError::InvalidState.into()),
         }
         // A right answer ends all other states of its kind.
         let Exchanged { purpose, connection, .. } = exchanged;
@@ -276,7 +284,6 @@ impl Lifecycle {
         exchanged: &Exchanged,
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
-        let inner = &self.inner;
         if locked.row.target_digest != exchanged.target_digest {
             return Err(OAuthError::TargetChanged.into());
         }

@@ -1,5 +1,8 @@
 //! What can go wrong in the life of an installation.
 
+use uuid::Uuid;
+
+use super::consent::WaitingUpgrade;
 use crate::catalogue::CatalogueError;
 use crate::crypto::CryptoError;
 use crate::oauth::OAuthError;
@@ -43,6 +46,50 @@ pub enum LifecycleError {
         installation: String,
         /// Why not.
         reason: &'static str,
+    },
+    /// There is no such consent of this installation.
+    #[error("no upgrade of the installation waits for consent {0}, or ever did")]
+    UnknownConsent(String),
+    /// The upgrade does not wait any more.
+    #[error(
+        "consent {consent} cannot be given any more: the upgrade is {state}; what waits now is \
+         shown with the installation"
+    )]
+    ConsentSettled {
+        /// The consent.
+        consent: String,
+        /// What became of it.
+        state: String,
+        /// What waits now, where something does.
+        shown: Option<Box<WaitingUpgrade>>,
+    },
+    /// Consent is to something else than what waits.
+    #[error(
+        "consent {consent} is for another package than the one that was agreed to: show this one, \
+         and bring its digest"
+    )]
+    ConsentMismatch {
+        /// The consent.
+        consent: String,
+        /// What waits.
+        shown: Box<WaitingUpgrade>,
+    },
+    /// Scopes grow: only an authorisation is consent.
+    #[error(
+        "consent {consent} is to scopes that the host has not granted: send the browser to the \
+         authorizationUrl or startUrl that upgrade answers, and bring its code by authorize"
+    )]
+    AuthorizationNeeded {
+        /// The consent.
+        consent: String,
+    },
+    /// The extension has a rollout that runs.
+    #[error("the job {job} is rolling out a version of {extension}; wait for it or cancel it")]
+    RolloutRuns {
+        /// The extension.
+        extension: String,
+        /// The job.
+        job: Uuid,
     },
     /// The kill switch holds the extension.
     #[error("extension {extension} is suspended over all orgs: {reason}")]

@@ -20,7 +20,7 @@ use crate::audit::Actor;
 use crate::catalogue;
 use crate::crypto::{AssociatedData, Purpose, constant_time_equal};
 use crate::identifier::{DepartmentId, ExtensionKey, OrgId};
-use crate::manifest::ExtensionType;
+use crate::manifest::{ExtensionType, Manifest};
 use crate::oauth::{AuthorizationPurpose, AuthorizationRequest, DeclaredConnection, authorization};
 use crate::store::entity::{endpoint, extension_version, installation, installation_generation};
 use crate::store::{RoutingChange, UnitOfWork};
@@ -140,7 +140,7 @@ impl Lifecycle {
         self.enter_generation(work, request, generation).await?;
         let row = self.new_row(request, &version, &manifest, generation, return_url.as_deref())?;
         self.insert(work, &row).await?;
-        let mut locked = Locked { row, version, manifest };
+        let mut locked = Locked::new(row, version, manifest);
         let now = inner.seam.clock.now();
         self.record(work, &locked.row, "install", None, actor, None).await?;
         self.tell(work, &mut locked, "onInstall", None, now).await?;
@@ -230,7 +230,7 @@ impl Lifecycle {
     }
 
     /// Makes the addresses of a fresh authorisation.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         work: &UnitOfWork,
         locked: &Locked,
@@ -243,37 +243,42 @@ impl Lifecycle {
             .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
         let granted_by =
             locked.row.installed_by.clone().or_else(|| owner_of(&locked.row).map(str::to_owned));
-        let purpose = AuthorizationPurpose::Install;
-        self.ask_for(work, locked, &declared, purpose, granted_by, return_url).await
+        let mut request = Self::wish_for(locked, &declared, AuthorizationPurpose::Install);
+        (request.granted_by, request.return_url) = (granted_by, return_url);
+        self.ask_for(work, &request).await
     }
 
-    /// Makes the addresses of an authorisation of one connection.
-    pub(super) async fn ask_for(
-        &self,
-        work: &UnitOfWork,
+    /// What is asked of a connection for an installation, as it stands.
+    pub(super) fn wish_for(
         locked: &Locked,
         declared: &DeclaredConnection,
         purpose: AuthorizationPurpose,
-        granted_by: Option<String>,
-        return_url: Option<String>,
-    ) -> Result<(Url, Url), LifecycleError> {
-        let inner = &self.inner;
-        let request = AuthorizationRequest {
+    ) -> AuthorizationRequest {
+        AuthorizationRequest {
             installation_id: locked.row.id,
             generation: locked.row.generation,
             purpose,
             connection: declared.name.clone(),
             service: declared.service.clone(),
             scopes: declared.scopes.clone(),
-            granted_by,
+            granted_by: None,
             target_digest: locked.row.target_digest.clone(),
-            return_url,
-        };
+            return_url: None,
+        }
+    }
+
+    /// Makes the addresses at which somebody grants what is asked for.
+    pub(super) async fn ask_for(
+        &self,
+        work: &UnitOfWork,
+        request: &AuthorizationRequest,
+    ) -> Result<(Url, Url), LifecycleError> {
+        let inner = &self.inner;
         let begun = authorization::begin(
             &inner.providers,
             &inner.keys.ring,
             work,
-            &request,
+            request,
             inner.seam.clock.now(),
             &inner.seam,
         )
@@ -376,7 +381,7 @@ impl Lifecycle {
         &self,
         request: &InstallRequest,
         version: &extension_version::Model,
-        manifest: &crate::manifest::Manifest,
+        manifest: &Manifest,
         generation: i32,
         return_url: Option<&str>,
     ) -> Result<installation::Model, LifecycleError> {
@@ -413,6 +418,9 @@ impl Lifecycle {
             uninstalled_at: None,
             updated_at: now.micros(),
             user_id: request.user().to_owned(),
+            waiting_upgrade_id: None,
+            former_version_id: None,
+            upgraded_at: None,
         })
     }
 

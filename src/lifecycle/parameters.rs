@@ -59,6 +59,29 @@ pub(super) fn check(
     if faults.is_empty() { Ok(parameters) } else { Err(LifecycleError::Invalid { faults }) }
 }
 
+/// The parameters that an installation takes along into another version, and those that are given
+/// with the upgrade. What the version does not declare is left behind, and so is a secret that
+/// the version would show.
+pub(super) fn carry(
+    former: &Parameters,
+    given: &Map<String, Value>,
+    declared: &[Parameter],
+) -> Result<Parameters, LifecycleError> {
+    let mut values = Map::new();
+    for parameter in declared {
+        let name = &parameter.name;
+        let hidden = former.secure.get(name).filter(|_| parameter.secure);
+        if let Some(value) = hidden.or_else(|| former.open.get(name)) {
+            values.insert(name.clone(), value.clone());
+        }
+    }
+    values.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let mut carried = check(&values, declared, true)?;
+    carried.open.retain(|_, value| !value.is_null());
+    carried.secure.retain(|_, value| !value.is_null());
+    Ok(carried)
+}
+
 /// What may be chosen. Real options are plain texts; numbers and objects with a value are taken as
 /// meant.
 fn option(option: &Value) -> Option<String> {
@@ -104,4 +127,55 @@ fn fits(parameter: &Parameter, value: &Value) -> Result<(), String> {
         ),
     };
     if is_fit || (value.is_null() && !parameter.mandatory) { Ok(()) } else { Err(rule) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifest::CheckedPackage;
+
+    fn declared(config: &Value) -> Vec<Parameter> {
+        let manifest = json!({
+            "locale": ["en"], "service": "DESK", "storage": false, "whiteListedDomains": [],
+            "modules": { "widgets": [{ "name": "Panel", "url": "/app/panel.html" }] },
+            "connectors": [], "config": config,
+        });
+        let package = CheckedPackage::from_stored(&manifest, &json!({}));
+        package.expect("a package").manifest.parameters
+    }
+
+    fn one(name: &str, mandatory: bool, secure: bool) -> Value {
+        json!({ "name": name, "userdefined": true, "type": "text", "mandatory": mandatory, "secure": secure })
+    }
+
+    fn map(value: &Value) -> Map<String, Value> {
+        value.as_object().cloned().expect("an object")
+    }
+
+    #[test]
+    fn what_is_declared_is_carried_and_a_secret_is_never_shown() {
+        let former = Parameters {
+            open: map(&json!({ "kept": "a", "gone": "b", "hides": "c" })),
+            secure: map(&json!({ "secret": "d", "shown": "e" })),
+        };
+        let declared = declared(&json!([
+            one("kept", false, false),
+            one("hides", false, true),
+            one("secret", true, true),
+            one("shown", false, false),
+            one("new", true, false),
+        ]));
+        let given = map(&json!({ "new": "f" }));
+        let carried = carry(&former, &given, &declared).expect("it fits");
+        assert_eq!(Value::Object(carried.open), json!({ "kept": "a", "new": "f" }));
+        assert_eq!(Value::Object(carried.secure), json!({ "hides": "c", "secret": "d" }));
+
+        let missing = carry(&former, &Map::new(), &declared).expect_err("it is mandatory");
+        assert!(missing.to_string().contains("new is mandatory"), "{missing}");
+        let cleared = map(&json!({ "new": "f", "kept": null }));
+        let carried = carry(&former, &cleared, &declared).expect("it fits");
+        assert!(!carried.open.contains_key("kept"));
+    }
 }

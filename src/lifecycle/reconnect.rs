@@ -12,11 +12,13 @@ use super::service::{Lifecycle, Locked};
 use super::state::{Command, Phase, Step, step};
 use crate::audit::Actor;
 use crate::identifier::InstallationId;
+use crate::manifest::Manifest;
 use crate::oauth::{
     AuthorizationPurpose, DeclaredConnection, HOST_CONNECTION, OAuthError, authorization,
     declared_connections,
 };
 use crate::store::UnitOfWork;
+use crate::store::entity::extension_version;
 
 /// The longest reason of a disconnection.
 const LONGEST_REASON: usize = 500;
@@ -121,10 +123,19 @@ impl Lifecycle {
         &self,
         locked: &Locked,
     ) -> Result<Vec<DeclaredConnection>, LifecycleError> {
-        let stored: Value = serde_json::from_str(&locked.version.manifest)
+        self.declared_by(&locked.manifest, &locked.version)
+    }
+
+    /// The connections that a version declares.
+    pub(super) fn declared_by(
+        &self,
+        manifest: &Manifest,
+        version: &extension_version::Model,
+    ) -> Result<Vec<DeclaredConnection>, LifecycleError> {
+        let stored: Value = serde_json::from_str(&version.manifest)
             .map_err(|_| LifecycleError::Unreadable { what: "manifest" })?;
         let connections = &self.inner.connections;
-        Ok(declared_connections(&locked.manifest, &stored, locked.version.id, |service| {
+        Ok(declared_connections(manifest, &stored, version.id, |service| {
             connections.is_operators(service)
         }))
     }
@@ -242,8 +253,9 @@ impl Lifecycle {
         } else {
             AuthorizationPurpose::Reauthorize
         };
-        let addresses =
-            self.ask_for(work, locked, declared, purpose, granted_by, return_url).await?;
+        let mut request = Self::wish_for(locked, declared, purpose);
+        (request.granted_by, request.return_url) = (granted_by, return_url);
+        let addresses = self.ask_for(work, &request).await?;
         Ok(Asked {
             installation_id: locked.row.id,
             state: locked.state().name(),
@@ -319,7 +331,7 @@ impl Lifecycle {
         }
         let id = locked.row.id;
         let name = declared.name.as_str();
-        let only = Some((name, user.as_str()));
+        let only = Some((name, Some(user.as_str())));
         let removed = self.inner.connections.remove(work, id, only).await?;
         let own = AuthorizationPurpose::User { user_id: user.clone() };
         let shared = [AuthorizationPurpose::Connector, AuthorizationPurpose::Reauthorize];

@@ -11,6 +11,7 @@ use sea_orm::{
 use url::Url;
 use uuid::Uuid;
 
+use super::applying::{PreparedUpgrade, new_webhook};
 use super::error::LifecycleError;
 use super::state::{Command, Effect, Holders, Phase, State, Step, step};
 use crate::audit::{self, Actor, Entry};
@@ -18,11 +19,12 @@ use crate::config::Origin;
 use crate::crypto::Keys;
 use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
 use crate::manifest::{CheckedPackage, Manifest};
+use crate::notice::Board;
 use crate::oauth::{self, Connections, Providers, Revocations};
 use crate::seam::{Seam, Timestamp, crash_point};
 use crate::store::entity::{extension_version, installation, transition};
 use crate::store::{RoutingChange, RoutingRevision, Store, UnitOfWork};
-use crate::webhook::provisioning::{self, NewExtensionWebhook};
+use crate::webhook::provisioning;
 use crate::webhook::{ExtensionAuthority, Routing};
 
 /// The life of installations. Cloning shares it.
@@ -41,6 +43,7 @@ pub(super) struct Inner {
     pub(super) revocations: Arc<Revocations>,
     pub(super) connections: Connections,
     pub(super) authority: ExtensionAuthority,
+    pub(super) notices: Board,
     pub(super) public_url: Url,
     pub(super) return_urls: Vec<Origin>,
     pub(super) seam: Seam,
@@ -52,9 +55,21 @@ pub(super) struct Locked {
     pub(super) row: installation::Model,
     pub(super) version: extension_version::Model,
     pub(super) manifest: Manifest,
+    /// What the upgrade that is being taken brings.
+    pub(super) prepared: Option<Box<PreparedUpgrade>>,
+    /// The version that served before, where this step changes it.
+    pub(super) former_version: Option<String>,
 }
 
 impl Locked {
+    pub(super) fn new(
+        row: installation::Model,
+        version: extension_version::Model,
+        manifest: Manifest,
+    ) -> Self {
+        Self { row, version, manifest, prepared: None, former_version: None }
+    }
+
     pub(super) fn state(&self) -> State {
         state_of(&self.row)
     }
@@ -66,6 +81,7 @@ pub(super) fn state_of(row: &installation::Model) -> State {
         // A phase that this release does not know cannot do anything.
         phase: Phase::from_name(&row.state).unwrap_or(Phase::Uninstalled),
         suspended_by: Holders::from_number(row.suspended_by),
+        upgrade_waits: row.waiting_upgrade_id.is_some(),
     }
 }
 
@@ -81,6 +97,7 @@ impl Lifecycle {
         revocations: Arc<Revocations>,
         connections: Connections,
         authority: ExtensionAuthority,
+        notices: Board,
         public_url: Url,
         return_urls: Vec<Origin>,
         seam: Seam,
@@ -94,6 +111,7 @@ impl Lifecycle {
             revocations,
             connections,
             authority,
+            notices,
             public_url,
             return_urls,
             seam,
@@ -137,7 +155,7 @@ impl Lifecycle {
             .await?
             .ok_or(LifecycleError::Unreadable { what: "version" })?;
         let manifest = read_manifest(&version)?;
-        Ok(Locked { row, version, manifest })
+        Ok(Locked::new(row, version, manifest))
     }
 
     /// Takes a step: asks the table, writes state, effects, history and audit. Returns whether
@@ -168,7 +186,7 @@ impl Lifecycle {
         locked.row.live = i32::from(after.phase.is_live());
         locked.row.updated_at = now.micros();
         for effect in effects {
-            self.bring_about(work, locked, *effect, reason, now).await?;
+            self.bring_about(work, locked, *effect, actor, reason, now).await?;
         }
         self.save(work, &locked.row).await?;
         work.routing_changed(RoutingChange::Org(locked.row.org_id.clone()));
@@ -182,6 +200,7 @@ impl Lifecycle {
         work: &mut UnitOfWork,
         locked: &mut Locked,
         effect: Effect,
+        actor: &Actor,
         reason: Option<&str>,
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
@@ -218,6 +237,11 @@ impl Lifecycle {
             }
             Effect::TellAuthorized => self.tell(work, locked, "onZohoAuthorise", None, now).await,
             Effect::TellUninstalled => self.tell(work, locked, "onUninstall", reason, now).await,
+            Effect::Retarget => self.retarget(work, locked, now).await,
+            Effect::ApplyUpgrade => self.apply_upgrade(work, locked, now).await,
+            Effect::AwaitConsent => self.await_consent(work, locked, actor, now).await,
+            Effect::SettleUpgrade(how) => self.settle_upgrade(work, locked, how, actor, now).await,
+            Effect::TellUpdated => self.tell(work, locked, "onUpdate", reason, now).await,
         }
     }
 
@@ -228,29 +252,7 @@ impl Lifecycle {
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
         let Some(webhook) = read_package(&locked.version)?.webhook else { return Ok(()) };
-        let webhook = webhook.provision(None);
-        let subscriptions: serde_json::Map<String, serde_json::Value> = (webhook.subscriptions)
-            .into_iter()
-            .map(|(event, options)| (event, options.to_json()))
-            .collect();
-        let origins = webhook.include_events_from;
-        let row = &locked.row;
-        let new = NewExtensionWebhook {
-            org_id: row.org_id.clone(),
-            installation_id: row.id,
-            extension_key: row.extension_key.clone(),
-            generation: row.generation,
-            resource_name: without_nul(webhook.resource_name),
-            name: without_nul(webhook.name),
-            description: webhook.description.map(without_nul),
-            url: webhook.url.to_string(),
-            subscriptions: serde_json::Value::Object(subscriptions).to_string(),
-            ignore_source_id: webhook.ignore_source_id.to_string(),
-            include_events_from: (!origins.is_empty())
-                .then(|| serde_json::json!(origins).to_string()),
-            ordered: webhook.ordered,
-            delivery: webhook.delivery.and_then(|wishes| serde_json::to_string(&wishes).ok()),
-        };
+        let new = new_webhook(&locked.row, webhook.provision(None));
         let inner = &self.inner;
         provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness).await?;
         Ok(())
@@ -292,6 +294,7 @@ impl Lifecycle {
             reason: reason.map(str::to_owned),
             connection: connection.map(|(name, _)| name.to_owned()),
             user_id: connection.map(|(_, user)| user.to_owned()).filter(|user| !user.is_empty()),
+            former_version: locked.former_version.clone(),
         };
         enqueue_callback(work, &callback, now, &self.inner.seam).await?;
         Ok(())
@@ -431,15 +434,13 @@ pub(super) fn read_manifest(
     read_package(version).map(|package| package.manifest)
 }
 
-fn read_package(version: &extension_version::Model) -> Result<CheckedPackage, LifecycleError> {
+/// The package of a version.
+pub(super) fn read_package(
+    version: &extension_version::Model,
+) -> Result<CheckedPackage, LifecycleError> {
     let unreadable = |what| LifecycleError::Unreadable { what };
     let manifest = serde_json::from_str(&version.manifest).map_err(|_| unreadable("manifest"))?;
     let resources =
         serde_json::from_str(&version.resources).map_err(|_| unreadable("resources"))?;
     CheckedPackage::from_stored(&manifest, &resources).map_err(|_| unreadable("package"))
-}
-
-/// A text of a manifest without NUL characters, which PostgreSQL cannot keep in a text.
-fn without_nul(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }

@@ -90,7 +90,7 @@ impl Lifecycle {
         Ok(touched)
     }
 
-    async fn lock_extension(
+    pub(super) async fn lock_extension(
         &self,
         work: &UnitOfWork,
         key: &str,

@@ -8,6 +8,7 @@ use sea_orm::{
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::consent::WaitingUpgrade;
 use super::error::LifecycleError;
 use super::service::{read_manifest, state_of};
 use super::state::Holders;
@@ -16,7 +17,7 @@ use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;
 use crate::store::entity::{
     connection, delivery, endpoint, endpoint_state, event, extension, extension_version,
-    installation, transition, webhook,
+    installation, transition, upgrade, webhook,
 };
 use crate::store::{Store, UnitOfWork};
 
@@ -83,6 +84,8 @@ pub struct InstallationView {
     pub webhooks: Vec<WebhookView>,
     /// Its connections, those that nobody authorised yet too.
     pub connections: Vec<ConnectionView>,
+    /// The upgrade that waits for consent.
+    pub waiting_upgrade: Option<WaitingUpgrade>,
 }
 
 /// A connection as it is shown: never its tokens.
@@ -233,6 +236,7 @@ async fn complete<C: ConnectionTrait>(
         .into_iter()
         .map(|row| (row.id, row))
         .collect();
+    let mut waiting = waiting_upgrades(connection, &rows).await?;
     let callbacks: HashMap<Uuid, String> = endpoint_state::Entity::find()
         .filter(endpoint_state::Column::EndpointId.is_in(ids.iter().copied()))
         .all(connection)
@@ -275,7 +279,45 @@ async fn complete<C: ConnectionTrait>(
             let webhooks = by_installation.remove(&row.id).unwrap_or_default();
             let held = held.remove(&row.id).unwrap_or_default();
             let connections = connection_views(&row, &version, held);
-            Ok(InstallationView { row, version, vendor_setup, webhooks, connections })
+            let waiting_upgrade = waiting.remove(&row.id);
+            Ok(InstallationView {
+                row,
+                version,
+                vendor_setup,
+                webhooks,
+                connections,
+                waiting_upgrade,
+            })
+        })
+        .collect()
+}
+
+/// The upgrades that wait for some installations, by installation.
+async fn waiting_upgrades<C: ConnectionTrait>(
+    connection: &C,
+    rows: &[installation::Model],
+) -> Result<HashMap<Uuid, WaitingUpgrade>, LifecycleError> {
+    let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.waiting_upgrade_id).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let found =
+        upgrade::Entity::find().filter(upgrade::Column::Id.is_in(ids)).all(connection).await?;
+    let versions: HashMap<Uuid, String> = extension_version::Entity::find()
+        .filter(extension_version::Column::Id.is_in(found.iter().map(|row| row.version_id)))
+        .all(connection)
+        .await?
+        .into_iter()
+        .map(|row| (row.id, row.version))
+        .collect();
+    found
+        .into_iter()
+        .map(|row| {
+            let version = versions
+                .get(&row.version_id)
+                .cloned()
+                .ok_or(LifecycleError::Unreadable { what: "version" })?;
+            Ok((row.installation_id, WaitingUpgrade::new(row, version)?))
         })
         .collect()
 }

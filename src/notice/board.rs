@@ -27,6 +27,10 @@ pub enum NoticeKind {
     WebhookRecovered,
     /// A connection does not work any more and must be authorised again.
     ConnectionBroken,
+    /// An upgrade waits for consent.
+    UpgradeWaiting,
+    /// Nobody agreed to an upgrade before its deadline.
+    UpgradeExpired,
 }
 
 impl NoticeKind {
@@ -37,6 +41,8 @@ impl NoticeKind {
         Self::WebhookDisabled,
         Self::WebhookRecovered,
         Self::ConnectionBroken,
+        Self::UpgradeWaiting,
+        Self::UpgradeExpired,
     ];
 
     /// The name in answers, events and the database.
@@ -47,6 +53,8 @@ impl NoticeKind {
             Self::WebhookDisabled => "webhook.disabled",
             Self::WebhookRecovered => "webhook.recovered",
             Self::ConnectionBroken => "connection.broken",
+            Self::UpgradeWaiting => "upgrade.waiting",
+            Self::UpgradeExpired => "upgrade.expired",
         }
     }
 }

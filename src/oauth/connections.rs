@@ -160,13 +160,13 @@ impl Connections {
         Ok(())
     }
 
-    /// Takes connections out, all or those of one name and user; their tokens live on only in the
-    /// revocation job. Returns how many there were.
+    /// Takes connections out: all, or those of one name, of all users or of one. Their tokens live on
+    /// only in the revocation job. Returns how many there were.
     pub(crate) async fn remove(
         &self,
         work: &UnitOfWork,
         installation_id: Uuid,
-        only: Option<(&str, &str)>,
+        only: Option<(&str, Option<&str>)>,
     ) -> Result<u64, OAuthError> {
         let inner = &self.inner;
         let now = inner.seam.clock.now();

@@ -197,12 +197,12 @@ async fn revoke_others(
 }
 
 /// Takes connections of an installation out; their tokens live on only in the revocation job. All
-/// of them, or those of one name and user. Returns their ids.
+/// of them, or those of one name, of all users or of one. Returns their ids.
 pub(super) async fn remove(
     ring: &KeyRing,
     work: &UnitOfWork,
     installation_id: Uuid,
-    only: Option<(&str, &str)>,
+    only: Option<(&str, Option<&str>)>,
     now: Timestamp,
     seam: &Seam,
 ) -> Result<Vec<Uuid>, OAuthError> {
@@ -210,9 +210,10 @@ pub(super) async fn remove(
         .filter(connection::Column::InstallationId.eq(installation_id))
         .lock_exclusive();
     if let Some((name, user)) = only {
-        query = query
-            .filter(connection::Column::Name.eq(name))
-            .filter(connection::Column::UserId.eq(user));
+        query = query.filter(connection::Column::Name.eq(name));
+        if let Some(user) = user {
+            query = query.filter(connection::Column::UserId.eq(user));
+        }
     }
     let rows = query.all(work.connection()).await?;
     let mut removed = Vec::with_capacity(rows.len());

@@ -22,7 +22,7 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
-use crate::lifecycle::{Lifecycle, OrgClosures};
+use crate::lifecycle::{Lifecycle, OrgClosures, Rollouts};
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Connections, Providers, Revocations};
@@ -290,6 +290,7 @@ impl Rooms {
             Arc::clone(&revocations),
             connections.clone(),
             ExtensionAuthority::for_server(),
+            board.clone(),
             config.public_url.clone(),
             config.marketplace.return_urls.clone(),
             seam.clone(),
@@ -311,6 +312,7 @@ impl Rooms {
             seam.clone(),
             config.delivery.recovery_per_second,
         );
+        let rollouts = Rollouts::new(lifecycle.clone());
         // So that the first package does not wait for the schemas; one that comes before does.
         drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
@@ -320,6 +322,7 @@ impl Rooms {
             routing: routing.clone(),
             dispatcher: dispatcher.clone(),
             recoveries: recoveries.clone(),
+            rollouts: rollouts.clone(),
             trials: Arc::new(TrialRates::new(config.limits.tests_per_minute, seam.clock.clone())),
             policy: Arc::new(package_policy(config)?),
             marketplace,
@@ -357,7 +360,8 @@ impl Rooms {
             tokio::spawn(async move { connections.run(stop).await })
         };
         let close = tokio::spawn(OrgClosures::new(lifecycle.clone()).run(stop.clone()));
-        let mut loops = vec![follow, revoke, prune, reaper, recover, refresh, close];
+        let roll_out = tokio::spawn(rollouts.run(stop.clone()));
+        let mut loops = vec![follow, revoke, prune, reaper, recover, refresh, close, roll_out];
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =

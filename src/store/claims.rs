@@ -195,6 +195,40 @@ pub(crate) async fn ordered_head(
     Ok(OrderedHead::find_by_statement(statement).one(store.reader()).await?)
 }
 
+/// How many rows that are due one look for rows out of order reads.
+const ADOPTED_AT_ONCE: u32 = 256;
+
+/// Takes rows that are due into the order of an endpoint that was not ordered when they were
+/// accepted: else nobody would send them. They have no number, so they come before all that has
+/// one, as they were accepted before. Returns how many there were.
+pub(crate) async fn adopt_into_order(
+    store: &Store,
+    endpoint: Uuid,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let found = format!(
+        "select id from (select id, ordered from deliveries
+             where endpoint_id = $1 and due_at <= $2 order by due_at limit {ADOPTED_AT_ONCE}) due
+         where ordered is null"
+    );
+    let values: [Value; 2] = [endpoint.into(), now.micros().into()];
+    let dialect = store.dialect();
+    let first = format!("{found} limit 1");
+    let statement = Statement::from_sql_and_values(dialect, first, values.clone());
+    if store.reader().query_one_raw(statement).await?.is_none() {
+        return Ok(0);
+    }
+    let sql = format!(
+        "update deliveries set ordered = 1
+         where id in ({found}) and ordered is null and due_at <= $2"
+    );
+    let work = store.begin().await?;
+    let statement = Statement::from_sql_and_values(dialect, sql, values);
+    let done = work.connection().execute_raw(statement).await?;
+    let _settled = work.commit(now).await?;
+    Ok(done.rows_affected())
+}
+
 /// Claims the first unresolved row of an ordered endpoint, where it is due and nobody has it.
 pub(crate) async fn claim_ordered(
     store: &Store,

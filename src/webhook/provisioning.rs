@@ -1,7 +1,7 @@
 //! How an extension's webhooks come into being and go: only here, and only by whoever holds the
 //! [`ExtensionAuthority`].
 
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use uuid::Uuid;
 
 use crate::seam::{Randomness, Timestamp};
@@ -97,6 +97,58 @@ pub async fn provision(
     .exec_without_returning(work.connection())
     .await?;
     Ok(id)
+}
+
+/// Changes a webhook of an installation in place, by its resource name: its id, its secret, its
+/// health and its history stay, and what is queued goes where it points from now on. Returns
+/// whether there is one.
+pub async fn update(
+    _authority: &ExtensionAuthority,
+    work: &mut UnitOfWork,
+    new: NewExtensionWebhook,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    work.routing_changed(RoutingChange::Org(new.org_id));
+    let changed = webhook::Entity::update_many()
+        .col_expr(webhook::Column::Name, Expr::value(Some(new.name)))
+        .col_expr(webhook::Column::Description, Expr::value(new.description))
+        .col_expr(webhook::Column::Url, Expr::value(new.url))
+        .col_expr(webhook::Column::Subscriptions, Expr::value(new.subscriptions))
+        .col_expr(webhook::Column::IgnoreSourceId, Expr::value(Some(new.ignore_source_id)))
+        .col_expr(webhook::Column::IncludeEventsFrom, Expr::value(new.include_events_from))
+        .col_expr(webhook::Column::Ordered, Expr::value(i32::from(new.ordered)))
+        .col_expr(webhook::Column::Delivery, Expr::value(new.delivery))
+        .col_expr(webhook::Column::ModifiedAt, Expr::value(now.micros()))
+        .filter(webhook::Column::InstallationId.eq(new.installation_id))
+        .filter(webhook::Column::ResourceName.eq(new.resource_name))
+        .exec(work.connection())
+        .await?;
+    Ok(changed.rows_affected > 0)
+}
+
+/// Removes one webhook of an installation, by its resource name, with everything that waits for it.
+pub async fn remove_one(
+    _authority: &ExtensionAuthority,
+    store: &Store,
+    work: &mut UnitOfWork,
+    org_id: &str,
+    installation_id: Uuid,
+    resource_name: &str,
+) -> Result<u64, StoreError> {
+    let rows = webhook::Entity::find()
+        .filter(webhook::Column::InstallationId.eq(installation_id))
+        .filter(webhook::Column::ResourceName.eq(resource_name))
+        .all(work.connection())
+        .await?;
+    let mut removed = 0;
+    for row in rows {
+        claims::cancel_unresolved(store, work, row.id).await?;
+        endpoint_state::Entity::delete_by_id(row.id).exec(work.connection()).await?;
+        removed +=
+            webhook::Entity::delete_by_id(row.id).exec(work.connection()).await?.rows_affected;
+    }
+    work.routing_changed(RoutingChange::Org(org_id.to_owned()));
+    Ok(removed)
 }
 
 /// Removes the webhooks of an installation with everything that waits for them. Returns how many

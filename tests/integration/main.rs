@@ -19,5 +19,7 @@ mod many_nodes;
 mod notices;
 mod recovery;
 mod repeated_requests;
+mod rollouts;
 mod sending_again;
 mod support;
+mod upgrades;

@@ -70,6 +70,9 @@ pub(crate) mod installation {
         pub authorized_at: Option<i64>,
         pub uninstalled_at: Option<i64>,
         pub updated_at: i64,
+        pub waiting_upgrade_id: Option<Uuid>,
+        pub former_version_id: Option<Uuid>,
+        pub upgraded_at: Option<i64>,
         #[sea_orm(column_type = "Text")]
         pub user_id: String,
     }

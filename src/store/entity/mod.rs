@@ -6,6 +6,7 @@ mod deliveries;
 mod lifecycle;
 mod platform;
 mod recovery;
+mod upgrades;
 
 pub(crate) use catalogue::{extension, extension_version, signing_secret};
 pub(crate) use connections::org_closure;
@@ -21,3 +22,4 @@ pub(crate) use platform::{
     signing_key,
 };
 pub(crate) use recovery::{notice, notice_dismissal, notice_outbox, recovery_job};
+pub(crate) use upgrades::{rollout_item, rollout_job, upgrade};

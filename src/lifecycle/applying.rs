@@ -1,0 +1,461 @@
+//! What an upgrade brings, worked out before it is asked for or carried out, and the effects of the
+//! state table that concern it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
+use serde_json::{Map, Value};
+use url::Url;
+use uuid::Uuid;
+
+use super::error::LifecycleError;
+use super::parameters::{self, Parameters};
+use super::service::{Lifecycle, Locked, read_package};
+use super::state::Settlement;
+use crate::audit::Actor;
+use crate::crypto::{AssociatedData, Purpose};
+use crate::manifest::{
+    CheckedPackage, Growth, Manifest, Provisioned, ProvisionedWebhook, SubscriptionOptions, Upgrade,
+};
+use crate::notice::{Notice, NoticeKind};
+use crate::oauth::{AuthorizationPurpose, HOST_CONNECTION, authorization};
+use crate::seam::{Timestamp, crash_point};
+use crate::store::entity::{extension_version, installation, upgrade, webhook};
+use crate::store::{RoutingChange, UnitOfWork};
+use crate::webhook::provisioning::{self, NewExtensionWebhook};
+
+/// How many of the things that a version asks for a notice names.
+const MOST_NAMED: usize = 10;
+
+/// What an upgrade brings to one installation.
+#[derive(Clone)]
+pub(super) struct PreparedUpgrade {
+    /// The version.
+    pub(super) version: extension_version::Model,
+    /// Its package.
+    pub(super) package: CheckedPackage,
+    /// What it changes and what it asks for.
+    pub(super) upgrade: Upgrade,
+    /// Whether consent must be an authorisation: the host is to grant more.
+    pub(super) needs_authorization: bool,
+    /// The parameters afterwards.
+    parameters: Parameters,
+    /// The parameters that came with the upgrade.
+    pub(super) given: Map<String, Value>,
+    /// The consent that it waits for, where it does.
+    pub(super) consent_id: Uuid,
+    /// Until when it waits.
+    pub(super) deadline: Option<Timestamp>,
+    /// The rollout that it belongs to.
+    pub(super) rollout_id: Option<Uuid>,
+    /// Who agreed, where somebody did.
+    pub(super) granted_by: Option<String>,
+}
+
+impl fmt::Debug for PreparedUpgrade {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Parameters may be secrets.
+        formatter
+            .debug_struct("PreparedUpgrade")
+            .field("version", &self.version.version)
+            .field("upgrade", &self.upgrade)
+            .field("consent_id", &self.consent_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the notices of an installation's upgrades are filed under.
+fn notice_subject(installation_id: Uuid) -> String {
+    format!("installation:{installation_id}")
+}
+
+fn config_place(consent_id: Uuid) -> AssociatedData<'static> {
+    AssociatedData { subject: consent_id, field: "upgrade-config" }
+}
+
+/// Whether the host is to grant what it did not.
+fn needs_authorization(manifest: &Manifest, growth: &[Growth]) -> bool {
+    manifest.authorisation.as_ref().is_some_and(|own| {
+        growth.iter().any(|grown| match grown {
+            Growth::Connection { service_name } | Growth::Scope { service_name, .. } => {
+                *service_name == own.service_name
+            }
+            Growth::Event { .. } | Growth::CallbackHost { .. } | Growth::SecretParameter { .. } => {
+                false
+            }
+        })
+    })
+}
+
+/// A webhook of an installation, ready to be written.
+pub(super) fn new_webhook(
+    row: &installation::Model,
+    webhook: ProvisionedWebhook,
+) -> NewExtensionWebhook {
+    let subscriptions: Map<String, Value> = (webhook.subscriptions)
+        .into_iter()
+        .map(|(event, options)| (event, options.to_json()))
+        .collect();
+    let origins = webhook.include_events_from;
+    NewExtensionWebhook {
+        org_id: row.org_id.clone(),
+        installation_id: row.id,
+        extension_key: row.extension_key.clone(),
+        generation: row.generation,
+        resource_name: without_nul(webhook.resource_name),
+        name: without_nul(webhook.name),
+        description: webhook.description.map(without_nul),
+        url: webhook.url.to_string(),
+        subscriptions: Value::Object(subscriptions).to_string(),
+        ignore_source_id: webhook.ignore_source_id.to_string(),
+        include_events_from: (!origins.is_empty()).then(|| serde_json::json!(origins).to_string()),
+        ordered: webhook.ordered,
+        delivery: webhook.delivery.and_then(|wishes| serde_json::to_string(&wishes).ok()),
+    }
+}
+
+/// A text of a manifest without NUL characters, which PostgreSQL cannot keep in a text.
+fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}
+
+/// A webhook as an installation has it.
+fn installed_webhook(row: webhook::Model) -> Option<ProvisionedWebhook> {
+    let subscriptions: BTreeMap<String, Option<SubscriptionOptions>> =
+        serde_json::from_str(&row.subscriptions).ok()?;
+    let read = |text: Option<String>| text.map(|text| serde_json::from_str::<Value>(&text));
+    let origins = read(row.include_events_from).transpose().ok()?;
+    let delivery = read(row.delivery).transpose().ok()?;
+    Some(ProvisionedWebhook {
+        resource_name: row.resource_name?,
+        url: Url::parse(&row.url).ok()?,
+        name: row.name?,
+        description: row.description,
+        subscriptions: subscriptions
+            .into_iter()
+            .map(|(event, options)| (event, options.unwrap_or_default()))
+            .collect(),
+        ignore_source_id: Uuid::parse_str(&row.ignore_source_id?).ok()?,
+        include_events_from: match origins {
+            Some(origins) => serde_json::from_value(origins).ok()?,
+            None => BTreeSet::new(),
+        },
+        ordered: row.ordered != 0,
+        delivery: match delivery {
+            Some(delivery) => serde_json::from_value(delivery).ok()?,
+            None => None,
+        },
+    })
+}
+
+impl Lifecycle {
+    /// Works out what a version brings to an installation. Nothing is written.
+    pub(super) async fn prepare(
+        &self,
+        work: &UnitOfWork,
+        locked: &Locked,
+        version: extension_version::Model,
+        given: Map<String, Value>,
+    ) -> Result<PreparedUpgrade, LifecycleError> {
+        let old = read_package(&locked.version)?;
+        let package = read_package(&version)?;
+        let installed = Provisioned::of(&old).with_webhook(self.webhook_of(work, locked).await?);
+        let upgrade = Upgrade::from_installed(&installed, &old, &package);
+        let former = Parameters {
+            open: serde_json::from_str(&locked.row.config)
+                .map_err(|_| LifecycleError::Unreadable { what: "config" })?,
+            secure: self.open_config(locked.row.id, locked.row.sealed_config.as_deref())?,
+        };
+        let parameters = parameters::carry(&former, &given, &package.manifest.parameters)?;
+        Ok(PreparedUpgrade {
+            needs_authorization: needs_authorization(&package.manifest, &upgrade.growth),
+            version,
+            package,
+            upgrade,
+            parameters,
+            given,
+            consent_id: self.inner.seam.randomness.id(),
+            deadline: None,
+            rollout_id: None,
+            granted_by: None,
+        })
+    }
+
+    /// The webhook that an installation really has.
+    async fn webhook_of(
+        &self,
+        work: &UnitOfWork,
+        locked: &Locked,
+    ) -> Result<Option<ProvisionedWebhook>, LifecycleError> {
+        let row = webhook::Entity::find()
+            .filter(webhook::Column::InstallationId.eq(locked.row.id))
+            .one(work.connection())
+            .await?;
+        row.map(|row| {
+            installed_webhook(row)
+                .ok_or(LifecycleError::Unreadable { what: "webhook of the installation" })
+        })
+        .transpose()
+    }
+
+    /// The upgrade of an installation that waits.
+    pub(super) async fn waiting_upgrade(
+        &self,
+        work: &UnitOfWork,
+        row: &installation::Model,
+    ) -> Result<Option<upgrade::Model>, LifecycleError> {
+        let Some(id) = row.waiting_upgrade_id else { return Ok(None) };
+        let found = upgrade::Entity::find_by_id(id).one(work.connection()).await?;
+        found.map(Some).ok_or(LifecycleError::Unreadable { what: "waiting upgrade" })
+    }
+
+    /// The parameters that came with an upgrade that waits.
+    pub(super) fn given_with(
+        &self,
+        waiting: &upgrade::Model,
+    ) -> Result<Map<String, Value>, LifecycleError> {
+        let Some(sealed) = &waiting.sealed_config else { return Ok(Map::new()) };
+        let text =
+            self.inner.keys.ring.unseal(Purpose::Vault, &config_place(waiting.id), sealed)?;
+        serde_json::from_slice(text.expose())
+            .map_err(|_| LifecycleError::Unreadable { what: "config of the upgrade" })
+    }
+
+    /// What waits to be authorised is another version.
+    pub(super) async fn retarget(
+        &self,
+        work: &mut UnitOfWork,
+        locked: &mut Locked,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
+        let prepared = take_prepared(locked)?;
+        crash_point("upgrade.before-apply");
+        authorization::drop_states(work, locked.row.id).await?;
+        self.serve_with(work, locked, *prepared, now).await
+    }
+
+    /// Another version serves: removals come before additions.
+    pub(super) async fn apply_upgrade(
+        &self,
+        work: &mut UnitOfWork,
+        locked: &mut Locked,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
+        let prepared = take_prepared(locked)?;
+        crash_point("upgrade.before-apply");
+        let inner = &self.inner;
+        let (authority, plan) = (&inner.authority, &prepared.upgrade.plan);
+        let (org, id) = (locked.row.org_id.clone(), locked.row.id);
+        for gone in plan.delete.iter().filter(|gone| gone.key.kind == "webhook") {
+            let name = &gone.key.resource_name;
+            provisioning::remove_one(authority, &inner.store, work, &org, id, name).await?;
+        }
+        for webhook in plan.update.iter().filter_map(|planned| planned.webhook()) {
+            let new = new_webhook(&locked.row, webhook.clone());
+            if !provisioning::update(authority, work, new, now).await? {
+                return Err(LifecycleError::Unreadable { what: "webhook of the installation" });
+            }
+        }
+        for webhook in plan.create.iter().filter_map(|planned| planned.webhook()) {
+            let new = new_webhook(&locked.row, webhook.clone());
+            provisioning::provision(authority, work, new, now, &inner.seam.randomness).await?;
+        }
+        let subject = notice_subject(id);
+        inner.notices.resolve(work, &[NoticeKind::UpgradeExpired], &subject).await?;
+        self.serve_with(work, locked, *prepared, now).await
+    }
+
+    /// Writes the version and what goes with it into the row, and ends connections that it does
+    /// not declare.
+    async fn serve_with(
+        &self,
+        work: &mut UnitOfWork,
+        locked: &mut Locked,
+        prepared: PreparedUpgrade,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
+        let manifest = prepared.package.manifest;
+        self.end_connections(work, locked, &manifest).await?;
+        let row = &mut locked.row;
+        row.former_version_id = Some(row.version_id);
+        row.upgraded_at = Some(now.micros());
+        row.version_id = prepared.version.id;
+        row.target_digest.clone_from(&prepared.version.digest);
+        row.config = Value::Object(prepared.parameters.open).to_string();
+        row.sealed_config = self.seal_config(row.id, &prepared.parameters.secure)?;
+        // The callbacks' addresses and their key are those of the version that serves.
+        work.routing_changed(RoutingChange::Installation(row.id.to_string()));
+        let former = std::mem::replace(&mut locked.version, prepared.version);
+        locked.former_version = Some(former.version);
+        locked.manifest = manifest;
+        Ok(())
+    }
+
+    /// Revokes what a version has no use for.
+    async fn end_connections(
+        &self,
+        work: &UnitOfWork,
+        locked: &mut Locked,
+        new: &Manifest,
+    ) -> Result<(), LifecycleError> {
+        let id = locked.row.id;
+        let mut gone: Vec<&str> = Vec::new();
+        if new.authorisation.is_none() && locked.manifest.authorisation.is_some() {
+            gone.push(HOST_CONNECTION);
+            locked.row.granted_scopes = None;
+            "none".clone_into(&mut locked.row.connection_health);
+            locked.row.connection_reason = None;
+        }
+        // A link name that leads to another service is another connection.
+        gone.extend(locked.manifest.connectors.iter().filter_map(|former| {
+            let stays = new.connectors.iter().any(|connector| {
+                connector.connection_link_name == former.connection_link_name
+                    && connector.service_name == former.service_name
+            });
+            (!stays).then_some(former.connection_link_name.as_str())
+        }));
+        for name in gone {
+            self.inner.connections.remove(work, id, Some((name, None))).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what waits for consent, as it is shown, and tells the administrators.
+    pub(super) async fn await_consent(
+        &self,
+        work: &UnitOfWork,
+        locked: &mut Locked,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
+        let prepared = take_prepared(locked)?;
+        let inner = &self.inner;
+        let unreadable = |_| LifecycleError::Unreadable { what: "plan of the upgrade" };
+        let sealed_config = if prepared.given.is_empty() {
+            None
+        } else {
+            let text = serde_json::to_vec(&prepared.given).map_err(unreadable)?;
+            let place = config_place(prepared.consent_id);
+            Some(inner.keys.ring.seal(Purpose::Vault, &place, &text, &inner.seam.randomness)?)
+        };
+        upgrade::Entity::insert(upgrade::ActiveModel {
+            id: Set(prepared.consent_id),
+            installation_id: Set(locked.row.id),
+            from_version_id: Set(locked.row.version_id),
+            version_id: Set(prepared.version.id),
+            digest: Set(prepared.version.digest.clone()),
+            plan: Set(serde_json::to_string(&prepared.upgrade.plan).map_err(unreadable)?),
+            growth: Set(serde_json::to_string(&prepared.upgrade.growth).map_err(unreadable)?),
+            needs_authorization: Set(i16::from(prepared.needs_authorization)),
+            sealed_config: Set(sealed_config),
+            rollout_id: Set(prepared.rollout_id),
+            state: Set("waiting".to_owned()),
+            waiting: Set(Some(1)),
+            requested_by: Set(actor.name.clone()),
+            deadline: Set(prepared.deadline.map(Timestamp::micros)),
+            created_at: Set(now.micros()),
+            settled_at: Set(None),
+            settled_by: Set(None),
+        })
+        .exec_without_returning(work.connection())
+        .await?;
+        locked.row.waiting_upgrade_id = Some(prepared.consent_id);
+        let subject = notice_subject(locked.row.id);
+        inner.notices.resolve(work, &[NoticeKind::UpgradeExpired], &subject).await?;
+        let message = waiting_message(locked, &prepared);
+        self.post(work, locked, NoticeKind::UpgradeWaiting, message).await
+    }
+
+    /// Says what became of the upgrade that waited; what came with it is gone.
+    pub(super) async fn settle_upgrade(
+        &self,
+        work: &UnitOfWork,
+        locked: &mut Locked,
+        how: Settlement,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
+        let Some(id) = locked.row.waiting_upgrade_id.take() else { return Ok(()) };
+        let granted_by = locked.prepared.as_ref().and_then(|prepared| prepared.granted_by.clone());
+        let settled_by = granted_by.unwrap_or_else(|| actor.name.clone());
+        upgrade::Entity::update_many()
+            .col_expr(upgrade::Column::State, Expr::value(how.name()))
+            .col_expr(upgrade::Column::Waiting, Expr::value(Option::<i16>::None))
+            .col_expr(upgrade::Column::SealedConfig, Expr::value(Option::<Vec<u8>>::None))
+            .col_expr(upgrade::Column::SettledAt, Expr::value(now.micros()))
+            .col_expr(upgrade::Column::SettledBy, Expr::value(settled_by))
+            .filter(upgrade::Column::Id.eq(id))
+            .exec(work.connection())
+            .await?;
+        let purpose = AuthorizationPurpose::Upgrade { consent_id: id };
+        authorization::drop_alike(work, locked.row.id, &purpose, HOST_CONNECTION).await?;
+        let subject = notice_subject(locked.row.id);
+        let mut over = vec![NoticeKind::UpgradeWaiting];
+        if how == Settlement::Uninstalled {
+            over.push(NoticeKind::UpgradeExpired);
+        }
+        self.inner.notices.resolve(work, &over, &subject).await?;
+        if how == Settlement::Expired {
+            let message = format!(
+                "Nobody agreed to the upgrade of {} in time. Version {} goes on serving; propose \
+                 the upgrade again to ask anew.",
+                locked.version.name, locked.version.version
+            );
+            self.post(work, locked, NoticeKind::UpgradeExpired, message).await?;
+        }
+        Ok(())
+    }
+
+    async fn post(
+        &self,
+        work: &UnitOfWork,
+        locked: &Locked,
+        kind: NoticeKind,
+        message: String,
+    ) -> Result<(), LifecycleError> {
+        let notice = Notice {
+            kind,
+            subject: notice_subject(locked.row.id),
+            org_id: locked.row.org_id.clone(),
+            extension_key: Some(locked.row.extension_key.clone()),
+            installation_id: Some(locked.row.id),
+            webhook_id: None,
+            message,
+        };
+        Ok(self.inner.notices.post(work, &notice).await?)
+    }
+
+    /// Whether an upgrade that waits still is what was shown to whoever agrees.
+    pub(super) fn is_as_shown(waiting: &upgrade::Model, prepared: &PreparedUpgrade) -> bool {
+        let same = |kept: &str, now: Result<Value, serde_json::Error>| {
+            let kept: Result<Value, _> = serde_json::from_str(kept);
+            matches!((kept, now), (Ok(kept), Ok(now)) if kept == now)
+        };
+        waiting.digest == prepared.version.digest
+            && same(&waiting.plan, serde_json::to_value(&prepared.upgrade.plan))
+            && same(&waiting.growth, serde_json::to_value(&prepared.upgrade.growth))
+    }
+}
+
+fn take_prepared(locked: &mut Locked) -> Result<Box<PreparedUpgrade>, LifecycleError> {
+    locked.prepared.take().ok_or(LifecycleError::Unreadable { what: "upgrade to be carried out" })
+}
+
+fn waiting_message(locked: &Locked, prepared: &PreparedUpgrade) -> String {
+    let growth = &prepared.upgrade.growth;
+    let mut asks: Vec<String> = growth.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+    if growth.len() > MOST_NAMED {
+        asks.push(format!("{} more", growth.len() - MOST_NAMED));
+    }
+    let until = prepared.deadline.map_or_else(String::new, |deadline| {
+        format!(" It can be given until {}.", deadline.rfc3339())
+    });
+    format!(
+        "{} {} waits for consent, because it asks for more: {}. Version {} serves until then.{until}",
+        prepared.version.name,
+        prepared.version.version,
+        asks.join(", "),
+        locked.version.version,
+    )
+}
