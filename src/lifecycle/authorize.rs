@@ -276,7 +276,6 @@ impl Lifecycle {
         exchanged: &Exchanged,
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
-        let inner = &self.inner;
         if locked.row.target_digest != exchanged.target_digest {
             return Err(OAuthError::TargetChanged.into());
         }
