@@ -1,5 +1,5 @@
 //! Connections beyond the first authorisation: what a browser was sent for, refreshing, whose a
-//! connection is, orgs that close, and the rotation of data keys.
+//! connection is, and orgs that close.
 
 use sea_orm_migration::prelude::*;
 
@@ -69,17 +69,4 @@ const UP: &[&str] = &[
         finished_at {long}
     )",
     "create index org_closures_open on org_closures (requested_at) where finished_at is null",
-    "create table key_rotations (
-        id {uuid} primary key,
-        purpose text not null,
-        key_id integer not null,
-        stage integer not null,
-        place {bytes},
-        rows_done {long} not null,
-        started_at {long} not null,
-        updated_at {long} not null,
-        finished_at {long},
-        last_error text
-    )",
-    "create unique index key_rotations_open on key_rotations (purpose) where finished_at is null",
 ];
