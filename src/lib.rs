@@ -19,7 +19,7 @@
 //! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
 //! | [`event`] | the catalogue of event types, intake, why an event went where it went |
 //! | [`catalogue`] | extensions, versions, signing secrets |
-//! | [`lifecycle`] | the state table and its steps: install, authorise, configure, suspend, uninstall |
+//! | [`lifecycle`] | the state table and its steps: install, authorise, configure, upgrade, suspend, uninstall; rollouts |
 //! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
 //! | [`server`] | wiring: store, services, listener, drain |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |

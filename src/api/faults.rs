@@ -44,12 +44,13 @@ impl From<LifecycleError> for Problem {
     fn from(error: LifecycleError) -> Self {
         let text = error.to_string();
         match error {
-            LifecycleError::Unknown(_) => Self::new(Code::ResourceNotFound).detail(text),
+            LifecycleError::Unknown(_) | LifecycleError::UnknownConsent(_) => {
+                Self::new(Code::ResourceNotFound).detail(text)
+            }
             LifecycleError::Installed { installation, .. } => {
                 Self::new(Code::StateConflict).detail(text).with("installationId", installation)
             }
             LifecycleError::NotNow { .. } => Self::new(Code::StateConflict).detail(text),
-            LifecycleError::UnknownConsent(_) => Self::new(Code::ResourceNotFound).detail(text),
             LifecycleError::ConsentSettled { state, shown, .. } => Self::new(Code::StateConflict)
                 .kind("consent-settled", "The upgrade does not wait any more")
                 .detail(text)

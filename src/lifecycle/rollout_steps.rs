@@ -289,9 +289,10 @@ impl Rollouts {
             // Where nobody can agree any more, it is looked at before anything is asked.
             let looks = is_dry || is_over;
             let mut outcome =
-                lifecycle.propose(&mut work, &mut locked, wish(looks), &actor).await?;
+                Box::pin(lifecycle.propose(&mut work, &mut locked, wish(looks), &actor)).await?;
             if !is_dry && is_over && outcome.change != UpgradeChange::Waits {
-                outcome = lifecycle.propose(&mut work, &mut locked, wish(false), &actor).await?;
+                outcome = Box::pin(lifecycle.propose(&mut work, &mut locked, wish(false), &actor))
+                    .await?;
             }
             match outcome.change {
                 UpgradeChange::Nothing => Turn::Unchanged,

@@ -343,7 +343,9 @@ pub fn step(state: State, command: Command) -> Step {
         (PendingAuthorization | Active, ExpireUpgrade) if upgrade_waits => {
             upgraded(false, &[SettleUpgrade(Expired)])
         }
-        (_, WithdrawUpgrade | ExpireUpgrade) => Step::Nothing,
+        (_, WithdrawUpgrade | ExpireUpgrade)
+        | (Uninstalled | Erased, Uninstall)
+        | (Erased, Erase) => Step::Nothing,
 
         (PendingAuthorization | Active, Suspend(holder)) => {
             if suspended_by.contains(holder) {
@@ -377,7 +379,6 @@ pub fn step(state: State, command: Command) -> Step {
                 &[RemoveWebhooks, RevokeCredentials, TellUninstalled]
             },
         ),
-        (Uninstalled | Erased, Uninstall) | (Erased, Erase) => Step::Nothing,
 
         (Uninstalled, Erase) => Step::To(State::of(Erased), &[]),
         (PendingAuthorization | Active, Erase) => {

@@ -165,7 +165,7 @@ impl Lifecycle {
             asks: true,
             is_dry,
         };
-        self.propose(work, &mut locked, wish, actor).await
+        Box::pin(self.propose(work, &mut locked, wish, actor)).await
     }
 
     /// Applies a version, or has it wait for consent.

@@ -96,17 +96,5 @@ fn is_held(held: &BTreeSet<Growth>, wanted: &Growth) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_covers_the_scopes_beside_it_and_no_others() {
-        assert!(scope_covers("Desk.tickets.ALL", "Desk.tickets.READ"));
-        assert!(scope_covers("Desk.tickets.READ", "Desk.tickets.READ"));
-        assert!(!scope_covers("Desk.tickets.READ", "Desk.tickets.ALL"));
-        assert!(!scope_covers("Desk.tickets.ALL", "Desk.contacts.READ"));
-        assert!(!scope_covers("Desk.ALL", "Desk.tickets.READ"));
-        assert!(!scope_covers("ALL", "READ"));
-        assert!(!scope_covers("Desk.tickets.ALL", "Desk.tickets."));
-    }
-}
+#[path = "growth_tests.rs"]
+mod tests;

@@ -83,6 +83,7 @@ mod at_points {
 
     use crate::support::delivery_world::{HOOK, SOON, a_while, ticket, tickets};
     use crate::support::on_both;
+    use crate::support::package::Package;
     use crate::support::program::{Program, Stage};
     use crate::support::server::{Backend, ORG, eventually};
 
@@ -91,6 +92,8 @@ mod at_points {
         before_a_request_to_a_vendor,
         after_a_request_to_a_vendor,
         before_a_step_of_an_installation_is_committed,
+        an_upgrade_happens_whole_or_not_at_all,
+        a_rollout_goes_on_where_it_was,
     );
 
     async fn armed(stage: &Stage, point: &str) -> Program {
@@ -176,5 +179,90 @@ mod at_points {
         let seen = program.client.get(&installation, &stage.operator).await.expect(200);
         assert_eq!(seen.json["state"], "uninstalled");
         drop(program);
+    }
+    /// Publishes a version whose webhook has another name.
+    async fn publish(stage: &Stage, program: &Program, version: &str) {
+        let package = Package::new(&stage.vendor.url("")).version(version).with(|package| {
+            package.resources["webhook"]["name"] = version.into();
+        });
+        let path = "/api/v1/extensions";
+        program.client.post(path, &stage.operator, &package.json()).await.expect(201);
+    }
+
+    /// The version that serves, the name of the webhook, and how often it was upgraded.
+    async fn serving(stage: &Stage, program: &Program) -> (String, String, usize) {
+        let path = format!("/api/v1/installations/{}", stage.installation.id);
+        let seen = program.client.get(&path, &stage.operator).await.expect(200);
+        let name = seen.json["webhooks"][0]["name"].as_str().expect("a name").to_owned();
+        let steps = program.client.all(&format!("{path}/history"), &stage.operator).await;
+        let upgrades = steps.iter().filter(|step| step["command"] == "upgrade").count();
+        (seen.text_of("version"), name, upgrades)
+    }
+
+    async fn an_upgrade_happens_whole_or_not_at_all(backend: Backend) {
+        let stage = Stage::new(backend, |_| {}).await;
+        let program = stage.launch().await;
+        for version in ["2.0.0", "3.0.0", "4.0.0"] {
+            publish(&stage, &program, version).await;
+        }
+        let (_, mut name, _) = serving(&stage, &program).await;
+        let (mut before, mut upgrades) = ("1.0.0", 0);
+        assert!(program.terminate(SOON).await.success());
+        for (point, version, is_done) in [
+            ("upgrade.before-apply", "2.0.0", false),
+            ("lifecycle.before-commit", "3.0.0", false),
+            ("upgrade.after-commit", "4.0.0", true),
+        ] {
+            let program = armed(&stage, point).await;
+            let body = json!({ "installationId": stage.installation.id, "version": version });
+            let path = "/api/v1/callbacks/upgrade";
+            let request = program.client.request(reqwest::Method::POST, path, &stage.operator);
+            assert!(program.client.try_send(request.json(&body)).await.is_err(), "no answer");
+            assert!(!program.ended(Duration::from_secs(20)).await.success());
+            let program = stage.launch().await;
+            let seen = serving(&stage, &program).await;
+            if is_done {
+                assert_eq!(seen, (version.to_owned(), version.to_owned(), upgrades + 1), "{point}");
+            } else {
+                assert_eq!(seen, (before.to_owned(), name.clone(), upgrades), "{point}");
+            }
+            program.client.post(path, &stage.operator, &body).await.expect(200);
+            upgrades += 1;
+            let seen = serving(&stage, &program).await;
+            assert_eq!(seen, (version.to_owned(), version.to_owned(), upgrades), "{point}");
+            (before, name) = (version, version.to_owned());
+            assert!(program.terminate(SOON).await.success());
+        }
+        let Stage { place, .. } = stage;
+        place.audit_holds(&[ORG]).await;
+    }
+
+    async fn a_rollout_goes_on_where_it_was(backend: Backend) {
+        let stage = Stage::new(backend, |_| {}).await;
+        for (point, version) in
+            [("rollout.before-commit", "2.0.0"), ("upgrade.after-commit", "3.0.0")]
+        {
+            let program = stage.launch().await;
+            let (_, _, upgrades) = serving(&stage, &program).await;
+            publish(&stage, &program, version).await;
+            assert!(program.terminate(SOON).await.success());
+            let program = armed(&stage, point).await;
+            let path = format!("/api/v1/extensions/ticket-mirror/versions/{version}/rollout");
+            // It may die before this is answered: the job is on disk, or it is asked for again.
+            let request = program.client.request(reqwest::Method::POST, &path, &stage.operator);
+            let asked = program.client.try_send(request.json(&json!({}))).await;
+            assert!(asked.is_err() || asked.is_ok_and(|answer| answer.status == 202));
+            assert!(!program.ended(Duration::from_secs(20)).await.success(), "{point}");
+            let program = stage.launch().await;
+            eventually("the rollout ends", async || {
+                let jobs = program.client.all("/api/v1/jobs", &stage.operator).await;
+                (jobs[0]["version"] == version && jobs[0]["state"] == "done")
+                    .then(|| assert_eq!(jobs[0]["upgraded"], 1, "{point}"))
+            })
+            .await;
+            let seen = serving(&stage, &program).await;
+            assert_eq!(seen, (version.to_owned(), version.to_owned(), upgrades + 1), "{point}");
+            assert!(program.terminate(SOON).await.success());
+        }
     }
 }
