@@ -298,8 +298,11 @@ impl Inner {
         let now = self.seam.clock.now();
         let work = self.store.begin().await?;
         let present = self.lock_both(&work, row).await?.map(|(_, present)| present);
-        let Some(present) = present.filter(|present| present.created_at == row.created_at) else {
-            // Uninstalled, disconnected or authorised anew meanwhile: nobody uses these.
+        let is_same = |present: &connection::Model| {
+            present.created_at == row.created_at && present.health == "ok"
+        };
+        let Some(present) = present.filter(is_same) else {
+            // Uninstalled, disconnected, broken or authorised anew meanwhile: nobody uses these.
             self.discard(&work, row, tokens).await?;
             let _no_routing = work.commit(now).await?;
             return Ok(Outcome::Done);
