@@ -51,6 +51,9 @@ const UP: &[&str] = &[
     "alter table connections add column refresh_failures integer not null default 0",
     "drop index connections_identity",
     "create unique index connections_identity on connections (installation_id, name, user_id)",
+    // What a user granted, and what is his own: looked up when he leaves.
+    "create index connections_granter on connections (granted_by)",
+    "create index connections_user on connections (user_id)",
     "create index connections_refresh on connections (refresh_due_at)
         where refresh_due_at is not null",
     "alter table revocations add column declared_in {uuid}",

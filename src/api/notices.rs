@@ -49,7 +49,7 @@ struct NoticeBody {
     /// Its id.
     id: Uuid,
     /// What it is about: `webhook.failing`, `webhook.gone`, `webhook.disabled`,
-    /// `webhook.recovered`, `upgrade.waiting` or `upgrade.expired`.
+    /// `webhook.recovered`, `connection.broken`, `upgrade.waiting` or `upgrade.expired`.
     kind: String,
     /// The org.
     org_id: String,

@@ -200,7 +200,7 @@ impl Inner {
         let answer = self.ask(&row).await;
         crash_point("connection.after-refresh-call");
         let outcome = match answer {
-            Ok((tokens, used)) => self.write_tokens(&row, mine, tokens, &used).await?,
+            Ok((tokens, used)) => self.write_tokens(&row, mine, &tokens, &used).await?,
             Err(RefreshError::Dead) => {
                 let reason = "the authorisation server does not accept its refresh token any more \
                               (invalid_grant): the consent was withdrawn, or has ended";
@@ -279,7 +279,7 @@ impl Inner {
         &self,
         row: &connection::Model,
         mine: Uuid,
-        tokens: Tokens,
+        tokens: &Tokens,
         used: &SecretText,
     ) -> Result<Outcome, OAuthError> {
         let scopes = tokens.scopes.clone();
@@ -293,14 +293,17 @@ impl Inner {
         if !lost.is_empty() {
             let reason =
                 format!("its scopes were narrowed: {} is granted no more", lost.join(", "));
-            return self.write_broken(row, Some(mine), &reason, Some(&tokens)).await;
+            return self.write_broken(row, Some(mine), &reason, Some(tokens)).await;
         }
         let now = self.seam.clock.now();
         let work = self.store.begin().await?;
         let present = self.lock_both(&work, row).await?.map(|(_, present)| present);
-        let Some(present) = present.filter(|present| present.created_at == row.created_at) else {
-            // Uninstalled, disconnected or authorised anew meanwhile: nobody uses these.
-            self.discard(&work, row, &tokens).await?;
+        let is_same = |present: &connection::Model| {
+            present.created_at == row.created_at && present.health == "ok"
+        };
+        let Some(present) = present.filter(is_same) else {
+            // Uninstalled, disconnected, broken or authorised anew meanwhile: nobody uses these.
+            self.discard(&work, row, tokens).await?;
             let _no_routing = work.commit(now).await?;
             return Ok(Outcome::Done);
         };

@@ -24,6 +24,7 @@ on_both!(
     a_provider_that_is_down_is_not_stormed,
     without_a_refresh_token_a_connection_ends_with_its_token,
     an_uninstall_during_a_refresh_wins,
+    a_claim_of_a_process_that_is_gone_ends,
     what_is_sealed_opens_in_its_own_row_only,
     users_do_not_push_each_other_out,
 );
@@ -382,6 +383,32 @@ async fn an_uninstall_during_a_refresh_wins(backend: Backend) {
         (seen["cleanup"] == "done").then_some(())
     })
     .await;
+}
+
+async fn a_claim_of_a_process_that_is_gone_ends(backend: Backend) {
+    let (server, _, id) = active(backend).await;
+    let now = server.seam.clock.now();
+    let until = now.plus(Duration::from_secs(25)).micros();
+    // As a crash leaves it between the claim and the answer.
+    server
+        .execute(&format!(
+            "update connections set claimed_until = {until}, access_expires_at = {}, \
+             refresh_due_at = null",
+            now.micros()
+        ))
+        .await;
+    let connections = server.connections().clone();
+    let waiting = tokio::spawn(async move {
+        connections.access_token(id, HOST_CONNECTION, None, None).await.map(|_| ())
+    });
+    Clock::default().sleep(Duration::from_millis(400)).await;
+    assert_eq!(server.provider.token_requests(), 1, "another may be asking");
+    server.advance(Duration::from_secs(26));
+    let waited = waiting.await.expect("no panic");
+    assert!(matches!(waited, Ok(()) | Err(OAuthError::Unavailable { .. })), "{waited:?}");
+    let found = eventually("it is free", || async { ask(&server, id).await.ok() }).await;
+    assert!(server.provider.is_live(found.token.expose()));
+    assert_eq!(server.provider.token_requests(), 2);
 }
 
 async fn what_is_sealed_opens_in_its_own_row_only(backend: Backend) {

@@ -80,14 +80,14 @@ async fn connection(server: &TestServer, installation: &Installation, name: &str
     all.into_iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{seen}"))
 }
 
-async fn told(server: &TestServer, event: &str) -> Vec<Value> {
+fn told(server: &TestServer, event: &str) -> Vec<Value> {
     let received = server.vendor.received_at(CALLBACKS);
     let bodies = received.iter().map(|one| one.json().expect("JSON"));
     bodies.filter(|body| body["event"] == event).collect()
 }
 
 async fn told_once(server: &TestServer, event: &str) -> Value {
-    eventually("the vendor is told", || async { told(server, event).await.pop() }).await
+    eventually("the vendor is told", || async { told(server, event).pop() }).await
 }
 
 async fn a_connector_is_connected_and_taken_back(backend: Backend) {

@@ -13,6 +13,7 @@ use crate::support::server::{Backend, Installation, ORG, TestServer, eventually}
 
 on_both!(
     a_removed_user_takes_his_grants_along,
+    a_user_is_removed_during_a_refresh,
     a_closed_org_is_uninstalled_and_goes_on_after_a_crash,
     a_personal_extension_is_installed_by_each_user,
 );
@@ -93,6 +94,36 @@ async fn a_removed_user_takes_his_grants_along(backend: Backend) {
         assert_eq!(server.callback("user-removed", &bad).await.status, 422);
     }
     server.stop().await.audit_holds(&[ORG, "2"]).await;
+}
+
+async fn a_user_is_removed_during_a_refresh(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    server.publish(&server.package()).await.expect(201);
+    let request = json!({ "extensionKey": "ticket-mirror", "orgId": ORG, "installedBy": "u-1" });
+    let installation = server.install_with(request).await;
+    let answer = server.consent(&installation.authorization_url).await;
+    server.authorize(&installation.id, &answer).await.expect(200);
+    let id: Uuid = installation.id.parse().expect("an id");
+    server.provider.conduct(|conduct| {
+        conduct.token_answer_delay = Duration::from_millis(700);
+    });
+    server.advance(Duration::from_secs(3_700));
+    let refreshing = server.connections().access_token(id, HOST_CONNECTION, None, None);
+    let removing = async {
+        eventually("tokens were issued", || async {
+            (server.provider.issued_tokens().len() == 4).then_some(())
+        })
+        .await;
+        let removed = json!({ "orgId": ORG, "userId": "u-1" });
+        server.callback("user-removed", &removed).await.expect(200)
+    };
+    let (refreshed, removed) = tokio::join!(refreshing, removing);
+    assert_eq!(removed.json["brokenConnections"], 1, "{}", removed.text);
+    assert!(matches!(refreshed, Err(OAuthError::Broken { .. })), "{refreshed:?}");
+    eventually("what came too late is revoked", || async {
+        server.provider.live_tokens().is_empty().then_some(())
+    })
+    .await;
 }
 
 async fn a_closed_org_is_uninstalled_and_goes_on_after_a_crash(backend: Backend) {
