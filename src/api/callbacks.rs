@@ -14,6 +14,7 @@ use super::access::Caller;
 use super::answers::{AnswerKey, AnswerScope};
 use super::effect::{Effect, Start, Turns};
 use super::extract::{RawBody, fingerprint, idempotency_key, parse_json, require_json};
+use super::holds::{hold, holder_of};
 use super::openapi::ApiRouter;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::shapes::InstallationBody;
@@ -22,8 +23,10 @@ use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
 use crate::crypto::{DEFAULT_TOLERANCE, SignatureHeaders};
 use crate::identifier::InstallationId;
 use crate::lifecycle::{
-    self, ConfigureRequest, Exchanged, InstallRequest, InstallationScope, UninstallRequest,
+    self, ConfigureRequest, Exchanged, Hold, HoldRequest, InstallRequest, InstallationScope,
+    UninstallRequest,
 };
+use crate::seam::crash_point;
 
 /// The longest code and state that are looked at.
 const LONGEST_CODE: usize = 4_096;
@@ -34,6 +37,8 @@ pub(super) fn router() -> ApiRouter {
         .routes(routes!(install))
         .routes(routes!(authorize))
         .routes(routes!(configure))
+        .routes(routes!(suspend))
+        .routes(routes!(resume))
         .routes(routes!(uninstall))
 }
 
@@ -281,7 +286,10 @@ async fn activate(
 }
 
 /// The installation as the transaction leaves it.
-async fn shown(work: &crate::store::UnitOfWork, id: Uuid) -> Result<InstallationBody, Problem> {
+pub(super) async fn shown(
+    work: &crate::store::UnitOfWork,
+    id: Uuid,
+) -> Result<InstallationBody, Problem> {
     let view = lifecycle::installation_within(work, id)
         .await?
         .ok_or_else(|| Problem::not_found("installation"))?;
@@ -322,6 +330,45 @@ async fn configure_once(
     let id = lifecycle.configure(&mut work, request, actor).await?;
     let body = shown(&work, id).await?;
     effect.finish(state, work, StatusCode::OK, &body).await
+}
+
+/// Suspends an installation in the name of the marketplace, or of the operator who calls.
+#[utoipa::path(
+    post, path = "/api/v1/callbacks/suspend", tag = "lifecycle", request_body = HoldRequest,
+    responses((status = 200, description = "Suspended", body = InstallationBody))
+)]
+async fn suspend(
+    State(state): State<ApiState>,
+    caller: Caller,
+    mut callback: Callback<HoldRequest>,
+) -> Result<Response, Problem> {
+    let effect = match callback.start(&state, &caller).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let held = Hold::Suspend(holder_of(&caller)?);
+    hold(&state, &callback.value, held, &caller.actor(), &effect).await
+}
+
+/// Lifts that suspension. The installation is active again when nobody else holds it.
+#[utoipa::path(
+    post, path = "/api/v1/callbacks/resume", tag = "lifecycle", request_body = HoldRequest,
+    responses(
+        (status = 200, description = "Lifted", body = InstallationBody),
+        (status = 409, description = "Others hold it; `heldBy` names them"),
+    )
+)]
+async fn resume(
+    State(state): State<ApiState>,
+    caller: Caller,
+    mut callback: Callback<HoldRequest>,
+) -> Result<Response, Problem> {
+    let effect = match callback.start(&state, &caller).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let lifted = Hold::Resume(holder_of(&caller)?);
+    hold(&state, &callback.value, lifted, &caller.actor(), &effect).await
 }
 
 /// An installation after `uninstall`.
@@ -376,5 +423,7 @@ async fn uninstall_once(
         state: ended.state.to_owned(),
         removed_webhooks: ended.removed_webhooks,
     };
-    effect.finish(state, work, StatusCode::OK, &body).await
+    let answer = effect.finish(state, work, StatusCode::OK, &body).await;
+    crash_point("uninstall.after-commit");
+    answer
 }

@@ -45,7 +45,12 @@ impl From<LifecycleError> for Problem {
                 Self::new(Code::StateConflict).detail(text).with("installationId", installation)
             }
             LifecycleError::NotNow { .. } => Self::new(Code::StateConflict).detail(text),
-            LifecycleError::HeldByOthers { .. } => Self::new(Code::Forbidden).detail(text),
+            LifecycleError::HeldByOthers { .. } | LifecycleError::NotResent(_) => {
+                Self::new(Code::StateConflict).detail(text)
+            }
+            LifecycleError::Held { holders, .. } => {
+                Self::new(Code::StateConflict).detail(text).with("heldBy", holders)
+            }
             LifecycleError::ExtensionSuspended { .. } => {
                 Self::new(Code::ExtensionSuspended).detail(text)
             }

@@ -54,6 +54,7 @@ const OPERATOR: Access = Roles(&[Operator]);
 const CATALOGUE: Access = Roles(&[Operator, Marketplace, Vendor]);
 const LIFECYCLE: Access = Roles(&[Operator, Marketplace]);
 const OWNER: Access = Roles(&[Operator, Vendor]);
+const HOLDERS: Access = Roles(&[Operator, Marketplace, Vendor, Admin]);
 const INSTALLATIONS: Access = Roles(&[Operator, Marketplace, Vendor, Admin, Viewer]);
 const DELIVERIES: Access = Roles(&[Operator, Vendor, Admin, Viewer]);
 const SENDERS: Access = Roles(&[Operator, Vendor, Admin]);
@@ -83,10 +84,10 @@ pub static ROUTES: &[Route] = &[
         "Show a version"),
     row(Method::POST, "/api/v1/extensions/{key}/versions/{version}/withdraw", CATALOGUE, EXTENSIONS_UPDATE,
         "Withdraw a version: it is not installed any more"),
-    row(Method::POST, "/api/v1/extensions/{key}/suspend", LIFECYCLE, EXTENSIONS_UPDATE,
-        "Suspend an extension in all orgs"),
-    row(Method::POST, "/api/v1/extensions/{key}/resume", LIFECYCLE, EXTENSIONS_UPDATE,
-        "Lift the suspension of an extension"),
+    row(Method::POST, "/api/v1/extensions/{key}/suspend", CATALOGUE, EXTENSIONS_UPDATE,
+        "Suspend an extension in all orgs; a vendor its own"),
+    row(Method::POST, "/api/v1/extensions/{key}/resume", CATALOGUE, EXTENSIONS_UPDATE,
+        "Lift the suspension of an extension: each its own"),
     row(Method::GET, "/api/v1/extensions/{key}/signing-secret", OWNER, EXTENSIONS_READ,
         "Show the secret that deliveries are signed with"),
     row(Method::POST, "/api/v1/extensions/{key}/signing-secret/rotate", OWNER, EXTENSIONS_UPDATE,
@@ -98,6 +99,10 @@ pub static ROUTES: &[Route] = &[
         "Bring an installation's authorisation code"),
     row(Method::POST, "/api/v1/callbacks/configure", LIFECYCLE, EXTENSIONS_UPDATE,
         "Change an installation's departments or parameters"),
+    row(Method::POST, "/api/v1/callbacks/suspend", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Suspend an installation"),
+    row(Method::POST, "/api/v1/callbacks/resume", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Lift the suspension of an installation"),
     row(Method::POST, "/api/v1/callbacks/uninstall", LIFECYCLE, EXTENSIONS_UPDATE,
         "Uninstall"),
     row(Method::GET, "/api/v1/installations", INSTALLATIONS, EXTENSIONS_READ,
@@ -106,8 +111,18 @@ pub static ROUTES: &[Route] = &[
         "Show an installation"),
     row(Method::GET, "/api/v1/installations/{id}/history", INSTALLATIONS, EXTENSIONS_READ,
         "Every transition of an installation"),
+    row(Method::POST, "/api/v1/installations/{id}/suspend", HOLDERS, EXTENSIONS_UPDATE,
+        "Suspend an installation in one's own name"),
+    row(Method::POST, "/api/v1/installations/{id}/resume", HOLDERS, EXTENSIONS_UPDATE,
+        "Lift one's own suspension of an installation"),
+    row(Method::POST, "/api/v1/installations/{id}/vendor-setup/resend", CATALOGUE, EXTENSIONS_UPDATE,
+        "Send onInstall again"),
+    row(Method::GET, "/api/v1/installations/{id}/erasure", INSTALLATIONS, EXTENSIONS_READ,
+        "What is to be erased of an installation, and the proof of what was"),
     row(Method::GET, "/api/v1/journal", OWNER, EXTENSIONS_READ,
         "All lifecycle events of a vendor's extensions"),
+    row(Method::POST, "/api/v1/journal/{id}/redeliver", CATALOGUE, EXTENSIONS_UPDATE,
+        "Send a lifecycle callback again"),
 
     row(Method::POST, "/api/v1/events", Roles(&[Operator, Host]), EVENTS_CREATE,
         "Post events"),

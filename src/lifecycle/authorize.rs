@@ -160,10 +160,12 @@ impl Lifecycle {
         // Where it was uninstalled meanwhile, its clean-up begins anew.
         installation::Entity::update_many()
             .col_expr(installation::Column::Cleanup, Expr::value("pending"))
+            .col_expr(installation::Column::UpdatedAt, Expr::value(now.micros()))
             .filter(installation::Column::Id.eq(exchanged.installation_id))
             .filter(installation::Column::Live.eq(0))
             .exec(work.connection())
             .await?;
+        work.installation_changed(exchanged.installation_id);
         self.commit(work).await
     }
 

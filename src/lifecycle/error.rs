@@ -52,6 +52,20 @@ pub enum LifecycleError {
         /// Why, as it was said.
         reason: String,
     },
+    /// Somebody else holds the installation suspended.
+    #[error(
+        "installation {installation} is held suspended by: {}; each lifts its own suspension only",
+        holders.join(", ")
+    )]
+    Held {
+        /// The installation.
+        installation: String,
+        /// Who.
+        holders: Vec<&'static str>,
+    },
+    /// A callback that is to be sent again.
+    #[error("{0}")]
+    NotResent(&'static str),
     /// Somebody else suspended the extension.
     #[error(
         "extension {extension} was suspended by: {holders}; each lifts its own suspension only"

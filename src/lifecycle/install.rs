@@ -137,7 +137,8 @@ impl Lifecycle {
         let mut locked = Locked { row, version, manifest };
         let now = inner.seam.clock.now();
         self.record(work, &locked.row, "install", None, actor, None).await?;
-        self.tell(work, &mut locked, "onInstall", None, now).await?;
+        let reason = if generation == 1 { "first_install" } else { "reinstall" };
+        self.tell(work, &mut locked, "onInstall", Some(reason), now).await?;
         let (authorization_url, start_url) = if locked.manifest.authorisation.is_some() {
             self.save(work, &locked.row).await?;
             let (authorization, start) = self.ask(work, &locked, return_url).await?;
@@ -383,6 +384,9 @@ impl Lifecycle {
             authorized_at: None,
             uninstalled_at: None,
             updated_at: now.micros(),
+            change_position: 0,
+            erase_at: None,
+            erased_at: None,
         })
     }
 
@@ -430,6 +434,7 @@ impl Lifecycle {
         .exec_without_returning(work.connection())
         .await?;
         work.routing_changed(RoutingChange::Installation(row.id.to_string()));
+        work.installation_changed(row.id);
         Ok(())
     }
 }

@@ -6,8 +6,12 @@
 
 mod authorize;
 mod configure;
+mod erasing;
+mod erasure;
 mod error;
+mod hold;
 mod install;
+mod journal;
 mod parameters;
 mod service;
 pub mod state;
@@ -17,12 +21,15 @@ mod views;
 
 pub use authorize::{BrowserReturn, Exchanged, Returned};
 pub use configure::ConfigureRequest;
+pub use erasure::{ErasureView, erasure};
 pub use error::LifecycleError;
+pub use hold::{Hold, HoldRequest};
 pub use install::{InstallRequest, Installed};
-pub use service::Lifecycle;
+pub use journal::{JournalAttempt, JournalCursor, JournalEntry, journal};
+pub use service::{Lifecycle, LifecycleOptions};
 pub use uninstall::{UninstallRequest, Uninstalled};
 pub use views::{
-    InstallationFilter, InstallationScope, InstallationView, JournalEntry, TransitionView,
-    WebhookView, history, installation, installation_within, installations, journal, webhook,
-    webhooks,
+    ChangeCursor, InstallationCursor, InstallationFilter, InstallationScope, InstallationView,
+    TransitionView, WebhookView, history, installation, installation_within, installations,
+    webhook, webhooks,
 };

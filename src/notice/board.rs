@@ -25,12 +25,31 @@ pub enum NoticeKind {
     WebhookDisabled,
     /// It takes deliveries again.
     WebhookRecovered,
+    /// An installation was suspended: nothing is delivered to it.
+    InstallationSuspended,
+    /// Nobody holds it suspended any more.
+    InstallationResumed,
+    /// An extension was suspended in all orgs.
+    ExtensionSuspended,
+    /// It was resumed.
+    ExtensionResumed,
+    /// A lifecycle callback was given up: the vendor does not know of a step.
+    CallbackFailed,
 }
 
 impl NoticeKind {
     /// All kinds.
-    pub const ALL: &[Self] =
-        &[Self::WebhookFailing, Self::WebhookGone, Self::WebhookDisabled, Self::WebhookRecovered];
+    pub const ALL: &[Self] = &[
+        Self::WebhookFailing,
+        Self::WebhookGone,
+        Self::WebhookDisabled,
+        Self::WebhookRecovered,
+        Self::InstallationSuspended,
+        Self::InstallationResumed,
+        Self::ExtensionSuspended,
+        Self::ExtensionResumed,
+        Self::CallbackFailed,
+    ];
 
     /// The name in answers, events and the database.
     pub const fn name(self) -> &'static str {
@@ -39,6 +58,11 @@ impl NoticeKind {
             Self::WebhookGone => "webhook.gone",
             Self::WebhookDisabled => "webhook.disabled",
             Self::WebhookRecovered => "webhook.recovered",
+            Self::InstallationSuspended => "installation.suspended",
+            Self::InstallationResumed => "installation.resumed",
+            Self::ExtensionSuspended => "extension.suspended",
+            Self::ExtensionResumed => "extension.resumed",
+            Self::CallbackFailed => "callback.failed",
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, LifecycleOptions};
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Providers, Revocations};
@@ -283,6 +283,10 @@ impl Rooms {
             config.public_url.clone(),
             config.marketplace.return_urls.clone(),
             seam.clone(),
+            LifecycleOptions {
+                erase_after: config.installations.erase_after,
+                egress: egress.clone(),
+            },
         );
         let intake = Intake::new(
             routing.clone(),
@@ -301,6 +305,7 @@ impl Rooms {
             seam.clone(),
             config.delivery.recovery_per_second,
         );
+        let erasing = lifecycle.clone();
         // So that the first package does not wait for the schemas; one that comes before does.
         drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
@@ -341,7 +346,8 @@ impl Rooms {
             stop.clone(),
         ));
         let recover = tokio::spawn(recoveries.run(stop.clone()));
-        let mut loops = vec![follow, revoke, prune, reaper, recover];
+        let erase = tokio::spawn(erasing.run_erasures(stop.clone()));
+        let mut loops = vec![follow, revoke, prune, reaper, recover, erase];
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =

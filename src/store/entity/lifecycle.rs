@@ -70,6 +70,9 @@ pub(crate) mod installation {
         pub authorized_at: Option<i64>,
         pub uninstalled_at: Option<i64>,
         pub updated_at: i64,
+        pub change_position: i64,
+        pub erase_at: Option<i64>,
+        pub erased_at: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
