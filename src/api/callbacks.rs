@@ -23,10 +23,13 @@ use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
 use crate::crypto::{DEFAULT_TOLERANCE, SignatureHeaders};
 use crate::identifier::InstallationId;
 use crate::lifecycle::{
-    self, ConfigureRequest, Exchanged, Hold, HoldRequest, InstallRequest, InstallationScope,
-    UninstallRequest,
+    self, Agreed, ConfigureRequest, Exchanged, Hold, HoldRequest, InstallRequest,
+    InstallationScope, LifecycleError, UninstallRequest,
 };
 use crate::seam::crash_point;
+
+/// How often the vendor's validator is asked for one request.
+const MOST_ASKED: u32 = 3;
 
 /// The longest code and state that are looked at.
 const LONGEST_CODE: usize = 4_096;
@@ -145,6 +148,8 @@ struct InstallBody {
         (status = 201, description = "Installed", body = InstallBody),
         (status = 200, description = "The same request made a live installation before", body = InstallBody),
         (status = 409, description = "Installed with another version, departments or config"),
+        (status = 422, description = "The vendor's installation validator refuses: `INSTALLATION_REFUSED`"),
+        (status = 503, description = "The vendor's installation validator does not answer; repeat later"),
     )
 )]
 async fn install(
@@ -157,23 +162,45 @@ async fn install(
         Start::Fresh(effect) => effect,
     };
     let mut turns = Turns::default();
+    let lifecycle = &state.services()?.lifecycle;
+    let mut agreed = lifecycle.ask_validator(&callback.value).await?;
+    let mut asked = 1;
     loop {
-        let done = install_once(&state, &callback.value, &caller.actor(), &effect).await;
+        let done = install_once(&state, &callback.value, agreed, &caller.actor(), &effect).await;
+        let done = match done {
+            // Another version came between question and install, or the former installation ended.
+            Ok(None) if asked < MOST_ASKED => {
+                agreed = lifecycle.ask_validator(&callback.value).await?;
+                asked += 1;
+                continue;
+            }
+            Ok(None) => Err(LifecycleError::Outdated.into()),
+            Ok(Some(answer)) => Ok(answer),
+            Err(problem) => Err(problem),
+        };
         if let Some(done) = turns.over(&state, done).await {
             return done;
         }
     }
 }
 
+/// Installs; nothing where the vendor agreed to something else.
 async fn install_once(
     state: &ApiState,
     request: &InstallRequest,
+    agreed: Agreed,
     actor: &Actor,
     effect: &Effect,
-) -> Result<Response, Problem> {
+) -> Result<Option<Response>, Problem> {
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
-    let installed = lifecycle.install(&mut work, request, actor).await?;
+    let installed = match lifecycle.install(&mut work, request, agreed, actor).await {
+        Err(LifecycleError::Outdated) => {
+            work.rollback().await?;
+            return Ok(None);
+        }
+        installed => installed?,
+    };
     let status = if installed.is_new { StatusCode::CREATED } else { StatusCode::OK };
     let body = InstallBody {
         installation_id: installed.installation_id,
@@ -182,7 +209,7 @@ async fn install_once(
         authorization_url: installed.authorization_url.map(String::from),
         start_url: installed.start_url.map(String::from),
     };
-    effect.finish(state, work, status, &body).await
+    effect.finish(state, work, status, &body).await.map(Some)
 }
 
 /// What the marketplace got from the browser.

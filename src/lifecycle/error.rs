@@ -63,6 +63,23 @@ pub enum LifecycleError {
         /// Who.
         holders: Vec<&'static str>,
     },
+    /// The vendor's validator said no.
+    #[error("the vendor refuses this installation: {message}")]
+    RefusedByVendor {
+        /// Why, in the vendor's words; one line.
+        message: String,
+    },
+    /// The vendor's validator could not be asked, or its answer is none.
+    #[error(
+        "the vendor's installation validator cannot be asked now: {reason}; repeat the request"
+    )]
+    Unvalidated {
+        /// What went wrong.
+        reason: String,
+    },
+    /// What is to be installed is not what the validator was asked about: it changed meanwhile.
+    #[error("the version to be installed changed meanwhile; repeat the request")]
+    Outdated,
     /// A callback that is to be sent again.
     #[error("{0}")]
     NotResent(&'static str),

@@ -16,6 +16,7 @@ use super::error::LifecycleError;
 use super::parameters;
 use super::service::{Lifecycle, Locked, read_manifest, state_of};
 use super::state::{Command, Phase};
+use super::validator::Agreed;
 use crate::audit::Actor;
 use crate::catalogue;
 use crate::crypto::{AssociatedData, Purpose, constant_time_equal};
@@ -96,11 +97,12 @@ pub struct Installed {
 }
 
 impl Lifecycle {
-    /// Installs.
+    /// Installs, where the vendor agreed ([`Lifecycle::ask_validator`]).
     pub async fn install(
         &self,
         work: &mut UnitOfWork,
         request: &InstallRequest,
+        agreed: Agreed,
         actor: &Actor,
     ) -> Result<Installed, LifecycleError> {
         let inner = &self.inner;
@@ -124,6 +126,9 @@ impl Lifecycle {
         }
         let version = self.version_to_install(request).await?;
         let manifest = read_manifest(&version)?;
+        if manifest.installation_validator.is_some() && !agreed.covers(version.id) {
+            return Err(LifecycleError::Outdated);
+        }
         if let Some(authorization) = &manifest.authorisation {
             let service = &authorization.service_name;
             if !inner.providers.has(service) {
@@ -269,7 +274,7 @@ impl Lifecycle {
         Ok(Some(url.into()))
     }
 
-    async fn version_to_install(
+    pub(super) async fn version_to_install(
         &self,
         request: &InstallRequest,
     ) -> Result<extension_version::Model, LifecycleError> {
@@ -439,7 +444,7 @@ impl Lifecycle {
     }
 }
 
-fn check_texts(request: &InstallRequest) -> Result<(), LifecycleError> {
+pub(super) fn check_texts(request: &InstallRequest) -> Result<(), LifecycleError> {
     if let Some(user) = &request.installed_by
         && (user.is_empty()
             || user.chars().count() > LONGEST_USER

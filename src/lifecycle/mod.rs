@@ -17,6 +17,7 @@ mod service;
 pub mod state;
 mod suspend;
 mod uninstall;
+mod validator;
 mod views;
 
 pub use authorize::{BrowserReturn, Exchanged, Returned};
@@ -28,6 +29,7 @@ pub use install::{InstallRequest, Installed};
 pub use journal::{JournalAttempt, JournalCursor, JournalEntry, journal};
 pub use service::{Lifecycle, LifecycleOptions};
 pub use uninstall::{UninstallRequest, Uninstalled};
+pub use validator::Agreed;
 pub use views::{
     ChangeCursor, InstallationCursor, InstallationFilter, InstallationScope, InstallationView,
     TransitionView, WebhookView, history, installation, installation_within, installations,

@@ -68,6 +68,11 @@ async fn full(server: &TestServer) -> String {
     event["payload"]["subject"] = json!(PAYLOAD);
     server.client.post("/api/v1/events", &host, &event).await.expect(202);
     server.vendor.wait_for_path(HOOK, 1, SOON).await.expect("it arrives");
+    eventually("the first attempt is written", async || {
+        let failed = "select 'x' from deliveries where attempts = 1 and first_status = 500";
+        (!server.texts(failed).await.is_empty()).then_some(())
+    })
+    .await;
     server.advance(Duration::from_mins(2));
     server.vendor.wait_for_path(HOOK, 2, SOON).await.expect("it arrives again");
     eventually("the second attempt is written", async || {

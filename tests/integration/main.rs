@@ -24,3 +24,4 @@ mod repeated_requests;
 mod sending_again;
 mod support;
 mod suspension;
+mod validator;
