@@ -173,12 +173,11 @@ impl Lifecycle {
             Then::Wait => job.next_at = now.plus(WAIT).micros(),
             Then::Next => {
                 job.position = String::new();
-                match stage.next() {
-                    Some(next) => next.name().clone_into(&mut job.stage),
-                    None => {
-                        job.pending = None;
-                        job.finished_at = Some(now.micros());
-                    }
+                if let Some(next) = stage.next() {
+                    next.name().clone_into(&mut job.stage);
+                } else {
+                    job.pending = None;
+                    job.finished_at = Some(now.micros());
                 }
             }
         }

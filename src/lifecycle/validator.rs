@@ -16,6 +16,7 @@ use super::parameters;
 use super::service::{Lifecycle, read_manifest};
 use crate::crypto::{CryptoError, desk_hash};
 use crate::egress::{Answer, OutgoingRequest};
+use crate::identifier::DepartmentId;
 use crate::store::entity::{extension_version, installation};
 
 /// The time for the whole call.
@@ -107,7 +108,7 @@ impl Lifecycle {
             department_ids: request
                 .department_ids
                 .as_ref()
-                .map(|ids| ids.iter().map(|id| id.as_str()).collect()),
+                .map(|ids| ids.iter().map(DepartmentId::as_str).collect()),
             config_names: request
                 .config
                 .as_ref()

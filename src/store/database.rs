@@ -366,7 +366,8 @@ impl UnitOfWork {
         }
     }
 
-    /// Says that the transaction changes an installation: it gets a new place among the changes.
+    /// Says that the transaction changes an installation: it gets a new place among the changes. Its
+    /// row must be locked by the transaction already.
     pub(crate) fn installation_changed(&self, id: uuid::Uuid) {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         if !noted.installations.contains(&id) {
