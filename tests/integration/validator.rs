@@ -85,7 +85,7 @@ async fn the_vendor_is_asked_and_may_refuse(backend: Backend) {
     assert_eq!(server.vendor.received_at(VALIDATOR).len(), before + 1);
     // A version without a validator asks nobody.
     let mut newer = server.package().version("2.0.0");
-    newer.key = "without".to_owned();
+    "without".clone_into(&mut newer.key);
     server.publish(&newer).await.expect(201);
     server.install("without", ORG).await;
     assert_eq!(server.vendor.received_at(VALIDATOR).len(), before + 1);
