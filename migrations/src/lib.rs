@@ -20,6 +20,7 @@ mod m20261121_000006_order;
 mod m20261121_000007_delivery_options;
 mod m20261121_000008_upgrade;
 mod m20261121_000009_connections;
+mod m20261121_000010_platform_steps;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000007_delivery_options::Migration),
             Box::new(m20261121_000008_upgrade::Migration),
             Box::new(m20261121_000009_connections::Migration),
+            Box::new(m20261121_000010_platform_steps::Migration),
         ]
     }
 }

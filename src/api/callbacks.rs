@@ -14,6 +14,7 @@ use super::access::Caller;
 use super::answers::{AnswerKey, AnswerScope};
 use super::effect::{Effect, Start, Turns};
 use super::extract::{RawBody, fingerprint, idempotency_key, parse_json, require_json};
+use super::holds::{hold, holder_of};
 use super::openapi::ApiRouter;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::shapes::InstallationBody;
@@ -22,8 +23,13 @@ use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
 use crate::crypto::{DEFAULT_TOLERANCE, SignatureHeaders};
 use crate::identifier::InstallationId;
 use crate::lifecycle::{
-    self, ConfigureRequest, Exchanged, InstallRequest, InstallationScope, UninstallRequest,
+    self, Agreed, ConfigureRequest, Exchanged, Hold, HoldRequest, InstallRequest,
+    InstallationScope, LifecycleError, UninstallRequest,
 };
+use crate::seam::crash_point;
+
+/// How often the vendor's validator is asked for one request.
+const MOST_ASKED: u32 = 3;
 
 /// The longest code and state that are looked at.
 const LONGEST_CODE: usize = 4_096;
@@ -34,6 +40,8 @@ pub(super) fn router() -> ApiRouter {
         .routes(routes!(install))
         .routes(routes!(authorize))
         .routes(routes!(configure))
+        .routes(routes!(suspend))
+        .routes(routes!(resume))
         .routes(routes!(uninstall))
 }
 
@@ -144,6 +152,8 @@ struct InstallBody {
         (status = 201, description = "Installed", body = InstallBody),
         (status = 200, description = "The same request made a live installation before", body = InstallBody),
         (status = 409, description = "Installed with another version, departments or config"),
+        (status = 422, description = "The vendor's installation validator refuses: `INSTALLATION_REFUSED`"),
+        (status = 503, description = "The vendor's installation validator does not answer; repeat later"),
     )
 )]
 async fn install(
@@ -156,23 +166,45 @@ async fn install(
         Start::Fresh(effect) => effect,
     };
     let mut turns = Turns::default();
+    let lifecycle = &state.services()?.lifecycle;
+    let mut agreed = lifecycle.ask_validator(&callback.value).await?;
+    let mut asked = 1;
     loop {
-        let done = install_once(&state, &callback.value, &caller.actor(), &effect).await;
+        let done = install_once(&state, &callback.value, agreed, &caller.actor(), &effect).await;
+        let done = match done {
+            // Another version came between question and install, or the former installation ended.
+            Ok(None) if asked < MOST_ASKED => {
+                agreed = lifecycle.ask_validator(&callback.value).await?;
+                asked += 1;
+                continue;
+            }
+            Ok(None) => Err(LifecycleError::Outdated.into()),
+            Ok(Some(answer)) => Ok(answer),
+            Err(problem) => Err(problem),
+        };
         if let Some(done) = turns.over(&state, done).await {
             return done;
         }
     }
 }
 
+/// Installs; nothing where the vendor agreed to something else.
 async fn install_once(
     state: &ApiState,
     request: &InstallRequest,
+    agreed: Agreed,
     actor: &Actor,
     effect: &Effect,
-) -> Result<Response, Problem> {
+) -> Result<Option<Response>, Problem> {
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
-    let installed = lifecycle.install(&mut work, request, actor).await?;
+    let installed = match lifecycle.install(&mut work, request, agreed, actor).await {
+        Err(LifecycleError::Outdated) => {
+            work.rollback().await?;
+            return Ok(None);
+        }
+        installed => installed?,
+    };
     let status = if installed.is_new { StatusCode::CREATED } else { StatusCode::OK };
     let body = InstallBody {
         installation_id: installed.installation_id,
@@ -181,7 +213,7 @@ async fn install_once(
         authorization_url: installed.authorization_url.map(String::from),
         start_url: installed.start_url.map(String::from),
     };
-    effect.finish(state, work, status, &body).await
+    effect.finish(state, work, status, &body).await.map(Some)
 }
 
 /// What the marketplace got from the browser.
@@ -331,6 +363,45 @@ async fn configure_once(
     effect.finish(state, work, StatusCode::OK, &body).await
 }
 
+/// Suspends an installation in the name of the marketplace, or of the operator who calls.
+#[utoipa::path(
+    post, path = "/api/v1/callbacks/suspend", tag = "lifecycle", request_body = HoldRequest,
+    responses((status = 200, description = "Suspended", body = InstallationBody))
+)]
+async fn suspend(
+    State(state): State<ApiState>,
+    caller: Caller,
+    mut callback: Callback<HoldRequest>,
+) -> Result<Response, Problem> {
+    let effect = match callback.start(&state, &caller).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let held = Hold::Suspend(holder_of(&caller)?);
+    hold(&state, &callback.value, held, &caller.actor(), &effect).await
+}
+
+/// Lifts that suspension. The installation is active again when nobody else holds it.
+#[utoipa::path(
+    post, path = "/api/v1/callbacks/resume", tag = "lifecycle", request_body = HoldRequest,
+    responses(
+        (status = 200, description = "Lifted", body = InstallationBody),
+        (status = 409, description = "Others hold it; `heldBy` names them"),
+    )
+)]
+async fn resume(
+    State(state): State<ApiState>,
+    caller: Caller,
+    mut callback: Callback<HoldRequest>,
+) -> Result<Response, Problem> {
+    let effect = match callback.start(&state, &caller).await? {
+        Start::Answered(answer) => return Ok(*answer),
+        Start::Fresh(effect) => effect,
+    };
+    let lifted = Hold::Resume(holder_of(&caller)?);
+    hold(&state, &callback.value, lifted, &caller.actor(), &effect).await
+}
+
 /// An installation after `uninstall`.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -383,5 +454,7 @@ async fn uninstall_once(
         state: ended.state.to_owned(),
         removed_webhooks: ended.removed_webhooks,
     };
-    effect.finish(state, work, StatusCode::OK, &body).await
+    let answer = effect.finish(state, work, StatusCode::OK, &body).await;
+    crash_point("uninstall.after-commit");
+    answer
 }

@@ -28,7 +28,6 @@ use super::shapes::moment;
 use super::state::ApiState;
 use crate::catalogue::{self, NewVersion};
 use crate::identifier::{ExtensionKey, VendorKey};
-use crate::lifecycle::state::Holder;
 use crate::manifest::{self, Checked, Limits, PackageSource, ValidationDocument};
 use crate::seam::Timestamp;
 
@@ -527,6 +526,8 @@ async fn switch(
     request: Idempotent<SwitchRequest>,
     on: bool,
 ) -> Result<Response, Problem> {
+    // A vendor may hold its own.
+    catalogue::extension(state.store(), key.as_str(), vendor_of(&caller)).await?;
     let reason = request.value.reason.unwrap_or_default();
     if reason.chars().count() > 500 || reason.chars().any(char::is_control) {
         let message = "may have 500 characters, none a control character";
@@ -557,7 +558,7 @@ async fn switch_once(
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
     let actor = caller.actor();
-    let holder = if caller.role == Role::Operator { Holder::Operator } else { Holder::Marketplace };
+    let holder = super::holds::holder_of(caller)?;
     let installations = if on {
         lifecycle.suspend_extension(&mut work, key.as_str(), holder, reason, &actor).await?
     } else {
@@ -567,7 +568,7 @@ async fn switch_once(
     effect.finish(state, work, StatusCode::OK, &body).await
 }
 
-/// Suspends an extension in all orgs.
+/// Suspends an extension in all orgs, in the name of the caller's role.
 #[utoipa::path(
     post, path = "/api/v1/extensions/{key}/suspend", tag = "catalogue",
     params(("key" = String, Path)), request_body = SwitchRequest,

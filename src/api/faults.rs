@@ -11,6 +11,9 @@ use crate::lifecycle::LifecycleError;
 use crate::oauth::OAuthError;
 use crate::webhook::RoutingError;
 
+/// When an install may be tried again after the vendor's validator failed.
+const VALIDATOR_PAUSE: Duration = Duration::from_secs(5);
+
 /// When a caller may try again after the database was away.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -66,7 +69,18 @@ impl From<LifecycleError> for Problem {
             LifecycleError::RolloutRuns { job, .. } => {
                 Self::new(Code::StateConflict).detail(text).with("jobId", job)
             }
-            LifecycleError::HeldByOthers { .. } => Self::new(Code::Forbidden).detail(text),
+            LifecycleError::HeldByOthers { .. } | LifecycleError::NotResent(_) => {
+                Self::new(Code::StateConflict).detail(text)
+            }
+            LifecycleError::Held { holders, .. } => {
+                Self::new(Code::StateConflict).detail(text).with("heldBy", holders)
+            }
+            LifecycleError::RefusedByVendor { message } => {
+                Self::new(Code::InstallationRefused).detail(text).message(message)
+            }
+            LifecycleError::Unvalidated { .. } | LifecycleError::Outdated => {
+                Self::new(Code::ServiceUnavailable).detail(text).retry_after(VALIDATOR_PAUSE)
+            }
             LifecycleError::ExtensionSuspended { .. } => {
                 Self::new(Code::ExtensionSuspended).detail(text)
             }

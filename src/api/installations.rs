@@ -1,4 +1,4 @@
-//! `/installations`, `/journal`: what is installed, how it came to be so, and what vendors were told.
+//! `/installations`: what is installed, and how it came to be so.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -9,14 +9,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::access::Caller;
 use super::extract::{Path, Query, json_response};
 use super::openapi::ApiRouter;
-use super::paging::{AfterId, Cursor, Limit, Page, Paging};
+use super::paging::{AfterInstallation, Cursor, Limit, Page, Paging};
 use super::problem::{FieldError, FieldErrorKind, Problem};
-use super::role::Role;
 use super::services::installation_scope;
-use super::shapes::{InstallationBody, JournalBody, TransitionBody};
+use super::shapes::{InstallationBody, TransitionBody};
 use super::state::ApiState;
 use crate::identifier::InstallationId;
-use crate::lifecycle::{self, InstallationFilter, InstallationScope};
+use crate::lifecycle::{self, InstallationCursor, InstallationFilter};
 use crate::seam::Timestamp;
 
 /// The states that a list can be limited to.
@@ -24,11 +23,7 @@ const STATES: [&str; 5] = ["pendingAuthorization", "active", "suspended", "unins
 
 /// The routes of installations.
 pub(super) fn router() -> ApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(read))
-        .routes(routes!(history))
-        .routes(routes!(journal))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(read)).routes(routes!(history))
 }
 
 /// Reads a moment in a query: RFC 3339, or milliseconds since the epoch.
@@ -64,14 +59,15 @@ struct ListQuery {
     /// The `nextCursor` of the page before.
     #[param(value_type = Option<String>)]
     #[serde(default)]
-    cursor: Option<AfterId>,
+    cursor: Option<AfterInstallation>,
     /// How many at the most, up to 200.
     #[param(value_type = Option<u16>)]
     #[serde(default)]
     limit: Limit,
 }
 
-/// Lists installations.
+/// Lists installations; with `since` in the order of changes, so that what changes meanwhile comes
+/// once more and nothing is passed over.
 #[utoipa::path(
     get, path = "/api/v1/installations", tag = "lifecycle", params(ListQuery),
     responses((status = 200, description = "A page", body = Page<InstallationBody>))
@@ -86,6 +82,15 @@ async fn list(
         let error = FieldError::new("state", FieldErrorKind::Invalid, message);
         return Err(Problem::invalid(vec![error]));
     }
+    let by_change = query.since.is_some();
+    let fits = query
+        .cursor
+        .is_none_or(|after| matches!(after.0, InstallationCursor::Change(_)) == by_change);
+    if !fits {
+        let message = "must be a `nextCursor` of the same list: one with `since` is another";
+        let error = FieldError::new("cursor", FieldErrorKind::Invalid, message);
+        return Err(Problem::invalid(vec![error]));
+    }
     let filter = InstallationFilter {
         org_id: query.org_id,
         extension_key: query.extension_key,
@@ -96,8 +101,15 @@ async fn list(
     };
     let scope = installation_scope(state.store(), &caller).await?;
     let views = lifecycle::installations(state.store(), &scope, &filter).await?;
-    let page =
-        Page::new(views, query.limit, |view| Cursor::Id(view.id())).map(InstallationBody::from);
+    let page = Page::new(views, query.limit, |view| {
+        if by_change {
+            let change = view.change();
+            Cursor::Change(change.position, change.id)
+        } else {
+            Cursor::Id(view.id())
+        }
+    })
+    .map(InstallationBody::from);
     Ok(json_response(StatusCode::OK, &page))
 }
 
@@ -138,46 +150,5 @@ async fn history(
     let views = lifecycle::history(state.store(), id.0, after, paging.limit.rows()).await?;
     let page =
         Page::new(views, paging.limit, |view| Cursor::Id(view.id())).map(TransitionBody::from);
-    Ok(json_response(StatusCode::OK, &page))
-}
-
-/// Which part of the journal.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-struct JournalQuery {
-    /// What happened at this moment or later.
-    #[serde(default)]
-    since: Option<String>,
-    /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
-    #[serde(default)]
-    cursor: Option<AfterId>,
-    /// How many at the most, up to 200.
-    #[param(value_type = Option<u16>)]
-    #[serde(default)]
-    limit: Limit,
-}
-
-/// All lifecycle events of the vendor's extensions, for replay.
-#[utoipa::path(
-    get, path = "/api/v1/journal", tag = "lifecycle", params(JournalQuery),
-    responses((status = 200, description = "A page", body = Page<JournalBody>))
-)]
-async fn journal(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Query(query): Query<JournalQuery>,
-) -> Result<Response, Problem> {
-    let keys = match (caller.role, installation_scope(state.store(), &caller).await?) {
-        (Role::Operator, _) => None,
-        (_, InstallationScope::Extensions(keys)) => Some(keys),
-        _ => Some(Vec::new()),
-    };
-    let since = parse_moment("since", query.since.as_deref())?;
-    let after = query.cursor.map(|after| after.0);
-    let entries =
-        lifecycle::journal(state.store(), keys.as_deref(), since, after, query.limit.rows())
-            .await?;
-    let page = Page::new(entries, query.limit, |entry| Cursor::Id(entry.id)).map(JournalBody::from);
     Ok(json_response(StatusCode::OK, &page))
 }

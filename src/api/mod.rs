@@ -20,8 +20,10 @@ mod events;
 pub mod extract;
 mod faults;
 pub mod health;
+mod holds;
 mod installations;
 mod jobs;
+mod journal;
 pub(crate) mod keys;
 mod notices;
 pub mod openapi;
@@ -66,6 +68,8 @@ pub fn rooms() -> ApiRouter {
         .merge(rollouts::router())
         .merge(browser::router())
         .merge(installations::router())
+        .merge(holds::router())
+        .merge(journal::router())
         .merge(webhooks::router())
         .merge(events::router())
         .merge(deliveries::router())

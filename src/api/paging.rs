@@ -5,10 +5,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
+use crate::lifecycle::{ChangeCursor, InstallationCursor};
+
 /// The version of the cursors that are made.
 const VERSION: u8 = 1;
 const ID: u8 = 0;
 const TEXT: u8 = 1;
+const POSITION: u8 = 2;
+const CHANGE: u8 = 3;
 
 /// The longest cursor that is read, in characters.
 const CURSOR_LIMIT: usize = 1_024;
@@ -20,6 +24,10 @@ pub enum Cursor {
     Id(Uuid),
     /// After this key.
     Text(String),
+    /// After this place in the journal.
+    Position(i64),
+    /// After this place in the order of changes, of one change after this id.
+    Change(i64, Uuid),
 }
 
 impl Cursor {
@@ -28,6 +36,12 @@ impl Cursor {
         let bytes = match self {
             Self::Id(id) => [&[VERSION, ID], id.as_bytes().as_slice()].concat(),
             Self::Text(text) => [&[VERSION, TEXT], text.as_bytes()].concat(),
+            Self::Position(position) => {
+                [&[VERSION, POSITION], position.to_be_bytes().as_slice()].concat()
+            }
+            Self::Change(position, id) => {
+                [&[VERSION, CHANGE], position.to_be_bytes().as_slice(), id.as_bytes()].concat()
+            }
         };
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -42,6 +56,14 @@ impl Cursor {
             [VERSION, ID, rest @ ..] => Uuid::from_slice(rest).ok().map(Self::Id),
             [VERSION, TEXT, rest @ ..] => {
                 std::str::from_utf8(rest).ok().map(|text| Self::Text(text.to_owned()))
+            }
+            [VERSION, POSITION, rest @ ..] => {
+                rest.try_into().ok().map(i64::from_be_bytes).map(Self::Position)
+            }
+            [VERSION, CHANGE, rest @ ..] => {
+                let (position, id) = rest.split_first_chunk::<8>()?;
+                let id = Uuid::from_slice(id).ok()?;
+                Some(Self::Change(i64::from_be_bytes(*position), id))
             }
             _ => None,
         }
@@ -58,6 +80,35 @@ impl<'de> Deserialize<'de> for AfterId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Cursor::decode(&String::deserialize(deserializer)?) {
             Some(Cursor::Id(id)) => Ok(Self(id)),
+            _ => Err(de::Error::custom(BAD_CURSOR)),
+        }
+    }
+}
+
+/// A page begins after this place; the parameter `cursor` of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfterPosition(pub i64);
+
+impl<'de> Deserialize<'de> for AfterPosition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Cursor::decode(&String::deserialize(deserializer)?) {
+            Some(Cursor::Position(position)) => Ok(Self(position)),
+            _ => Err(de::Error::custom(BAD_CURSOR)),
+        }
+    }
+}
+
+/// A page begins after this installation, by id or in the order of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfterInstallation(pub InstallationCursor);
+
+impl<'de> Deserialize<'de> for AfterInstallation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Cursor::decode(&String::deserialize(deserializer)?) {
+            Some(Cursor::Id(id)) => Ok(Self(InstallationCursor::Id(id))),
+            Some(Cursor::Change(position, id)) => {
+                Ok(Self(InstallationCursor::Change(ChangeCursor { position, id })))
+            }
             _ => Err(de::Error::custom(BAD_CURSOR)),
         }
     }
@@ -213,9 +264,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cursors_come_back(text in ".{0,100}", id: u128) {
+        fn cursors_come_back(text in ".{0,100}", id: u128, position: i64) {
             let text = Cursor::Text(text);
             prop_assert_eq!(Cursor::decode(&text.encode()), Some(text));
+            let place = Cursor::Position(position);
+            prop_assert_eq!(Cursor::decode(&place.encode()), Some(place));
+            let change = Cursor::Change(position, Uuid::from_u128(id));
+            prop_assert_eq!(Cursor::decode(&change.encode()), Some(change));
             let id = Cursor::Id(Uuid::from_u128(id));
             prop_assert_eq!(Cursor::decode(&id.encode()), Some(id));
         }

@@ -87,8 +87,6 @@ codes! {
         "A published version never changes; publish a higher one.";
     StateConflict, "STATE_CONFLICT", CONFLICT, "The object's state does not allow this",
         "The step is not possible from the state that the object is in.";
-    InstallationRefused, "INSTALLATION_REFUSED", CONFLICT, "The extension cannot be installed",
-        "Another installation lives in the org, or the extension cannot be installed now.";
     ExtensionSuspended, "EXTENSION_SUSPENDED", CONFLICT, "The extension is suspended",
         "The extension was suspended for all orgs.";
     ConnectionBroken, "CONNECTION_BROKEN", CONFLICT, "The connection is broken",
@@ -107,6 +105,8 @@ codes! {
         "The request is well formed, but its content cannot be accepted.";
     InvalidState, "INVALID_STATE", UNPROCESSABLE_ENTITY, "The authorisation state is not valid",
         "`state` is unknown, used, expired, or belongs to another installation.";
+    InstallationRefused, "INSTALLATION_REFUSED", UNPROCESSABLE_ENTITY, "The vendor refuses the installation",
+        "The extension's installation validator said no; `message` is its reason.";
     TooManyRequests, "TOO_MANY_REQUESTS", TOO_MANY_REQUESTS, "Too many requests",
         "A rate is exceeded; `Retry-After` says when to come back.";
     InternalServerError, "INTERNAL_SERVER_ERROR", INTERNAL_SERVER_ERROR, "Something went wrong here",

@@ -54,6 +54,7 @@ const OPERATOR: Access = Roles(&[Operator]);
 const CATALOGUE: Access = Roles(&[Operator, Marketplace, Vendor]);
 const LIFECYCLE: Access = Roles(&[Operator, Marketplace]);
 const OWNER: Access = Roles(&[Operator, Vendor]);
+const HOLDERS: Access = Roles(&[Operator, Marketplace, Vendor, Admin]);
 const INSTALLATIONS: Access = Roles(&[Operator, Marketplace, Vendor, Admin, Viewer]);
 const DELIVERIES: Access = Roles(&[Operator, Vendor, Admin, Viewer]);
 const JOB_OWNERS: Access = Roles(&[Operator, Marketplace, Vendor, Admin]);
@@ -86,10 +87,10 @@ pub static ROUTES: &[Route] = &[
         "Withdraw a version: it is not installed any more"),
     row(Method::POST, "/api/v1/extensions/{key}/versions/{version}/rollout", CATALOGUE, EXTENSIONS_UPDATE,
         "Roll a version out over the installations, as a job"),
-    row(Method::POST, "/api/v1/extensions/{key}/suspend", LIFECYCLE, EXTENSIONS_UPDATE,
-        "Suspend an extension in all orgs"),
-    row(Method::POST, "/api/v1/extensions/{key}/resume", LIFECYCLE, EXTENSIONS_UPDATE,
-        "Lift the suspension of an extension"),
+    row(Method::POST, "/api/v1/extensions/{key}/suspend", CATALOGUE, EXTENSIONS_UPDATE,
+        "Suspend an extension in all orgs; a vendor its own"),
+    row(Method::POST, "/api/v1/extensions/{key}/resume", CATALOGUE, EXTENSIONS_UPDATE,
+        "Lift the suspension of an extension: each its own"),
     row(Method::GET, "/api/v1/extensions/{key}/signing-secret", OWNER, EXTENSIONS_READ,
         "Show the secret that deliveries are signed with"),
     row(Method::POST, "/api/v1/extensions/{key}/signing-secret/rotate", OWNER, EXTENSIONS_UPDATE,
@@ -111,6 +112,10 @@ pub static ROUTES: &[Route] = &[
         "Upgrade to another version, or say what that would do"),
     row(Method::POST, "/api/v1/callbacks/consent", LIFECYCLE, EXTENSIONS_UPDATE,
         "Bring consent to an upgrade that waits"),
+    row(Method::POST, "/api/v1/callbacks/suspend", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Suspend an installation"),
+    row(Method::POST, "/api/v1/callbacks/resume", LIFECYCLE, EXTENSIONS_UPDATE,
+        "Lift the suspension of an installation"),
     row(Method::POST, "/api/v1/callbacks/uninstall", LIFECYCLE, EXTENSIONS_UPDATE,
         "Uninstall"),
     row(Method::POST, "/api/v1/callbacks/user-removed", LIFECYCLE, EXTENSIONS_UPDATE,
@@ -123,8 +128,18 @@ pub static ROUTES: &[Route] = &[
         "Show an installation"),
     row(Method::GET, "/api/v1/installations/{id}/history", INSTALLATIONS, EXTENSIONS_READ,
         "Every transition of an installation"),
+    row(Method::POST, "/api/v1/installations/{id}/suspend", HOLDERS, EXTENSIONS_UPDATE,
+        "Suspend an installation in one's own name"),
+    row(Method::POST, "/api/v1/installations/{id}/resume", HOLDERS, EXTENSIONS_UPDATE,
+        "Lift one's own suspension of an installation"),
+    row(Method::POST, "/api/v1/installations/{id}/vendor-setup/resend", CATALOGUE, EXTENSIONS_UPDATE,
+        "Send onInstall again"),
+    row(Method::GET, "/api/v1/installations/{id}/erasure", INSTALLATIONS, EXTENSIONS_READ,
+        "What is to be erased of an installation, and the proof of what was"),
     row(Method::GET, "/api/v1/journal", OWNER, EXTENSIONS_READ,
         "All lifecycle events of a vendor's extensions"),
+    row(Method::POST, "/api/v1/journal/{id}/redeliver", CATALOGUE, EXTENSIONS_UPDATE,
+        "Send a lifecycle callback again"),
 
     row(Method::POST, "/api/v1/events", Roles(&[Operator, Host]), EVENTS_CREATE,
         "Post events"),

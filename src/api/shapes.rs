@@ -9,9 +9,7 @@ use super::state::ApiState;
 use super::upgrades::WaitingUpgradeBody;
 use crate::delivery::{AttemptView, DeliveryView};
 use crate::event::{Verdict, WebhookVerdict};
-use crate::lifecycle::{
-    ConnectionView, InstallationView, JournalEntry, TransitionView, WebhookView,
-};
+use crate::lifecycle::{ConnectionView, InstallationView, TransitionView, WebhookView};
 use crate::manifest::DeliveryWishes;
 use crate::seam::Timestamp;
 use crate::webhook::{DeliveryBounds, mask_context};
@@ -24,6 +22,13 @@ pub(super) fn moment(micros: Option<i64>) -> Option<String> {
 /// A stored document; null where there is none.
 pub(super) fn document(text: Option<&str>) -> Value {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null)
+}
+
+/// What is in one list and not in another.
+fn missing(wanted: &Value, there: &Value) -> Value {
+    let there = there.as_array().map(Vec::as_slice).unwrap_or_default();
+    let wanted = wanted.as_array().map(Vec::as_slice).unwrap_or_default();
+    wanted.iter().filter(|one| !there.contains(one)).cloned().collect()
 }
 
 /// An installation.
@@ -68,7 +73,10 @@ pub(super) struct InstallationBody {
     pub connections: Vec<ConnectionStateBody>,
     /// Whose installation it is, where the extension is personal.
     pub user_id: Option<String>,
-    /// How telling the vendor went: `pending`, `ok` or `failed`.
+    /// The scopes that are declared and not granted yet; none once it is uninstalled.
+    #[schema(value_type = Vec<String>)]
+    pub pending_scopes: Value,
+    /// How `onInstall`, the vendor's installation handler, went: `pending`, `ok` or `failed`.
     pub vendor_setup: String,
     /// Whether everything that was left to be taken back is: `pending` or `done`.
     pub cleanup: String,
@@ -84,6 +92,10 @@ pub(super) struct InstallationBody {
     pub authorized_time: Option<String>,
     /// When it was uninstalled.
     pub uninstalled_time: Option<String>,
+    /// When what is kept of it is erased; null while it is installed.
+    pub erase_time: Option<String>,
+    /// When that was done.
+    pub erased_time: Option<String>,
     /// When it changed last.
     pub modified_time: Option<String>,
 }
@@ -152,6 +164,9 @@ impl From<InstallationView> for InstallationBody {
         let state = view.state().to_owned();
         let suspended_by = view.suspended_by().into_iter().map(str::to_owned).collect();
         let row = view.row;
+        let required = document(Some(&view.version.required_scopes));
+        let granted = document(row.granted_scopes.as_deref());
+        let pending = if row.live == 1 { missing(&required, &granted) } else { json!([]) };
         Self {
             installation_id: row.id,
             extension_key: row.extension_key,
@@ -165,8 +180,9 @@ impl From<InstallationView> for InstallationBody {
             department_ids: document(row.department_ids.as_deref()),
             config: document(Some(&row.config)),
             installed_by: row.installed_by,
-            required_scopes: document(Some(&view.version.required_scopes)),
-            granted_scopes: document(row.granted_scopes.as_deref()),
+            required_scopes: required,
+            granted_scopes: granted,
+            pending_scopes: pending,
             connection: ConnectionBody {
                 health: row.connection_health,
                 reason: row.connection_reason,
@@ -181,6 +197,8 @@ impl From<InstallationView> for InstallationBody {
             created_time: moment(Some(row.created_at)),
             authorized_time: moment(row.authorized_at),
             uninstalled_time: moment(row.uninstalled_at),
+            erase_time: moment(row.erase_at),
+            erased_time: moment(row.erased_at),
             modified_time: moment(Some(row.updated_at)),
         }
     }
@@ -561,35 +579,6 @@ impl From<WebhookVerdict> for VerdictBody {
             rule,
             reason,
             delivery: verdict.delivery.map(DeliveryBody::from),
-        }
-    }
-}
-
-/// A lifecycle event, as the journal shows it.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct JournalBody {
-    /// The `webhook-id` that it was sent with.
-    pub id: Uuid,
-    /// The body as it was sent, but for the securityContext.
-    #[schema(value_type = Object)]
-    pub callback: Value,
-    /// Whether it arrived: `pending`, `delivered`, `failed` or `cancelled`.
-    pub state: String,
-    /// How many attempts were made.
-    pub attempts_made: i32,
-    /// When it happened.
-    pub time: String,
-}
-
-impl From<JournalEntry> for JournalBody {
-    fn from(entry: JournalEntry) -> Self {
-        Self {
-            id: entry.id,
-            callback: entry.body,
-            state: entry.state.name().to_owned(),
-            attempts_made: entry.attempts,
-            time: entry.at.rfc3339(),
         }
     }
 }

@@ -11,8 +11,8 @@ use super::layers::{Inputs, Layers};
 use super::reader::{Faulted, Read, Reader};
 use super::value::{self, Broken};
 use super::{
-    Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Keys, Limits, Log,
-    LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Retention,
+    Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Installations, Keys,
+    Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Retention,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.
@@ -44,6 +44,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
     let return_urls = reader.required("marketplace.return_urls", value::list(value::origin));
     let delivery = read_delivery(reader);
     let limits = read_limits(reader);
+    let erase_after = reader.required("retention.erase_after", value::duration);
     let audit_retention = reader.required("audit.retention", value::duration);
     let notices = read_notices(reader);
     let metrics = reader.optional("metrics.listen", value::listener);
@@ -88,6 +89,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
         marketplace: Marketplace { signing_secret: signing_secret?, return_urls: return_urls? },
         delivery: delivery?,
         limits: limits?,
+        installations: Installations { erase_after: erase_after? },
         audit: Audit { retention: audit_retention? },
         notices: notices?,
         metrics: Metrics { listen: metrics },

@@ -59,6 +59,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where notices go.
     pub notices: Notices,
+    /// What is kept of installations.
+    pub installations: Installations,
     /// What is kept of the audit.
     pub audit: Audit,
     /// Where metrics are served.
@@ -195,6 +197,13 @@ pub struct Overrides {
     pub deadline: Duration,
     /// The most requests under way to one webhook.
     pub concurrency: usize,
+}
+
+/// The group `retention`.
+#[derive(Clone, Copy, Debug)]
+pub struct Installations {
+    /// How long after its uninstall what is kept of an installation is erased.
+    pub erase_after: Duration,
 }
 
 /// The group `audit`.

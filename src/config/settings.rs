@@ -441,6 +441,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "The longest wait between two probes.",
     ),
     setting(
+        "retention.erase_after",
+        seconds(60, 3_650 * DAY),
+        Value("30d"),
+        "How long after its uninstall what is kept of an installation is erased: parameters, departments, names, answers and payloads. Where the org asks for it (`eraseData`) that is done at once.",
+    ),
+    setting(
         "audit.retention",
         seconds(DAY, 36_500 * DAY),
         Value("730d"),

@@ -217,7 +217,7 @@ impl Dispatcher {
                     }
                 };
                 let Some((outcome, decision)) = ended else { return LaneOutcome::Untried };
-                self.note_callback(job.endpoint_id, decision);
+                self.note_callback(job.endpoint_id, &job.content.event_type, decision);
                 outcome
             }
             Err(error) => {

@@ -17,6 +17,7 @@ use crate::crypto::CryptoError;
 use crate::seam::{Seam, Timestamp};
 use crate::store::claims::DeliveryState;
 use crate::store::entity::{delivery, endpoint_state, event};
+use crate::store::positions::Journalled;
 use crate::store::{StoreError, UnitOfWork};
 use crate::webhook::CallbackLane;
 
@@ -27,6 +28,8 @@ pub struct Callback {
     pub event: String,
     /// The org.
     pub org_id: String,
+    /// The extension.
+    pub extension_key: String,
     /// The installation.
     pub installation_id: Uuid,
     /// Its generation.
@@ -43,6 +46,8 @@ pub struct Callback {
     pub user_id: Option<String>,
     /// The version that served before, where this tells of another one.
     pub former_version: Option<String>,
+    /// When what is kept of the installation is erased, where that is known.
+    pub erase_at: Option<Timestamp>,
 }
 
 /// The body but for the securityContext.
@@ -63,6 +68,8 @@ struct Stored {
     user_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     former_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    erase_at: Option<String>,
 }
 
 /// The body as it is sent: the reference's three keys first.
@@ -84,6 +91,8 @@ struct Sent<'a> {
     user_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     former_version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erase_at: Option<&'a str>,
 }
 
 /// An org id as the reference sends it in callbacks: a number where it is one.
@@ -118,6 +127,7 @@ pub async fn enqueue(
         connection: callback.connection.clone(),
         user_id: callback.user_id.clone(),
         former_version: callback.former_version.clone(),
+        erase_at: callback.erase_at.map(Timestamp::rfc3339),
     };
     let payload =
         serde_json::to_vec(&stored).map_err(|_| StoreError::Corrupt { what: "callback" })?;
@@ -138,8 +148,9 @@ pub async fn enqueue(
     })
     .exec_without_returning(work.connection())
     .await?;
+    let delivery_id = seam.randomness.id();
     delivery::Entity::insert(delivery::ActiveModel {
-        id: Set(seam.randomness.id()),
+        id: Set(delivery_id),
         event_id: Set(event_id),
         endpoint_id: Set(callback.installation_id),
         generation: Set(callback.generation),
@@ -159,6 +170,17 @@ pub async fn enqueue(
     })
     .exec_without_returning(work.connection())
     .await?;
+    work.journalled(Journalled {
+        delivery_id,
+        installation_id: callback.installation_id,
+        extension_key: callback.extension_key.clone(),
+        event: callback.event.clone(),
+        at: now,
+    });
+    if callback.event != "onInstall" {
+        return Ok(());
+    }
+    // How the reference's installation handler does is what `vendorSetup` shows.
     let waiting = endpoint_state::ActiveModel {
         endpoint_id: Set(callback.installation_id),
         health: Set("pending".to_owned()),
@@ -191,6 +213,13 @@ pub fn declared_name<'l>(listener: &'l BTreeMap<String, Url>, event: &str) -> Op
         .find_map(|name| listener.get_key_value(name).map(|(name, _)| name.as_str()))
 }
 
+/// The same callback without what somebody wrote into it by hand: what may be kept after an erasure.
+pub(crate) fn without_words(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut stored: Stored = serde_json::from_slice(payload).ok()?;
+    stored.reason = None;
+    serde_json::to_vec(&stored).ok()
+}
+
 /// Where a stored callback goes.
 pub(super) fn address<'l>(lane: &'l CallbackLane, event: &str) -> Option<&'l Url> {
     lane.addresses.get(event)
@@ -213,6 +242,7 @@ pub(super) fn body(lane: &CallbackLane, content: &Content) -> Result<Bytes, Cryp
         connection: stored.connection.as_deref(),
         user_id: stored.user_id.as_deref(),
         former_version: stored.former_version.as_deref(),
+        erase_at: stored.erase_at.as_deref(),
     };
     serde_json::to_vec(&sent).map(Bytes::from).map_err(malformed)
 }

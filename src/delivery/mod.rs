@@ -29,6 +29,7 @@ mod trial;
 mod views;
 
 pub use breaker::BreakerPolicy;
+pub(crate) use callbacks::without_words;
 pub use callbacks::{Callback, declared_name, enqueue as enqueue_callback};
 pub use dispatcher::{DeliveryOptions, Dispatcher};
 #[doc(hidden)]

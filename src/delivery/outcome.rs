@@ -1,9 +1,7 @@
 //! What delivering finds out about an endpoint, and who hears of it: health in the table, in the
 //! index where it decides over the next delivery, and on the board of notices.
 
-use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement, sea_query::OnConflict,
-};
+use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect, Statement};
 use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
@@ -11,7 +9,7 @@ use super::pulse::{MERGE, Pulse};
 use super::retry::Decision;
 use crate::notice::{Notice, NoticeKind};
 use crate::seam::Timestamp;
-use crate::store::entity::{endpoint_state, webhook};
+use crate::store::entity::{endpoint_state, installation, webhook};
 use crate::store::{RoutingChange, StoreError, UnitOfWork};
 use crate::webhook::Endpoint;
 
@@ -72,6 +70,15 @@ pub(super) fn notice_subject(webhook: Uuid) -> String {
     format!("webhook:{webhook}")
 }
 
+/// Whether an endpoint of `endpoints` still exists: its webhook, or the installation of a lane.
+pub(super) const LIVES: &str = "(exists (select 1 from webhooks w where w.id = endpoints.id) \
+     or exists (select 1 from installations i where i.id = endpoints.id and i.erased_at is null))";
+
+/// Whether a callback is the reference's installation handler, whose outcome is `vendorSetup`.
+fn event_is_setup(event: &str) -> bool {
+    event == "onInstall"
+}
+
 /// The notices that are over when a webhook works again.
 pub(super) const TROUBLE: &[NoticeKind] =
     &[NoticeKind::WebhookFailing, NoticeKind::WebhookGone, NoticeKind::WebhookDisabled];
@@ -92,8 +99,9 @@ impl Dispatcher {
         self.write_health(endpoint.id, health, Some(org));
     }
 
-    /// Notes what a lifecycle callback came to: the vendor's side of the set-up.
-    pub(super) fn note_callback(&self, installation: Uuid, decision: Decision) {
+    /// Notes what a lifecycle callback came to: who must know of one that was given up, and for
+    /// `onInstall` the vendor's side of the set-up.
+    pub(super) fn note_callback(&self, installation: Uuid, event: &str, decision: Decision) {
         let health = match decision {
             Decision::Delivered | Decision::Disabled { delivered: true } => Health::Ok,
             Decision::Failed | Decision::Aborted | Decision::Gone | Decision::Disabled { .. } => {
@@ -101,7 +109,56 @@ impl Dispatcher {
             }
             Decision::RetryAt(_) => return,
         };
-        self.write_health(installation, health, None);
+        let is_setup = event_is_setup(event);
+        let (dispatcher, event) = (self.clone(), event.to_owned());
+        self.inner.tasks.spawn(async move {
+            if let Err(error) = dispatcher.tell_callback(installation, &event, health).await {
+                tracing::warn!(%installation, error = %error, "cannot note a callback's outcome");
+            }
+        });
+        if is_setup {
+            self.write_health(installation, health, None);
+        }
+    }
+
+    /// Says that a callback was given up, or that it arrived after all.
+    async fn tell_callback(
+        &self,
+        installation: Uuid,
+        event: &str,
+        health: Health,
+    ) -> Result<(), StoreError> {
+        let now = self.inner.seam.clock.now();
+        let board = &self.inner.options.notices;
+        let subject = format!("callback:{installation}:{event}");
+        let work = self.inner.store.begin().await?;
+        if health == Health::Ok {
+            board.resolve(&work, &[NoticeKind::CallbackFailed], &subject).await?;
+        } else if let Some(row) =
+            installation::Entity::find_by_id(installation).one(work.connection()).await?
+        {
+            let notice = Notice {
+                kind: NoticeKind::CallbackFailed,
+                subject,
+                org_id: row.org_id.clone(),
+                message: format!(
+                    "The vendor of {} did not take {event} of org {}: all attempts are used up. The \
+                     step itself stands; the callback can be sent again from the journal.",
+                    row.extension_key, row.org_id
+                ),
+                extension_key: Some(row.extension_key),
+                installation_id: Some(installation),
+                webhook_id: None,
+            };
+            board.post(&work, &notice).await?;
+        }
+        let _settled = work.commit(now).await?;
+        Ok(())
+    }
+
+    /// Where those are told who must know.
+    pub(crate) fn notices(&self) -> &crate::notice::Board {
+        &self.inner.options.notices
     }
 
     /// Notes that a lane pauses, or goes on.
@@ -253,24 +310,21 @@ impl Dispatcher {
     ) -> Result<(), StoreError> {
         let now = self.inner.seam.clock.now();
         let work = self.inner.store.begin().await?;
-        let row = endpoint_state::ActiveModel {
-            endpoint_id: Set(endpoint),
-            health: Set(Health::Ok.name().to_owned()),
-            breaker_until: Set(until.map(Timestamp::micros)),
-            consecutive_failures: Set(0),
-            updated_at: Set(now.micros()),
-            ..Default::default()
-        };
-        endpoint_state::Entity::insert(row)
-            .on_conflict(
-                OnConflict::column(endpoint_state::Column::EndpointId)
-                    .update_columns([
-                        endpoint_state::Column::BreakerUntil,
-                        endpoint_state::Column::UpdatedAt,
-                    ])
-                    .to_owned(),
-            )
-            .exec_without_returning(work.connection())
+        // Nothing is written of a webhook that was removed meanwhile.
+        let sql = format!(
+            "insert into endpoint_states (endpoint_id, health, breaker_until, \
+             consecutive_failures, updated_at) \
+             select id, 'ok', $2, 0, $3 from endpoints where id = $1 and {LIVES} \
+             on conflict (endpoint_id) do update set breaker_until = excluded.breaker_until, \
+             updated_at = excluded.updated_at"
+        );
+        let until: sea_orm::Value = until.map(Timestamp::micros).into();
+        work.connection()
+            .execute_raw(Statement::from_sql_and_values(
+                self.inner.store.dialect(),
+                sql,
+                [endpoint.into(), until, now.micros().into()],
+            ))
             .await?;
         let _settled = work.commit(now).await?;
         Ok(())

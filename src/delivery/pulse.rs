@@ -9,6 +9,7 @@ use sea_orm::{ConnectionTrait, Statement, Value};
 use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
+use super::outcome::LIVES;
 use crate::seam::Timestamp;
 use crate::store::StoreError;
 
@@ -137,7 +138,7 @@ async fn write(dispatcher: &Dispatcher, pulses: &[(Uuid, Pulse)]) -> Result<(), 
         let first = index * COLUMNS + 1;
         let places: Vec<String> =
             (first..first + COLUMNS).map(|place| format!("${place}")).collect();
-        rows.push(format!("('ok', {})", places.join(", ")));
+        rows.push(format!("({})", places.join(", ")));
         values.extend([
             (*endpoint).into(),
             pulse.failures.into(),
@@ -149,7 +150,10 @@ async fn write(dispatcher: &Dispatcher, pulses: &[(Uuid, Pulse)]) -> Result<(), 
     }
     let sql = format!(
         "insert into endpoint_states (health, endpoint_id, consecutive_failures, last_success_at, \
-         last_failure_at, last_error, updated_at) values {} \
+         last_failure_at, last_error, updated_at) \
+         select 'ok', seen.column1, seen.column2, seen.column3, seen.column4, seen.column5, \
+         seen.column6 from (values {}) as seen \
+         where exists (select 1 from endpoints where endpoints.id = seen.column1 and {LIVES}) \
          on conflict (endpoint_id) do update set {MERGE}",
         rows.join(", ")
     );

@@ -182,9 +182,19 @@ async fn settle_held(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError
         }
         return Ok(());
     }
+    cancel(dispatcher, id).await
+}
+
+/// Cancels what waits of an endpoint whose webhook is no more, step by step.
+async fn cancel(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
+    let inner = &dispatcher.inner;
+    let now = inner.seam.clock.now();
     let work = inner.store.begin().await?;
-    claims::cancel_unresolved(&inner.store, &work, id).await?;
+    let cancelled = claims::cancel_unresolved(&inner.store, &work, id, HELD_AT_ONCE).await?;
     let _settled = work.commit(now).await?;
+    if cancelled >= u64::from(HELD_AT_ONCE) {
+        dispatcher.poke();
+    }
     Ok(())
 }
 
@@ -262,10 +272,7 @@ async fn room_of(dispatcher: &Dispatcher, id: Uuid) -> Result<usize, StoreError>
             Ok(0)
         }
         Standing::Gone => {
-            let now = inner.seam.clock.now();
-            let work = inner.store.begin().await?;
-            claims::cancel_unresolved(&inner.store, &work, id).await?;
-            let _settled = work.commit(now).await?;
+            cancel(dispatcher, id).await?;
             dispatcher.lanes().note_table(id, false);
             Ok(0)
         }

@@ -64,7 +64,7 @@ pub async fn run(store: Store, clock: Clock, retention: Retention, stop: Cancell
 fn statements(
     now: Timestamp,
     retention: Retention,
-) -> [(&'static str, &'static str, Vec<Value>); 12] {
+) -> [(&'static str, &'static str, Vec<Value>); 13] {
     let payload_cut = id_at(now.minus(retention.payload));
     let history = now.minus(retention.attempts.max(retention.payload));
     let history_cut = id_at(history);
@@ -117,6 +117,12 @@ fn statements(
             "notices",
             "delete from notices where id in (select id from notices \
              where last_at < $1 order by last_at limit 1000)",
+            vec![history.micros().into()],
+        ),
+        (
+            "journal",
+            "delete from journal where position in (select position from journal \
+             where at < $1 order by at limit 1000)",
             vec![history.micros().into()],
         ),
         (

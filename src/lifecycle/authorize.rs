@@ -240,12 +240,16 @@ impl Lifecycle {
             oauth::schedule_revocation(&inner.keys.ring, &work, job, now, &inner.seam).await?;
         }
         // Where it was uninstalled meanwhile, its clean-up begins anew.
-        installation::Entity::update_many()
+        let anew = installation::Entity::update_many()
             .col_expr(installation::Column::Cleanup, Expr::value("pending"))
+            .col_expr(installation::Column::UpdatedAt, Expr::value(now.micros()))
             .filter(installation::Column::Id.eq(exchanged.installation_id))
             .filter(installation::Column::Live.eq(0))
             .exec(work.connection())
             .await?;
+        if anew.rows_affected > 0 {
+            work.installation_changed(exchanged.installation_id);
+        }
         self.commit(work).await
     }
 

@@ -77,7 +77,7 @@ impl Lifecycle {
             let now = self.inner.seam.clock.now();
             for (changes, event) in [(cleared, "onConfigParamDelete"), (set, "onConfigParamAdd")] {
                 if !changes.is_empty() {
-                    self.tell(work, &mut locked, event, None, now).await?;
+                    self.tell(work, &mut locked, event, Some("config_change"), now).await?;
                 }
             }
         }

@@ -99,6 +99,37 @@ pub enum LifecycleError {
         /// Why, as it was said.
         reason: String,
     },
+    /// Somebody else holds the installation suspended.
+    #[error(
+        "installation {installation} is held suspended by: {}; each lifts its own suspension only",
+        holders.join(", ")
+    )]
+    Held {
+        /// The installation.
+        installation: String,
+        /// Who.
+        holders: Vec<&'static str>,
+    },
+    /// The vendor's validator said no.
+    #[error("the vendor refuses this installation: {message}")]
+    RefusedByVendor {
+        /// Why, in the vendor's words; one line.
+        message: String,
+    },
+    /// The vendor's validator could not be asked, or its answer is none.
+    #[error(
+        "the vendor's installation validator cannot be asked now: {reason}; repeat the request"
+    )]
+    Unvalidated {
+        /// What went wrong.
+        reason: String,
+    },
+    /// What is to be installed is not what the validator was asked about: it changed meanwhile.
+    #[error("the version to be installed changed meanwhile; repeat the request")]
+    Outdated,
+    /// A callback that is to be sent again.
+    #[error("{0}")]
+    NotResent(&'static str),
     /// Somebody else suspended the extension.
     #[error(
         "extension {extension} was suspended by: {holders}; each lifts its own suspension only"

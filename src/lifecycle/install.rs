@@ -16,6 +16,7 @@ use super::error::LifecycleError;
 use super::parameters;
 use super::service::{Lifecycle, Locked, read_manifest, state_of};
 use super::state::{Command, Phase};
+use super::validator::Agreed;
 use crate::audit::Actor;
 use crate::catalogue;
 use crate::crypto::{AssociatedData, Purpose, constant_time_equal};
@@ -101,11 +102,12 @@ pub struct Installed {
 }
 
 impl Lifecycle {
-    /// Installs.
+    /// Installs, where the vendor agreed ([`Lifecycle::ask_validator`]).
     pub async fn install(
         &self,
         work: &mut UnitOfWork,
         request: &InstallRequest,
+        agreed: Agreed,
         actor: &Actor,
     ) -> Result<Installed, LifecycleError> {
         let inner = &self.inner;
@@ -130,6 +132,9 @@ impl Lifecycle {
         let version = self.version_to_install(request).await?;
         let manifest = read_manifest(&version)?;
         check_whose(request, &manifest)?;
+        if manifest.installation_validator.is_some() && !agreed.covers(version.id) {
+            return Err(LifecycleError::Outdated);
+        }
         if let Some(authorization) = &manifest.authorisation {
             let service = &authorization.service_name;
             if !inner.providers.has(service) {
@@ -143,7 +148,8 @@ impl Lifecycle {
         let mut locked = Locked::new(row, version, manifest);
         let now = inner.seam.clock.now();
         self.record(work, &locked.row, "install", None, actor, None).await?;
-        self.tell(work, &mut locked, "onInstall", None, now).await?;
+        let reason = if generation == 1 { "first_install" } else { "reinstall" };
+        self.tell(work, &mut locked, "onInstall", Some(reason), now).await?;
         let (authorization_url, start_url) = if locked.manifest.authorisation.is_some() {
             self.save(work, &locked.row).await?;
             let (authorization, start) = self.ask(work, &locked, return_url).await?;
@@ -302,7 +308,7 @@ impl Lifecycle {
         Ok(Some(url.into()))
     }
 
-    async fn version_to_install(
+    pub(super) async fn version_to_install(
         &self,
         request: &InstallRequest,
     ) -> Result<extension_version::Model, LifecycleError> {
@@ -421,6 +427,9 @@ impl Lifecycle {
             waiting_upgrade_id: None,
             former_version_id: None,
             upgraded_at: None,
+            change_position: 0,
+            erase_at: None,
+            erased_at: None,
         })
     }
 
@@ -468,11 +477,12 @@ impl Lifecycle {
         .exec_without_returning(work.connection())
         .await?;
         work.routing_changed(RoutingChange::Installation(row.id.to_string()));
+        work.installation_changed(row.id);
         Ok(())
     }
 }
 
-fn check_texts(request: &InstallRequest) -> Result<(), LifecycleError> {
+pub(super) fn check_texts(request: &InstallRequest) -> Result<(), LifecycleError> {
     check_user("/installedBy", request.installed_by.as_deref())?;
     check_user("/userId", request.user_id.as_deref())?;
     check_departments(request.department_ids.as_deref())

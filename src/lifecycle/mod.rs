@@ -9,8 +9,12 @@ mod authorize;
 mod closing;
 mod configure;
 mod consent;
+mod erasing;
+mod erasure;
 mod error;
+mod hold;
 mod install;
+mod journal;
 mod parameters;
 mod people;
 mod reconnect;
@@ -21,25 +25,30 @@ pub mod state;
 mod suspend;
 mod uninstall;
 mod upgrade;
+mod validator;
 mod views;
 
 pub use authorize::{BrowserReturn, Exchanged, Returned};
 pub use closing::{Closed, OrgClosures};
 pub use configure::ConfigureRequest;
 pub use consent::{ConsentRequest, WaitingUpgrade};
+pub use erasure::{ErasureView, erasure};
 pub use error::LifecycleError;
+pub use hold::{Hold, HoldRequest};
 pub use install::{InstallRequest, Installed};
+pub use journal::{JournalAttempt, JournalCursor, JournalEntry, journal};
 pub use people::UserLeft;
 pub use reconnect::{Asked, ConnectRequest, DisconnectRequest, Disconnected, ReauthorizeRequest};
 pub use rollout::{
     RolloutCancelRefusal, RolloutFailure, RolloutRequest, RolloutScope, RolloutView, Rollouts,
     find_rollout, list_rollouts,
 };
-pub use service::Lifecycle;
+pub use service::{Lifecycle, LifecycleOptions};
 pub use uninstall::{UninstallRequest, Uninstalled};
 pub use upgrade::{UpgradeOutcome, UpgradeRequest};
+pub use validator::Agreed;
 pub use views::{
-    ConnectionView, InstallationFilter, InstallationScope, InstallationView, JournalEntry,
-    TransitionView, WebhookView, history, installation, installation_within, installations,
-    journal, webhook, webhooks,
+    ChangeCursor, ConnectionView, InstallationCursor, InstallationFilter, InstallationScope,
+    InstallationView, TransitionView, WebhookView, history, installation, installation_within,
+    installations, webhook, webhooks,
 };

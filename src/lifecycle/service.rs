@@ -2,6 +2,7 @@
 //! transition with its effects.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::{
     ActiveModelTrait,
@@ -12,12 +13,14 @@ use url::Url;
 use uuid::Uuid;
 
 use super::applying::{PreparedUpgrade, new_webhook};
+use super::erasure;
 use super::error::LifecycleError;
 use super::state::{Command, Effect, Holders, Phase, State, Step, step};
 use crate::audit::{self, Actor, Entry};
 use crate::config::Origin;
 use crate::crypto::Keys;
 use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
+use crate::egress::Egress;
 use crate::manifest::{CheckedPackage, Manifest};
 use crate::notice::Board;
 use crate::oauth::{self, Connections, Providers, Revocations};
@@ -47,6 +50,16 @@ pub(super) struct Inner {
     pub(super) public_url: Url,
     pub(super) return_urls: Vec<Origin>,
     pub(super) seam: Seam,
+    pub(super) options: LifecycleOptions,
+}
+
+/// What else the life of installations depends on.
+#[derive(Clone, Debug)]
+pub struct LifecycleOptions {
+    /// How long what is kept of an uninstalled installation stays, unless its erasure is asked for.
+    pub erase_after: Duration,
+    /// The door out, for the vendors' installation validators.
+    pub egress: Egress,
 }
 
 /// An installation with the version that serves it, under its lock.
@@ -77,11 +90,17 @@ impl Locked {
 
 /// The state of a row.
 pub(super) fn state_of(row: &installation::Model) -> State {
+    let state = state_of_parts(&row.state, row.suspended_by);
+    State { upgrade_waits: row.waiting_upgrade_id.is_some(), ..state }
+}
+
+/// The state of a row, by the two columns that say it; an upgrade that waits changes no name.
+pub(super) fn state_of_parts(phase: &str, suspended_by: i32) -> State {
     State {
         // A phase that this release does not know cannot do anything.
-        phase: Phase::from_name(&row.state).unwrap_or(Phase::Uninstalled),
-        suspended_by: Holders::from_number(row.suspended_by),
-        upgrade_waits: row.waiting_upgrade_id.is_some(),
+        phase: Phase::from_name(phase).unwrap_or(Phase::Uninstalled),
+        suspended_by: Holders::from_number(suspended_by),
+        upgrade_waits: false,
     }
 }
 
@@ -101,6 +120,7 @@ impl Lifecycle {
         public_url: Url,
         return_urls: Vec<Origin>,
         seam: Seam,
+        options: LifecycleOptions,
     ) -> Self {
         let inner = Inner {
             store,
@@ -115,6 +135,7 @@ impl Lifecycle {
             public_url,
             return_urls,
             seam,
+            options,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -215,13 +236,10 @@ impl Lifecycle {
                 provisioning::remove(&inner.authority, &inner.store, work, org, id).await?;
                 Ok(())
             }
-            // The gate holds what is queued as soon as routing knows.
-            Effect::HoldDeliveries => Ok(()),
-            Effect::ReleaseDeliveries => {
-                let (org, id) = (&locked.row.org_id, locked.row.id);
-                provisioning::release(&inner.authority, &inner.store, work, org, id, now).await?;
-                Ok(())
-            }
+            // The gate holds what is queued as soon as routing knows. What was held goes on after
+            // the commit, in bounded steps: whoever looks over the table settles what is held of a
+            // live webhook, in order, and leaves alone what a reactivation left behind.
+            Effect::HoldDeliveries | Effect::ReleaseDeliveries => Ok(()),
             Effect::RevokeCredentials => {
                 let id = locked.row.id;
                 inner.connections.remove(work, id, None).await?;
@@ -230,13 +248,19 @@ impl Lifecycle {
                 locked.row.sealed_config = None;
                 locked.row.request_digest = Vec::new();
                 locked.row.uninstalled_at = Some(now.micros());
+                erasure::schedule(work, &mut locked.row, inner.options.erase_after, now).await?;
                 "none".clone_into(&mut locked.row.connection_health);
                 let cleanup = if tokens == 0 { "done" } else { "pending" };
                 cleanup.clone_into(&mut locked.row.cleanup);
                 Ok(())
             }
-            Effect::TellAuthorized => self.tell(work, locked, "onZohoAuthorise", None, now).await,
-            Effect::TellUninstalled => self.tell(work, locked, "onUninstall", reason, now).await,
+            Effect::TellAuthorized => {
+                self.tell(work, locked, "onZohoAuthorise", Some("authorization"), now).await
+            }
+            Effect::TellUninstalled => {
+                let reason = reason.or(Some("uninstalled"));
+                self.tell(work, locked, "onUninstall", reason, now).await
+            }
             Effect::Retarget => self.retarget(work, locked, now).await,
             Effect::ApplyUpgrade => self.apply_upgrade(work, locked, now).await,
             Effect::AwaitConsent => self.await_consent(work, locked, actor, now).await,
@@ -287,6 +311,7 @@ impl Lifecycle {
         let callback = Callback {
             event: name.to_owned(),
             org_id: locked.row.org_id.clone(),
+            extension_key: locked.row.extension_key.clone(),
             installation_id: locked.row.id,
             generation: locked.row.generation,
             sequence: locked.row.callback_sequence,
@@ -295,6 +320,7 @@ impl Lifecycle {
             connection: connection.map(|(name, _)| name.to_owned()),
             user_id: connection.map(|(_, user)| user.to_owned()).filter(|user| !user.is_empty()),
             former_version: locked.former_version.clone(),
+            erase_at: locked.row.erase_at.map(Timestamp::from_micros),
         };
         enqueue_callback(work, &callback, now, &self.inner.seam).await?;
         Ok(())
@@ -310,6 +336,7 @@ impl Lifecycle {
         active = active.reset_all();
         active.id = Unchanged(row.id);
         active.update(work.connection()).await?;
+        work.installation_changed(row.id);
         Ok(())
     }
 

@@ -54,7 +54,7 @@ pub enum Holder {
     Vendor,
     /// The marketplace.
     Marketplace,
-    /// The operator, by the kill switch over all orgs.
+    /// The operator.
     Operator,
 }
 
@@ -82,7 +82,10 @@ impl Holder {
     }
 }
 
-/// Those who hold an installation suspended.
+/// How far the bits of the kill switch lie above those of single installations.
+const SWITCH: u32 = 4;
+
+/// Those who hold an installation suspended: it alone, or its extension as a whole.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Holders(u8);
 
@@ -92,7 +95,7 @@ impl Holders {
 
     /// Reads the number in the table; unknown bits are dropped.
     pub fn from_number(number: i32) -> Self {
-        Self(u8::try_from(number & 0x0f).unwrap_or(0))
+        Self(u8::try_from(number & 0xff).unwrap_or(0))
     }
 
     /// The number in the table.
@@ -110,6 +113,23 @@ impl Holders {
         self.0 & holder.bit() != 0
     }
 
+    /// Whether `holder` holds the whole extension by the kill switch, and this installation with it.
+    pub const fn contains_switch(self, holder: Holder) -> bool {
+        self.0 & (holder.bit() << SWITCH) != 0
+    }
+
+    /// These and one who holds the whole extension: lifted by lifting that, and by nothing else.
+    #[must_use]
+    pub const fn with_switch(self, holder: Holder) -> Self {
+        Self(self.0 | (holder.bit() << SWITCH))
+    }
+
+    /// These without one who held the whole extension.
+    #[must_use]
+    pub const fn without_switch(self, holder: Holder) -> Self {
+        Self(self.0 & !(holder.bit() << SWITCH))
+    }
+
     /// These and one more.
     #[must_use]
     pub const fn with(self, holder: Holder) -> Self {
@@ -124,7 +144,11 @@ impl Holders {
 
     /// Their names.
     pub fn names(self) -> Vec<&'static str> {
-        Holder::ALL.into_iter().filter(|holder| self.contains(*holder)).map(Holder::name).collect()
+        Holder::ALL
+            .into_iter()
+            .filter(|holder| self.contains(*holder) || self.contains_switch(*holder))
+            .map(Holder::name)
+            .collect()
     }
 }
 
@@ -669,6 +693,19 @@ mod tests {
             let lifted = step(suspended, Command::Resume(other));
             prop_assert_eq!(matches!(lifted, Step::To(state, _) if state.delivers()), mine == other);
         }
+    }
+
+    #[test]
+    fn the_kill_switch_is_held_apart() {
+        let held = Holders::NONE.with(Holder::Operator).with_switch(Holder::Operator);
+        assert_eq!(held.names(), ["operator"]);
+        let alone = held.without_switch(Holder::Operator);
+        assert!(alone.contains(Holder::Operator) && !alone.contains_switch(Holder::Operator));
+        let switched = held.without(Holder::Operator);
+        let state = State { phase: Phase::Active, suspended_by: switched };
+        assert!(!switched.is_empty() && !state.delivers());
+        assert_eq!(step(state, Command::Resume(Holder::Operator)), Step::Nothing);
+        assert_eq!(Holders::from_number(held.number()), held);
     }
 
     #[test]

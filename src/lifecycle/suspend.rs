@@ -1,20 +1,73 @@
 //! The kill switch: one extension, all orgs, one call; reversible, and nothing queued is lost.
+//!
+//! The switch has bits of its own in each installation, so that lifting it leaves alone what holds
+//! a single one. Rows are gone through in pages: memory stays bounded, and locks are taken in the
+//! order of ids. What was held goes on after the commit, in the bounded steps in which everything
+//! that is held of a live webhook does.
 
+use sea_orm::ActiveValue::Set;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QuerySelect,
     Statement, sea_query::Expr,
 };
+use uuid::Uuid;
 
 use super::error::LifecycleError;
-use super::service::{Lifecycle, state_of};
+use super::service::{Lifecycle, state_of_parts};
 use super::state::{Holder, Holders};
 use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
-use crate::store::claims::HELD;
-use crate::store::entity::{extension, installation, transition};
+use crate::notice::{Notice, NoticeKind};
+use crate::store::entity::{extension, transition};
 use crate::store::{RoutingChange, UnitOfWork};
 
-/// How many steps one statement writes.
-const HISTORY_PAGE: usize = 500;
+/// How many installations one statement touches.
+const PAGE: usize = 500;
+
+/// An installation as the switch left it.
+#[derive(Debug, FromQueryResult)]
+struct Touched {
+    id: Uuid,
+    state: String,
+    suspended_by: i32,
+    generation: i32,
+}
+
+/// What the switch does, and in whose name.
+#[derive(Clone, Copy, Debug)]
+struct Switch<'a> {
+    key: &'a str,
+    holder: Holder,
+    on: bool,
+    reason: &'a str,
+}
+
+impl Switch<'_> {
+    fn command(&self) -> &'static str {
+        if self.on { "suspend" } else { "resume" }
+    }
+
+    fn bit(&self) -> i32 {
+        Holders::NONE.with_switch(self.holder).number()
+    }
+
+    /// Touches the next installations in the order of their ids.
+    fn statement(&self) -> String {
+        let (change, pending) = if self.on {
+            (format!("suspended_by | {}", self.bit()), "= 0")
+        } else {
+            (format!("suspended_by & ~{}", self.bit()), "<> 0")
+        };
+        format!(
+            "update installations set suspended_by = {change}, updated_at = $1 where id in (
+                 select id from installations
+                 where extension_key = $2 and live = 1 and id > $3
+                   and (suspended_by & {}) {pending}
+                 order by id limit {PAGE})
+             returning id, state, suspended_by, generation",
+            self.bit()
+        )
+    }
+}
 
 impl Lifecycle {
     /// Suspends an extension in all orgs. Returns how many installations that touched.
@@ -39,7 +92,7 @@ impl Lifecycle {
             .filter(extension::Column::Id.eq(row.id))
             .exec(work.connection())
             .await?;
-        self.switch(work, key, holder, true, reason, actor).await
+        self.switch(work, Switch { key, holder, on: true, reason }, actor).await
     }
 
     /// Lifts the kill switch: each holder its own. Returns how many installations that touched.
@@ -51,7 +104,6 @@ impl Lifecycle {
         reason: &str,
         actor: &Actor,
     ) -> Result<u64, LifecycleError> {
-        let now = self.inner.seam.clock.now();
         let row = self.lock_extension(work, key).await?;
         let holders = Holders::from_number(row.suspended_by);
         if !holders.contains(holder) {
@@ -74,19 +126,13 @@ impl Lifecycle {
                 .col_expr(extension::Column::SuspendedReason, Expr::value(Option::<String>::None));
         }
         lifted.exec(work.connection()).await?;
-        let touched = self.switch(work, key, holder, false, reason, actor).await?;
-        // What was held goes on where nobody else holds the installation.
-        let backend = work.connection().get_database_backend();
-        work.connection()
-            .execute_raw(Statement::from_sql_and_values(
-                backend,
-                "update deliveries set state = 0, claim = null, due_at = $1
-                 where due_at = $2 and state = 1 and endpoint_id in (
-                     select w.id from webhooks w join installations i on i.id = w.installation_id
-                     where w.extension_key = $3 and i.suspended_by = 0)",
-                [now.micros().into(), HELD.into(), key.into()],
-            ))
-            .await?;
+        let touched = self.switch(work, Switch { key, holder, on: false, reason }, actor).await?;
+        if left.is_empty() {
+            let board = self.inner.dispatcher.notices();
+            board
+                .resolve(work, &[NoticeKind::ExtensionSuspended], &format!("extension:{key}"))
+                .await?;
+        }
         Ok(touched)
     }
 
@@ -105,74 +151,102 @@ impl Lifecycle {
             })
     }
 
-    /// One statement a table, however many installations there are.
+    /// Goes through the live installations page by page. None can come in meanwhile: an install
+    /// needs the extension's row, which is locked.
     async fn switch(
         &self,
         work: &mut UnitOfWork,
-        key: &str,
-        holder: Holder,
-        on: bool,
-        reason: &str,
+        switch: Switch<'_>,
         actor: &Actor,
     ) -> Result<u64, LifecycleError> {
         let now = self.inner.seam.clock.now();
-        let bit = Holders::NONE.with(holder).number();
-        let change =
-            if on { format!("suspended_by | {bit}") } else { format!("suspended_by & ~{bit}") };
-        let command = if on { "suspend" } else { "resume" };
-        let live = installation::Entity::find()
-            .filter(installation::Column::ExtensionKey.eq(key))
-            .filter(installation::Column::Live.eq(1))
-            .all(work.connection())
+        let (statement, command) = (switch.statement(), switch.command());
+        let mut touched = 0_u64;
+        let mut after = Uuid::nil();
+        loop {
+            let connection = work.connection();
+            let rows = Touched::find_by_statement(Statement::from_sql_and_values(
+                connection.get_database_backend(),
+                &statement,
+                [now.micros().into(), switch.key.into(), after.into()],
+            ))
+            .all(connection)
             .await?;
-        let steps: Vec<transition::ActiveModel> = live
-            .into_iter()
-            .map(|mut row| {
-                let from = state_of(&row).name();
-                let held = Holders::from_number(row.suspended_by);
-                let held = if on { held.with(holder) } else { held.without(holder) };
-                row.suspended_by = held.number();
-                transition::ActiveModel {
-                    id: Set(self.inner.seam.randomness.id()),
-                    installation_id: Set(row.id),
-                    at: Set(now.micros()),
-                    actor: Set(actor.name.clone()),
-                    address: Set(actor.address.map(|address| address.to_string())),
-                    command: Set(command.to_owned()),
-                    from_state: Set(Some(from.to_owned())),
-                    to_state: Set(state_of(&row).name().to_owned()),
-                    generation: Set(row.generation),
-                    reason: Set(Some(reason.to_owned())),
-                }
-            })
-            .collect();
-        for page in steps.chunks(HISTORY_PAGE) {
-            transition::Entity::insert_many(page.to_vec())
-                .exec_without_returning(work.connection())
-                .await?;
+            let Some(last) = rows.iter().map(|row| row.id).max() else { break };
+            after = last;
+            let count = rows.len();
+            touched += count as u64;
+            self.note_steps(work, &rows, switch, actor).await?;
+            if count < PAGE {
+                break;
+            }
         }
-        let touched = installation::Entity::update_many()
-            .col_expr(installation::Column::SuspendedBy, Expr::cust(change))
-            .col_expr(installation::Column::UpdatedAt, Expr::value(now.micros()))
-            .filter(installation::Column::ExtensionKey.eq(key))
-            .filter(installation::Column::Live.eq(1))
-            .exec(work.connection())
-            .await?
-            .rows_affected;
-        work.routing_changed(RoutingChange::Extension(key.to_owned()));
-        audit::append(
-            work,
-            Entry {
-                chain: PLATFORM_CHAIN,
-                action: &format!("extension.{command}"),
-                subject: format!("extension:{key}"),
-                detail: Some(serde_json::json!({ "installations": touched, "reason": reason })),
+        work.routing_changed(RoutingChange::Extension(switch.key.to_owned()));
+        work.extension_changed(switch.key);
+        let (key, reason) = (switch.key, switch.reason);
+        let said = if switch.on { "suspended" } else { "resumed" };
+        let notice = Notice {
+            kind: if switch.on {
+                NoticeKind::ExtensionSuspended
+            } else {
+                NoticeKind::ExtensionResumed
             },
-            actor,
-            now,
-            &self.inner.seam.randomness,
-        )
-        .await?;
+            subject: format!("extension:{key}"),
+            org_id: String::new(),
+            extension_key: Some(key.to_owned()),
+            installation_id: None,
+            webhook_id: None,
+            message: format!(
+                "The {} {said} {key} in all orgs ({touched} installations). Reason: {}",
+                switch.holder.name(),
+                if reason.is_empty() { "none given" } else { reason }
+            ),
+        };
+        self.inner.dispatcher.notices().post(work, &notice).await?;
+        let entry = Entry {
+            chain: PLATFORM_CHAIN,
+            action: &format!("extension.{command}"),
+            subject: format!("extension:{key}"),
+            detail: Some(serde_json::json!({
+                "installations": touched, "reason": reason, "holder": switch.holder.name(),
+            })),
+        };
+        audit::append(work, entry, actor, now, &self.inner.seam.randomness).await?;
         Ok(touched)
+    }
+
+    /// Writes the step into the history of each installation of a page.
+    async fn note_steps(
+        &self,
+        work: &UnitOfWork,
+        rows: &[Touched],
+        switch: Switch<'_>,
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
+        let now = self.inner.seam.clock.now();
+        let steps = rows.iter().map(|row| {
+            let after = Holders::from_number(row.suspended_by);
+            let before = if switch.on {
+                after.without_switch(switch.holder)
+            } else {
+                after.with_switch(switch.holder)
+            };
+            let from = state_of_parts(&row.state, before.number()).name();
+            let to = state_of_parts(&row.state, row.suspended_by).name();
+            transition::ActiveModel {
+                id: Set(self.inner.seam.randomness.id()),
+                installation_id: Set(row.id),
+                at: Set(now.micros()),
+                actor: Set(actor.name.clone()),
+                address: Set(actor.address.map(|address| address.to_string())),
+                command: Set(switch.command().to_owned()),
+                from_state: Set(Some(from.to_owned())),
+                to_state: Set(to.to_owned()),
+                generation: Set(row.generation),
+                reason: Set(Some(switch.reason.to_owned())),
+            }
+        });
+        transition::Entity::insert_many(steps).exec_without_returning(work.connection()).await?;
+        Ok(())
     }
 }

@@ -5,11 +5,13 @@ use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::erasure;
 use super::error::LifecycleError;
 use super::service::Lifecycle;
 use super::state::Command;
 use crate::audit::{self, Actor, Entry};
 use crate::identifier::{ExtensionKey, InstallationId, OrgId};
+use crate::seam::Timestamp;
 use crate::store::UnitOfWork;
 use crate::store::entity::{endpoint, installation};
 
@@ -40,8 +42,8 @@ pub struct UninstallRequest {
     /// Why; told to the vendor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether the org asks that the extension's data be erased. Kept in the audit; erasure itself is
-    /// not served by this release yet.
+    /// Whether the org asks that what is kept of the installation be erased at once, and not only at
+    /// the date of the policy (`retention.erase_after`). Asked for later, it brings that date forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erase_data: Option<bool>,
 }
@@ -59,6 +61,21 @@ pub struct Uninstalled {
     pub removed_webhooks: u64,
 }
 
+/// Checks a reason that somebody wrote.
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), LifecycleError> {
+    match reason {
+        Some(reason)
+            if reason.chars().count() > LONGEST_REASON || reason.chars().any(char::is_control) =>
+        {
+            Err(LifecycleError::field(
+                "/reason",
+                "reason may have 500 characters, none a control character",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Lifecycle {
     /// Uninstalls. Again is the same.
     pub async fn uninstall(
@@ -67,21 +84,22 @@ impl Lifecycle {
         request: &UninstallRequest,
         actor: &Actor,
     ) -> Result<Uninstalled, LifecycleError> {
-        if let Some(reason) = &request.reason
-            && (reason.chars().count() > LONGEST_REASON || reason.chars().any(char::is_control))
-        {
-            return Err(LifecycleError::field(
-                "/reason",
-                "reason may have 500 characters, none a control character",
-            ));
-        }
+        check_reason(request.reason.as_deref())?;
         let row = self.target(work, request).await?;
         let mut locked = self.with_version(work, row).await?;
         if !self.is_late(work, &locked.row, request.generation).await? {
             let reason = request.reason.as_deref();
+            let soon = request.erase_data == Some(true);
+            if soon && locked.row.live == 1 {
+                // Before the step, so that the vendor's last callback tells the date.
+                locked.row.erase_at = Some(erasure::soon(self.inner.seam.clock.now()).micros());
+            }
             let ended = self.take(work, &mut locked, Command::Uninstall, actor, reason).await?;
             if let (true, Some(erase)) = (ended, request.erase_data) {
                 self.note_erasure(work, &locked.row, erase, actor).await?;
+            }
+            if soon && !ended {
+                self.request_erasure(work, locked.row.id, actor).await?;
             }
         }
         let removed_webhooks = endpoint::Entity::find()
@@ -109,7 +127,10 @@ impl Lifecycle {
             chain: &row.org_id,
             action: "installation.erasure-choice",
             subject: format!("installation:{}", row.id),
-            detail: Some(serde_json::json!({ "eraseData": erase })),
+            detail: Some(serde_json::json!({
+                "eraseData": erase,
+                "eraseAt": row.erase_at.map(|at| Timestamp::from_micros(at).rfc3339()),
+            })),
         };
         let seam = &self.inner.seam;
         audit::append(work, entry, actor, seam.clock.now(), &seam.randomness).await?;

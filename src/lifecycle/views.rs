@@ -1,11 +1,10 @@
-//! Reading installations, their history, their webhooks and their callbacks.
+//! Reading installations, their history and their webhooks.
 
 use std::collections::HashMap;
 
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::consent::WaitingUpgrade;
@@ -16,8 +15,8 @@ use crate::oauth::declared_connections;
 use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;
 use crate::store::entity::{
-    connection, delivery, endpoint, endpoint_state, event, extension, extension_version,
-    installation, transition, upgrade, webhook,
+    connection, delivery, endpoint_state, extension, extension_version, installation, journal,
+    transition, upgrade, webhook,
 };
 use crate::store::{Store, UnitOfWork};
 
@@ -66,9 +65,29 @@ pub struct InstallationFilter {
     /// Changed at this moment or later.
     pub since: Option<Timestamp>,
     /// After this one.
-    pub after: Option<Uuid>,
+    pub after: Option<InstallationCursor>,
     /// How many at the most.
     pub limit: u64,
+}
+
+/// Where a page of installations begins. What changed since a moment goes by the order of changes,
+/// so that a row that changes while somebody pages comes once more and none is passed over; other
+/// lists go by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstallationCursor {
+    /// After this id.
+    Id(Uuid),
+    /// After this change.
+    Change(ChangeCursor),
+}
+
+/// A place in the order of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeCursor {
+    /// The position of the change.
+    pub position: i64,
+    /// The installation; one change may touch several.
+    pub id: Uuid,
 }
 
 /// An installation as it is shown.
@@ -78,7 +97,7 @@ pub struct InstallationView {
     pub(crate) row: installation::Model,
     /// The version that serves.
     pub(crate) version: extension_version::Model,
-    /// How the last callback to the vendor went: `pending`, `ok` or `failed`.
+    /// How `onInstall`, the reference's installation handler, went: `pending`, `ok` or `failed`.
     pub vendor_setup: &'static str,
     /// Its webhooks.
     pub webhooks: Vec<WebhookView>,
@@ -128,6 +147,11 @@ impl InstallationView {
         self.row.id
     }
 
+    /// Where it stands in the order of changes.
+    pub fn change(&self) -> ChangeCursor {
+        ChangeCursor { position: self.row.change_position, id: self.row.id }
+    }
+
     /// Who holds it suspended.
     pub fn suspended_by(&self) -> Vec<&'static str> {
         Holders::from_number(self.row.suspended_by).names()
@@ -165,16 +189,17 @@ impl TransitionView {
     }
 }
 
-/// Lists installations, oldest first.
+/// Lists installations, oldest first; what changed since a moment in the order of changes.
 pub async fn installations(
     store: &Store,
     scope: &InstallationScope,
     filter: &InstallationFilter,
 ) -> Result<Vec<InstallationView>, LifecycleError> {
-    let mut query = installation::Entity::find()
-        .filter(scope.condition())
-        .order_by_asc(installation::Column::Id)
-        .limit(filter.limit);
+    let mut query = installation::Entity::find().filter(scope.condition()).limit(filter.limit);
+    if filter.since.is_some() {
+        query = query.order_by_asc(installation::Column::ChangePosition);
+    }
+    query = query.order_by_asc(installation::Column::Id);
     if let Some(org) = &filter.org_id {
         query = query.filter(installation::Column::OrgId.eq(org));
     }
@@ -194,8 +219,19 @@ pub async fn installations(
     if let Some(since) = filter.since {
         query = query.filter(installation::Column::UpdatedAt.gte(since.micros()));
     }
-    if let Some(after) = filter.after {
-        query = query.filter(installation::Column::Id.gt(after));
+    match filter.after {
+        None => {}
+        Some(InstallationCursor::Id(id)) => query = query.filter(installation::Column::Id.gt(id)),
+        Some(InstallationCursor::Change(after)) => {
+            let same = Condition::all()
+                .add(installation::Column::ChangePosition.eq(after.position))
+                .add(installation::Column::Id.gt(after.id));
+            query = query.filter(installation::Column::ChangePosition.gte(after.position)).filter(
+                Condition::any()
+                    .add(installation::Column::ChangePosition.gt(after.position))
+                    .add(same),
+            );
+        }
     }
     complete(store.reader(), query.all(store.reader()).await?).await
 }
@@ -244,6 +280,7 @@ async fn complete<C: ConnectionTrait>(
         .into_iter()
         .map(|row| (row.endpoint_id, row.health))
         .collect();
+    let setups = setups(connection, &ids).await?;
     let hooks = webhook::Entity::find()
         .filter(webhook::Column::InstallationId.is_in(ids))
         .order_by_asc(webhook::Column::Id)
@@ -271,10 +308,14 @@ async fn complete<C: ConnectionTrait>(
                 .get(&row.version_id)
                 .cloned()
                 .ok_or(LifecycleError::Unreadable { what: "version" })?;
-            let vendor_setup = match callbacks.get(&row.id).map(String::as_str) {
-                None | Some("ok") => "ok",
-                Some("pending") => "pending",
-                Some(_) => "failed",
+            let noted = callbacks.get(&row.id).map(String::as_str);
+            let vendor_setup = match (setups.get(&row.id), noted) {
+                (Some(DeliveryState::Delivered), _) | (None, None | Some("ok")) => "ok",
+                (Some(DeliveryState::Pending | DeliveryState::Held), _)
+                | (None, Some("pending")) => "pending",
+                (Some(DeliveryState::Failed | DeliveryState::Cancelled), _) | (None, Some(_)) => {
+                    "failed"
+                }
             };
             let webhooks = by_installation.remove(&row.id).unwrap_or_default();
             let held = held.remove(&row.id).unwrap_or_default();
@@ -373,6 +414,36 @@ fn connection_views(
         }
     }
     views
+}
+
+/// What became of `onInstall`, as far as its delivery is still kept; later what was noted of it
+/// stands in for it.
+async fn setups<C: ConnectionTrait>(
+    connection: &C,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, DeliveryState>, LifecycleError> {
+    let entries: HashMap<Uuid, Uuid> = journal::Entity::find()
+        .filter(journal::Column::InstallationId.is_in(ids.iter().copied()))
+        .filter(journal::Column::Event.eq("onInstall"))
+        .all(connection)
+        .await?
+        .into_iter()
+        .map(|row| (row.delivery_id, row.installation_id))
+        .collect();
+    if entries.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let states: Vec<(Uuid, i16)> = delivery::Entity::find()
+        .select_only()
+        .columns([delivery::Column::Id, delivery::Column::State])
+        .filter(delivery::Column::Id.is_in(entries.keys().copied()))
+        .into_tuple()
+        .all(connection)
+        .await?;
+    Ok(states
+        .into_iter()
+        .filter_map(|(id, state)| Some((*entries.get(&id)?, DeliveryState::from_number(state)?)))
+        .collect())
 }
 
 /// The steps of an installation, oldest first.
@@ -491,68 +562,5 @@ async fn serving_versions<C: ConnectionTrait>(
     Ok(rows
         .into_iter()
         .filter_map(|row| Some((row.id, versions.get(&row.version_id)?.clone())))
-        .collect())
-}
-
-/// A lifecycle callback as the journal shows it.
-#[derive(Clone, Debug)]
-pub struct JournalEntry {
-    /// Its id: the `webhook-id` that it was sent with.
-    pub id: Uuid,
-    /// The body as it was sent, but for the securityContext.
-    pub body: Value,
-    /// Whether it arrived.
-    pub state: DeliveryState,
-    /// How many attempts were made.
-    pub attempts: i32,
-    /// When it happened.
-    pub at: Timestamp,
-}
-
-/// The lifecycle events of some extensions, oldest first: for a vendor that lost some.
-pub async fn journal(
-    store: &Store,
-    extensions: Option<&[String]>,
-    since: Option<Timestamp>,
-    after: Option<Uuid>,
-    limit: u64,
-) -> Result<Vec<JournalEntry>, LifecycleError> {
-    let mut lanes = endpoint::Entity::find()
-        .select_only()
-        .column(endpoint::Column::Id)
-        .filter(endpoint::Column::Lane.eq("lifecycle"));
-    if let Some(keys) = extensions {
-        lanes = lanes.filter(endpoint::Column::ExtensionKey.is_in(keys.iter().cloned()));
-    }
-    let mut query = delivery::Entity::find()
-        .filter(delivery::Column::EndpointId.in_subquery(sea_orm::QueryTrait::into_query(lanes)))
-        .order_by_asc(delivery::Column::Id)
-        .limit(limit);
-    if let Some(since) = since {
-        query = query.filter(delivery::Column::CreatedAt.gte(since.micros()));
-    }
-    if let Some(after) = after {
-        query = query.filter(delivery::Column::Id.gt(after));
-    }
-    let rows = query.all(store.reader()).await?;
-    let events: HashMap<Uuid, event::Model> = event::Entity::find()
-        .filter(event::Column::Id.is_in(rows.iter().map(|row| row.event_id)))
-        .all(store.reader())
-        .await?
-        .into_iter()
-        .map(|row| (row.id, row))
-        .collect();
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            let event = events.get(&row.event_id)?;
-            Some(JournalEntry {
-                id: row.id,
-                body: serde_json::from_slice(&event.payload).ok()?,
-                state: DeliveryState::from_number(row.state)?,
-                attempts: row.attempts,
-                at: Timestamp::from_micros(row.created_at),
-            })
-        })
         .collect())
 }

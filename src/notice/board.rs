@@ -31,6 +31,16 @@ pub enum NoticeKind {
     UpgradeWaiting,
     /// Nobody agreed to an upgrade before its deadline.
     UpgradeExpired,
+    /// An installation was suspended: nothing is delivered to it.
+    InstallationSuspended,
+    /// Nobody holds it suspended any more.
+    InstallationResumed,
+    /// An extension was suspended in all orgs.
+    ExtensionSuspended,
+    /// It was resumed.
+    ExtensionResumed,
+    /// A lifecycle callback was given up: the vendor does not know of a step.
+    CallbackFailed,
 }
 
 impl NoticeKind {
@@ -43,6 +53,11 @@ impl NoticeKind {
         Self::ConnectionBroken,
         Self::UpgradeWaiting,
         Self::UpgradeExpired,
+        Self::InstallationSuspended,
+        Self::InstallationResumed,
+        Self::ExtensionSuspended,
+        Self::ExtensionResumed,
+        Self::CallbackFailed,
     ];
 
     /// The name in answers, events and the database.
@@ -55,6 +70,11 @@ impl NoticeKind {
             Self::ConnectionBroken => "connection.broken",
             Self::UpgradeWaiting => "upgrade.waiting",
             Self::UpgradeExpired => "upgrade.expired",
+            Self::InstallationSuspended => "installation.suspended",
+            Self::InstallationResumed => "installation.resumed",
+            Self::ExtensionSuspended => "extension.suspended",
+            Self::ExtensionResumed => "extension.resumed",
+            Self::CallbackFailed => "callback.failed",
         }
     }
 }

@@ -238,10 +238,12 @@ async fn revoke(
             if waiting(&work, row.installation_id).await? == 0 {
                 installation::Entity::update_many()
                     .col_expr(installation::Column::Cleanup, Expr::value("done"))
+                    .col_expr(installation::Column::UpdatedAt, Expr::value(now.micros()))
                     .filter(installation::Column::Id.eq(row.installation_id))
                     .filter(installation::Column::Live.eq(0))
                     .exec(work.connection())
                     .await?;
+                work.installation_changed(row.installation_id);
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
-use crate::lifecycle::{Lifecycle, OrgClosures, Rollouts};
+use crate::lifecycle::{Lifecycle, LifecycleOptions, OrgClosures, Rollouts};
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Connections, Providers, Revocations};
@@ -296,6 +296,10 @@ impl Rooms {
             config.public_url.clone(),
             config.marketplace.return_urls.clone(),
             seam.clone(),
+            LifecycleOptions {
+                erase_after: config.installations.erase_after,
+                egress: egress.clone(),
+            },
         );
         let intake = Intake::new(
             routing.clone(),
@@ -315,6 +319,7 @@ impl Rooms {
             config.delivery.recovery_per_second,
         );
         let rollouts = Rollouts::new(lifecycle.clone());
+        let erasing = lifecycle.clone();
         // So that the first package does not wait for the schemas; one that comes before does.
         drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
@@ -363,7 +368,9 @@ impl Rooms {
         };
         let close = tokio::spawn(OrgClosures::new(lifecycle.clone()).run(stop.clone()));
         let roll_out = tokio::spawn(rollouts.run(stop.clone()));
-        let mut loops = vec![follow, revoke, prune, reaper, recover, refresh, close, roll_out];
+        let erase = tokio::spawn(erasing.run_erasures(stop.clone()));
+        let mut loops =
+            vec![follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase];
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =

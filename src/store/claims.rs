@@ -379,21 +379,23 @@ pub(crate) async fn bring_forward(
     Ok(done.rows_affected())
 }
 
-/// Cancels everything of an endpoint that waits in the table: its webhook is no more. What waits
-/// in a node's memory is cancelled there, at the gate.
+/// Cancels up to `limit` deliveries of an endpoint that wait in the table: its webhook is no more.
+/// What waits in a node's memory is cancelled there, at the gate.
 pub(crate) async fn cancel_unresolved(
     store: &Store,
     work: &UnitOfWork,
     endpoint: Uuid,
+    limit: u32,
 ) -> Result<u64, StoreError> {
+    let sql = format!(
+        "update deliveries set state = 4, claim = null, due_at = null, ordered = null where id in (
+            select id from deliveries where endpoint_id = $1 and due_at is not null
+            order by due_at limit {limit})
+         and due_at is not null"
+    );
     let done = work
         .connection()
-        .execute_raw(Statement::from_sql_and_values(
-            store.dialect(),
-            "update deliveries set state = 4, claim = null, due_at = null, ordered = null
-             where endpoint_id = $1 and due_at is not null",
-            [endpoint.into()],
-        ))
+        .execute_raw(Statement::from_sql_and_values(store.dialect(), sql, [endpoint.into()]))
         .await?;
     Ok(done.rows_affected())
 }
@@ -478,25 +480,6 @@ pub(crate) async fn release_held_from(
             store.dialect(),
             sql,
             [now.micros().into(), endpoint.into(), HELD.into(), from.into()],
-        ))
-        .await?;
-    Ok(done.rows_affected())
-}
-
-/// Puts what is held of an endpoint back on its way.
-pub(crate) async fn release_held(
-    store: &Store,
-    work: &UnitOfWork,
-    endpoint: Uuid,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    let done = work
-        .connection()
-        .execute_raw(Statement::from_sql_and_values(
-            store.dialect(),
-            "update deliveries set state = 0, claim = null, due_at = $1
-             where endpoint_id = $2 and due_at = $3 and state = 1",
-            [now.micros().into(), endpoint.into(), HELD.into()],
         ))
         .await?;
     Ok(done.rows_affected())

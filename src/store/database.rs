@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use mortise_migrations::Migrator;
@@ -10,7 +10,7 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseConnection,
     DatabaseTransaction, EntityTrait, QueryFilter, SqliteTransactionMode, SqlxPostgresConnector,
-    SqlxSqliteConnector, TransactionOptions, TransactionTrait,
+    SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::entity::{routing, routing_change};
 use super::error::StoreError;
+use super::positions::{Journalled, Noted};
 use crate::seam::Timestamp;
 
 /// The key of the advisory lock under which one node at a time migrates.
@@ -86,7 +87,9 @@ impl Store {
             .statement_cache_capacity(256)
             .pragma("cache_size", "-65536")
             .pragma("temp_store", "MEMORY")
-            .pragma("journal_size_limit", "67108864");
+            .pragma("journal_size_limit", "67108864")
+            // What is erased is overwritten, not only forgotten.
+            .pragma("secure_delete", "ON");
         // The file and its journal mode must exist before anybody reads: see docs/ARCHITECTURE.md.
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
@@ -172,7 +175,35 @@ impl Store {
                 ..TransactionOptions::default()
             })
             .await?;
-        Ok(UnitOfWork { transaction, changes: Vec::new(), _turn: turn })
+        Ok(UnitOfWork {
+            transaction,
+            changes: Vec::new(),
+            noted: std::sync::Mutex::default(),
+            _turn: turn,
+        })
+    }
+
+    /// Brings everything that was written into the file and empties SQLite's journal, so that no
+    /// former content of a page is left in it. Returns whether that was done: a reader may be in the
+    /// way. PostgreSQL has nothing of the kind.
+    pub(crate) async fn empty_journal(&self) -> Result<bool, StoreError> {
+        let Some(turn) = &self.write_turn else { return Ok(true) };
+        let _mine = turn.lock().await;
+        // Whoever reads holds nobody up for longer than a moment.
+        self.writer.execute_unprepared("pragma busy_timeout = 200").await?;
+        let emptied = self
+            .writer
+            .query_one_raw(Statement::from_string(
+                DatabaseBackend::Sqlite,
+                "pragma wal_checkpoint(truncate)",
+            ))
+            .await;
+        self.writer.execute_unprepared("pragma busy_timeout = 10000").await?;
+        let busy: i64 = match emptied? {
+            Some(row) => row.try_get_by_index(0)?,
+            None => 1,
+        };
+        Ok(busy == 0)
     }
 
     /// The connections for one statement that commits by itself, on PostgreSQL: a transaction
@@ -318,6 +349,7 @@ pub struct RoutingRevision(pub(crate) Option<i64>);
 pub struct UnitOfWork {
     transaction: DatabaseTransaction,
     changes: Vec<RoutingChange>,
+    noted: std::sync::Mutex<Noted>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
@@ -334,8 +366,30 @@ impl UnitOfWork {
         }
     }
 
+    /// Says that the transaction changes an installation: it gets a new place among the changes. Its
+    /// row must be locked by the transaction already.
+    pub(crate) fn installation_changed(&self, id: uuid::Uuid) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !noted.installations.contains(&id) {
+            noted.installations.push(id);
+        }
+    }
+
+    /// Says that the transaction changes all live installations of an extension.
+    pub(crate) fn extension_changed(&self, key: &str) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.extensions.push(key.to_owned());
+    }
+
+    /// Says that the transaction wrote a lifecycle callback: it gets its place in the journal.
+    pub(crate) fn journalled(&self, entry: Journalled) {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).journal.push(entry);
+    }
+
     /// Commits. What comes back must be settled with routing before the caller is answered.
     pub async fn commit(mut self, now: Timestamp) -> Result<RoutingRevision, StoreError> {
+        let noted = std::mem::take(self.noted.get_mut().unwrap_or_else(PoisonError::into_inner));
+        noted.write(&self.transaction).await?;
         let changes = std::mem::take(&mut self.changes);
         let revision =
             if changes.is_empty() { None } else { Some(self.write_changes(&changes, now).await?) };

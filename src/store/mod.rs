@@ -10,6 +10,7 @@ pub(crate) mod entity;
 mod error;
 mod nodes;
 mod notifications;
+pub(crate) mod positions;
 
 pub use database::{Backend, RoutingChange, RoutingRevision, Store, StoreOptions, UnitOfWork};
 pub use error::StoreError;

@@ -293,6 +293,22 @@ impl Loader {
             .collect()
     }
 
+    /// What signs for an extension: every live secret, and the `secret` of a version's manifest.
+    pub(super) async fn extension_signer(
+        &self,
+        version: &extension_version::Model,
+    ) -> Result<(Arc<Signer>, Option<SecretText>), RoutingError> {
+        let key = &version.extension_key;
+        let mut signers = self.signers(&HashSet::from([key.clone()])).await?;
+        let (signer, _) = signers.remove(key).ok_or_else(|| RoutingError::Unreadable {
+            what: "signing secret",
+            subject: format!("extension {key}"),
+        })?;
+        let secrets = unseal_manifest_secrets(&self.keys, version)?;
+        let secret = secrets.get("/secret").map(|secret| SecretText::new(secret.expose()));
+        Ok((signer, secret))
+    }
+
     /// Reads where the callbacks of an installation go.
     pub(super) async fn callback_lane(
         &self,

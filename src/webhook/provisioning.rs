@@ -1,13 +1,19 @@
 //! How an extension's webhooks come into being and go: only here, and only by whoever holds the
 //! [`ExtensionAuthority`].
 
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement,
+    sea_query::Expr,
+};
 use uuid::Uuid;
 
 use crate::seam::{Randomness, Timestamp};
 use crate::store::claims;
 use crate::store::entity::{endpoint, endpoint_state, webhook};
 use crate::store::{RoutingChange, Store, StoreError, UnitOfWork};
+
+/// How many waiting deliveries of a webhook are cancelled in the transaction that removes it.
+const CANCELLED_AT_ONCE: u32 = 5_000;
 
 /// The right to change extension webhooks. The lifecycle holds the one value of a server; it can be
 /// neither copied nor made by the rooms that serve requests.
@@ -161,8 +167,16 @@ pub async fn remove(
     installation_id: Uuid,
 ) -> Result<u64, StoreError> {
     for id in ids(work, installation_id).await? {
-        claims::cancel_unresolved(store, work, id).await?;
+        // So many at once; what is left is cancelled in steps by whoever looks at the table next.
+        claims::cancel_unresolved(store, work, id, CANCELLED_AT_ONCE).await?;
         endpoint_state::Entity::delete_by_id(id).exec(work.connection()).await?;
+        work.connection()
+            .execute_raw(Statement::from_sql_and_values(
+                store.dialect(),
+                "delete from endpoint_sequences where endpoint_id = $1",
+                [id.into()],
+            ))
+            .await?;
     }
     let removed = webhook::Entity::delete_many()
         .filter(webhook::Column::InstallationId.eq(installation_id))
@@ -172,23 +186,8 @@ pub async fn remove(
     Ok(removed.rows_affected)
 }
 
-/// Puts what was held for the webhooks of an installation back on its way.
-pub async fn release(
-    _authority: &ExtensionAuthority,
-    store: &Store,
-    work: &mut UnitOfWork,
-    org_id: &str,
-    installation_id: Uuid,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    for id in ids(work, installation_id).await? {
-        claims::release_held(store, work, id, now).await?;
-    }
-    work.routing_changed(RoutingChange::Org(org_id.to_owned()));
-    Ok(())
-}
-
-async fn ids(work: &UnitOfWork, installation_id: Uuid) -> Result<Vec<Uuid>, StoreError> {
+/// The webhooks of an installation.
+pub(crate) async fn ids(work: &UnitOfWork, installation_id: Uuid) -> Result<Vec<Uuid>, StoreError> {
     let rows = webhook::Entity::find()
         .filter(webhook::Column::InstallationId.eq(installation_id))
         .all(work.connection())

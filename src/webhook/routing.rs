@@ -19,10 +19,10 @@ use uuid::Uuid;
 use super::endpoint::{CallbackLane, Endpoint, Passage, Subscription};
 use super::loading::Loader;
 use super::terms::DeliveryBounds;
-use crate::crypto::{CryptoError, KeyStoreError, Keys};
+use crate::crypto::{CryptoError, KeyStoreError, Keys, SecretText, Signer};
 use crate::egress::Egress;
 use crate::seam::{Clock, Timestamp};
-use crate::store::entity::{routing, routing_change, webhook};
+use crate::store::entity::{extension_version, routing, routing_change, webhook};
 use crate::store::{Epoch, Nodes, RoutingChange, RoutingRevision, Store, StoreError};
 
 /// How often a settling caller looks whether the other nodes are there.
@@ -198,6 +198,14 @@ impl Routing {
         installation_id: Uuid,
     ) -> Result<Option<CallbackLane>, RoutingError> {
         self.inner.loader.callback_lane(installation_id).await
+    }
+
+    /// What signs for an extension: every live secret, and the `secret` of a version's manifest.
+    pub(crate) async fn extension_signer(
+        &self,
+        version: &extension_version::Model,
+    ) -> Result<(Arc<Signer>, Option<SecretText>), RoutingError> {
+        self.inner.loader.extension_signer(version).await
     }
 
     /// The newest revision that this node has applied.

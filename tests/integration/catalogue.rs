@@ -482,7 +482,7 @@ async fn a_vendor_has_its_own_extensions_only(backend: Backend) {
         refused.refused(404, "RESOURCE_NOT_FOUND");
     }
     for path in [format!("{one}/suspend"), format!("{one}/resume")] {
-        server.client.post(&path, &acme, &json!({})).await.refused(403, "FORBIDDEN");
+        server.client.post(&path, &other, &json!({})).await.refused(404, "RESOURCE_NOT_FOUND");
     }
     // What the refused calls asked for did not happen.
     let seen = server.client.get(&one, &server.operator).await.expect(200);

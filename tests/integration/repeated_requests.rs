@@ -185,6 +185,8 @@ async fn every_creating_route_takes_a_key(backend: Backend) {
         ("/api/v1/extensions", server.package().version("2.0.0").json(), 201),
         ("/api/v1/callbacks/configure", configure, 200),
         ("/api/v1/callbacks/authorize", authorize, 200),
+        ("/api/v1/callbacks/suspend", json!({ "installationId": active.id }), 200),
+        ("/api/v1/callbacks/resume", json!({ "installationId": active.id }), 200),
         ("/api/v1/callbacks/uninstall", of("2"), 200),
         ("/api/v1/extensions/ticket-mirror/versions/2.0.0/withdraw", json!({}), 200),
         ("/api/v1/extensions/ticket-mirror/suspend", json!({ "reason": "a" }), 200),

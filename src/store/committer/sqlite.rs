@@ -33,6 +33,8 @@ impl Writer {
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "cache_size", -65_536)?;
             connection.pragma_update(None, "temp_store", "MEMORY")?;
+            // Overwrites what leaves a page, where that costs no further write.
+            connection.pragma_update(None, "secure_delete", "FAST")?;
             connection.set_prepared_statement_cache_capacity(32);
             Ok(connection)
         });

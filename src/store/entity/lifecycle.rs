@@ -75,6 +75,9 @@ pub(crate) mod installation {
         pub upgraded_at: Option<i64>,
         #[sea_orm(column_type = "Text")]
         pub user_id: String,
+        pub change_position: i64,
+        pub erase_at: Option<i64>,
+        pub erased_at: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -5,6 +5,7 @@ mod connections;
 mod deliveries;
 mod lifecycle;
 mod platform;
+mod platform_steps;
 mod recovery;
 mod upgrades;
 
@@ -21,5 +22,6 @@ pub(crate) use platform::{
     api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting,
     signing_key,
 };
+pub(crate) use platform_steps::{erasure, journal};
 pub(crate) use recovery::{notice, notice_dismissal, notice_outbox, recovery_job};
 pub(crate) use upgrades::{rollout_item, rollout_job, upgrade};

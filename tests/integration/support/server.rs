@@ -423,7 +423,8 @@ impl Place {
         rows.expect("the query is answered").into_iter().flatten().collect()
     }
 
-    async fn execute(&self, statement: &str) {
+    /// Changes the database behind the server's back.
+    pub(crate) async fn execute(&self, statement: &str) {
         // The text is the test's own.
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         match &self.backend {
