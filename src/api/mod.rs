@@ -28,6 +28,7 @@ mod ownership;
 pub mod paging;
 pub mod problem;
 mod rates;
+pub(crate) mod reconcile;
 pub mod role;
 pub mod routes;
 mod services;
@@ -68,4 +69,5 @@ pub fn rooms() -> ApiRouter {
         .merge(notices::router())
         .merge(descriptions::router())
         .merge(keys::router())
+        .merge(reconcile::router())
 }

@@ -48,10 +48,10 @@ struct ListQuery {
 struct NoticeBody {
     /// Its id.
     id: Uuid,
-    /// What it is about: `webhook.failing`, `webhook.gone`, `webhook.disabled` or
-    /// `webhook.recovered`.
+    /// What it is about: `webhook.failing`, `webhook.gone`, `webhook.disabled`,
+    /// `webhook.recovered`, or of the whole platform `lifecycle.drift` and `deliveries.held`.
     kind: String,
-    /// The org.
+    /// The org; empty where it is about the whole platform.
     org_id: String,
     /// The extension.
     extension_key: Option<String>,

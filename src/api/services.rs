@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::crypto::Verifier;
 use crate::delivery::{Dispatcher, EndpointScope, Recoveries};
 use crate::event::Intake;
-use crate::lifecycle::{InstallationScope, Lifecycle};
+use crate::lifecycle::{InstallationScope, Lifecycle, Reconciler};
 use crate::manifest;
-use crate::notice::Audience;
+use crate::notice::{Audience, Board};
 use crate::store::Store;
 use crate::webhook::Routing;
 
@@ -25,6 +25,10 @@ const MOST_EXTENSIONS: u64 = 10_000;
 pub struct Services {
     /// Installations.
     pub lifecycle: Lifecycle,
+    /// What compares what is there with what should be.
+    pub reconciler: Reconciler,
+    /// Where notices are written.
+    pub board: Board,
     /// Events.
     pub intake: Intake,
     /// Who gets what.

@@ -12,7 +12,7 @@ use super::reader::{Faulted, Read, Reader};
 use super::value::{self, Broken};
 use super::{
     Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Keys, Limits, Log,
-    LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Retention,
+    LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Reconcile, Retention,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.
@@ -45,6 +45,8 @@ fn read(reader: &mut Reader) -> Read<Config> {
     let delivery = read_delivery(reader);
     let limits = read_limits(reader);
     let audit_retention = reader.required("audit.retention", value::duration);
+    let reconcile_every = reader.required("reconcile.every", value::duration);
+    let reconcile_repair = reader.required("reconcile.repair", value::switch);
     let notices = read_notices(reader);
     let metrics = reader.optional("metrics.listen", value::listener);
     let log = read_log(reader);
@@ -89,6 +91,10 @@ fn read(reader: &mut Reader) -> Read<Config> {
         delivery: delivery?,
         limits: limits?,
         audit: Audit { retention: audit_retention? },
+        reconcile: Reconcile {
+            every: Some(reconcile_every?).filter(|every| !every.is_zero()),
+            repair: reconcile_repair?,
+        },
         notices: notices?,
         metrics: Metrics { listen: metrics },
         log: log?,

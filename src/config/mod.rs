@@ -61,6 +61,8 @@ pub struct Config {
     pub notices: Notices,
     /// What is kept of the audit.
     pub audit: Audit,
+    /// The comparison of what is there with what should be.
+    pub reconcile: Reconcile,
     /// Where metrics are served.
     pub metrics: Metrics,
     /// What is logged.
@@ -202,6 +204,15 @@ pub struct Overrides {
 pub struct Audit {
     /// How long the audit is kept.
     pub retention: Duration,
+}
+
+/// The group `reconcile`.
+#[derive(Clone, Copy, Debug)]
+pub struct Reconcile {
+    /// How often what is there is compared with what should be; nothing where that is off.
+    pub every: Option<Duration>,
+    /// Whether what is found is repaired.
+    pub repair: bool,
 }
 
 /// The group `delivery.retention`.

@@ -7,8 +7,10 @@
 mod authorize;
 mod configure;
 mod error;
+mod generations;
 mod install;
 mod parameters;
+mod reconcile;
 mod service;
 pub mod state;
 mod suspend;
@@ -18,7 +20,12 @@ mod views;
 pub use authorize::{BrowserReturn, Exchanged, Returned};
 pub use configure::ConfigureRequest;
 pub use error::LifecycleError;
+pub use generations::{raise_generation, raise_generations};
 pub use install::{InstallRequest, Installed};
+pub use reconcile::{
+    DriftKind, Finding, PassLimits, Reconciler, ReconcilerParts, Report, last_report,
+    run_reconciler,
+};
 pub use service::Lifecycle;
 pub use uninstall::{UninstallRequest, Uninstalled};
 pub use views::{

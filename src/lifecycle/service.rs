@@ -12,12 +12,13 @@ use url::Url;
 use uuid::Uuid;
 
 use super::error::LifecycleError;
+use super::reconcile;
 use super::state::{Command, Effect, Holders, Phase, State, Step, step};
 use crate::audit::{self, Actor, Entry};
 use crate::config::Origin;
 use crate::crypto::Keys;
 use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
-use crate::manifest::{CheckedPackage, Manifest};
+use crate::manifest::{CheckedPackage, Manifest, ProvisionedWebhook};
 use crate::oauth::{self, Providers, Revocations};
 use crate::seam::{Seam, Timestamp, crash_point};
 use crate::store::entity::{extension_version, installation, transition};
@@ -191,7 +192,7 @@ impl Lifecycle {
             Effect::RemoveWebhooks => {
                 let (org, id) = (&locked.row.org_id, locked.row.id);
                 provisioning::remove(&inner.authority, &inner.store, work, org, id).await?;
-                Ok(())
+                reconcile::forget(work, id).await
             }
             // The gate holds what is queued as soon as routing knows.
             Effect::HoldDeliveries => Ok(()),
@@ -226,31 +227,11 @@ impl Lifecycle {
     ) -> Result<(), LifecycleError> {
         let Some(webhook) = read_package(&locked.version)?.webhook else { return Ok(()) };
         let webhook = webhook.provision(None);
-        let subscriptions: serde_json::Map<String, serde_json::Value> = (webhook.subscriptions)
-            .into_iter()
-            .map(|(event, options)| (event, options.to_json()))
-            .collect();
-        let origins = webhook.include_events_from;
-        let row = &locked.row;
-        let new = NewExtensionWebhook {
-            org_id: row.org_id.clone(),
-            installation_id: row.id,
-            extension_key: row.extension_key.clone(),
-            generation: row.generation,
-            resource_name: without_nul(webhook.resource_name),
-            name: without_nul(webhook.name),
-            description: webhook.description.map(without_nul),
-            url: webhook.url.to_string(),
-            subscriptions: serde_json::Value::Object(subscriptions).to_string(),
-            ignore_source_id: webhook.ignore_source_id.to_string(),
-            include_events_from: (!origins.is_empty())
-                .then(|| serde_json::json!(origins).to_string()),
-            ordered: webhook.ordered,
-            delivery: webhook.delivery.and_then(|wishes| serde_json::to_string(&wishes).ok()),
-        };
         let inner = &self.inner;
-        provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness).await?;
-        Ok(())
+        let new = extension_webhook(&locked.row, &webhook);
+        let id = provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness)
+            .await?;
+        reconcile::remember(work, id, &locked.row, &webhook).await
     }
 
     /// Queues a callback where the manifest declares one.
@@ -402,6 +383,32 @@ impl Lifecycle {
     }
 }
 
+/// The webhook of an installation as its row is written.
+pub(super) fn extension_webhook(
+    row: &installation::Model,
+    webhook: &ProvisionedWebhook,
+) -> NewExtensionWebhook {
+    let subscriptions: serde_json::Map<String, serde_json::Value> = (webhook.subscriptions.iter())
+        .map(|(event, options)| (event.clone(), options.to_json()))
+        .collect();
+    let origins = &webhook.include_events_from;
+    NewExtensionWebhook {
+        org_id: row.org_id.clone(),
+        installation_id: row.id,
+        extension_key: row.extension_key.clone(),
+        generation: row.generation,
+        resource_name: without_nul(webhook.resource_name.clone()),
+        name: without_nul(webhook.name.clone()),
+        description: webhook.description.clone().map(without_nul),
+        url: webhook.url.to_string(),
+        subscriptions: serde_json::Value::Object(subscriptions).to_string(),
+        ignore_source_id: webhook.ignore_source_id.to_string(),
+        include_events_from: (!origins.is_empty()).then(|| serde_json::json!(origins).to_string()),
+        ordered: webhook.ordered,
+        delivery: webhook.delivery.as_ref().and_then(|wishes| serde_json::to_string(wishes).ok()),
+    }
+}
+
 /// The typed manifest of a version.
 pub(super) fn read_manifest(
     version: &extension_version::Model,
@@ -409,7 +416,10 @@ pub(super) fn read_manifest(
     read_package(version).map(|package| package.manifest)
 }
 
-fn read_package(version: &extension_version::Model) -> Result<CheckedPackage, LifecycleError> {
+/// The package of a version.
+pub(super) fn read_package(
+    version: &extension_version::Model,
+) -> Result<CheckedPackage, LifecycleError> {
     let unreadable = |what| LifecycleError::Unreadable { what };
     let manifest = serde_json::from_str(&version.manifest).map_err(|_| unreadable("manifest"))?;
     let resources =

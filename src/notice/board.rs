@@ -25,12 +25,22 @@ pub enum NoticeKind {
     WebhookDisabled,
     /// It takes deliveries again.
     WebhookRecovered,
+    /// The reconciler found what should not be.
+    LifecycleDrift,
+    /// Nothing is delivered: a backup was restored, and nobody has released it yet.
+    DeliveriesHeld,
 }
 
 impl NoticeKind {
     /// All kinds.
-    pub const ALL: &[Self] =
-        &[Self::WebhookFailing, Self::WebhookGone, Self::WebhookDisabled, Self::WebhookRecovered];
+    pub const ALL: &[Self] = &[
+        Self::WebhookFailing,
+        Self::WebhookGone,
+        Self::WebhookDisabled,
+        Self::WebhookRecovered,
+        Self::LifecycleDrift,
+        Self::DeliveriesHeld,
+    ];
 
     /// The name in answers, events and the database.
     pub const fn name(self) -> &'static str {
@@ -39,6 +49,8 @@ impl NoticeKind {
             Self::WebhookGone => "webhook.gone",
             Self::WebhookDisabled => "webhook.disabled",
             Self::WebhookRecovered => "webhook.recovered",
+            Self::LifecycleDrift => "lifecycle.drift",
+            Self::DeliveriesHeld => "deliveries.held",
         }
     }
 }

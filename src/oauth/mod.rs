@@ -12,5 +12,7 @@ pub use authorization::{
 };
 pub use error::OAuthError;
 pub use provider::{DEFAULT_SERVICE, Providers};
+pub(crate) use revocation::is_readable as is_revocation_readable;
 pub use revocation::{Revocation, Revocations, schedule as schedule_revocation};
+pub(crate) use vault::is_readable as is_connection_readable;
 pub use vault::{StoredConnection, forget as forget_connections, store as store_connection};

@@ -84,6 +84,12 @@ pub async fn schedule(
     Ok(())
 }
 
+/// Whether the token of a job can be unsealed.
+pub(crate) fn is_readable(ring: &KeyRing, row: &revocation::Model) -> bool {
+    let place = AssociatedData { subject: row.id, field: "revocation" };
+    ring.unseal(Purpose::Vault, &place, &row.sealed_token).is_ok()
+}
+
 /// How many tokens of an installation wait to be revoked.
 pub(super) async fn waiting(work: &UnitOfWork, installation_id: Uuid) -> Result<u64, OAuthError> {
     Ok(revocation::Entity::find()

@@ -83,10 +83,15 @@ pub async fn forget(
         for (field, kind, bytes) in sealed {
             let Some(bytes) = bytes else { continue };
             let place = AssociatedData { subject: installation_id, field };
-            let token = ring.unseal(Purpose::Vault, &place, &bytes)?;
-            let text = std::str::from_utf8(token.expose())
-                .map_err(|_| OAuthError::Unreadable { what: "token" })?;
-            let token = SecretText::new(text);
+            // What cannot be opened cannot be revoked, and must not hold the end of an installation.
+            let Some(token) = open(ring, &place, &bytes) else {
+                tracing::error!(
+                    installation = %installation_id,
+                    kind,
+                    "a token cannot be unsealed; it is dropped without being revoked"
+                );
+                continue;
+            };
             let job = revocation::Revocation {
                 installation_id,
                 service: row.service_name.clone(),
@@ -101,4 +106,18 @@ pub async fn forget(
             .map_err(StoreError::from)?;
     }
     revocation::waiting(work, installation_id).await
+}
+
+fn open(ring: &KeyRing, place: &AssociatedData<'_>, sealed: &[u8]) -> Option<SecretText> {
+    let token = ring.unseal(Purpose::Vault, place, sealed).ok()?;
+    std::str::from_utf8(token.expose()).ok().map(SecretText::new)
+}
+
+/// Whether the tokens of a connection can be unsealed.
+pub(crate) fn is_readable(ring: &KeyRing, row: &connection::Model) -> bool {
+    let opens = |field, sealed: &[u8]| {
+        open(ring, &AssociatedData { subject: row.installation_id, field }, sealed).is_some()
+    };
+    opens(ACCESS, &row.sealed_access_token)
+        && row.sealed_refresh_token.as_ref().is_none_or(|sealed| opens(REFRESH, sealed))
 }

@@ -22,7 +22,7 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Reconciler, ReconcilerParts, run_reconciler};
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Providers, Revocations};
@@ -160,7 +160,7 @@ fn outbox(
     Ok(Some(Outbox::new(store.clone(), egress.clone(), seam.clone(), board.clone(), options)))
 }
 
-fn delivery_options(config: &Config, board: &Board) -> DeliveryOptions {
+pub(super) fn delivery_options(config: &Config, board: &Board) -> DeliveryOptions {
     let delivery = &config.delivery;
     DeliveryOptions {
         deadline: delivery.deadline,
@@ -284,6 +284,18 @@ impl Rooms {
             config.marketplace.return_urls.clone(),
             seam.clone(),
         );
+        let reconciler = Reconciler::of_server(
+            ReconcilerParts {
+                store: store.clone(),
+                keys: keys.clone(),
+                authority: ExtensionAuthority::for_server(),
+                board: board.clone(),
+                seam: seam.clone(),
+            },
+            routing.clone(),
+            dispatcher.clone(),
+            Arc::clone(&revocations),
+        );
         let intake = Intake::new(
             routing.clone(),
             dispatcher.clone(),
@@ -305,6 +317,8 @@ impl Rooms {
         drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
             lifecycle,
+            reconciler: reconciler.clone(),
+            board: board.clone(),
             intake,
             routing: routing.clone(),
             dispatcher: dispatcher.clone(),
@@ -342,6 +356,10 @@ impl Rooms {
         ));
         let recover = tokio::spawn(recoveries.run(stop.clone()));
         let mut loops = vec![follow, revoke, prune, reaper, recover];
+        if let Some(every) = config.reconcile.every {
+            let repair = config.reconcile.repair;
+            loops.push(tokio::spawn(run_reconciler(reconciler, every, repair, stop.clone())));
+        }
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =
