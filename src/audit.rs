@@ -379,11 +379,7 @@ async fn prune_chain(
         work.rollback().await?;
         return Ok(None);
     };
-    audit::Entity::delete_many()
-        .filter(audit::Column::Chain.eq(chain))
-        .filter(audit::Column::Sequence.lte(last.sequence))
-        .exec(work.connection())
-        .await?;
+    // The head first: the database itself lets go only what it says was pruned.
     audit_head::Entity::update(audit_head::ActiveModel {
         chain: sea_orm::ActiveValue::Unchanged(chain.to_owned()),
         pruned_sequence: Set(Some(last.sequence)),
@@ -392,6 +388,11 @@ async fn prune_chain(
     })
     .exec(work.connection())
     .await?;
+    audit::Entity::delete_many()
+        .filter(audit::Column::Chain.eq(chain))
+        .filter(audit::Column::Sequence.lte(last.sequence))
+        .exec(work.connection())
+        .await?;
     let _settled = work.commit(now).await?;
     Ok(Some(links.len() as u64 == PRUNE_STEP))
 }

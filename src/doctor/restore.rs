@@ -18,7 +18,7 @@ use crate::store::entity::installation;
 use crate::store::{Nodes, Store, StoreError, UnitOfWork, claims, hold};
 
 /// How many installations one page reads.
-const PAGE: u64 = 500;
+const PAGE: usize = 500;
 
 /// How many installations a report names of each sort.
 const MOST_LISTED: usize = 1_000;
@@ -174,10 +174,10 @@ async fn surplus(
             .filter(installation::Column::Live.eq(1))
             .filter(installation::Column::Id.gt(after))
             .order_by_asc(installation::Column::Id)
-            .limit(PAGE)
+            .limit(PAGE as u64)
             .all(store.reader())
             .await?;
-        let is_last = (rows.len() as u64) < PAGE;
+        let is_last = rows.len() < PAGE;
         for row in rows {
             after = row.id;
             let reason = match list.get(row.id) {
@@ -218,7 +218,7 @@ async fn missing(
     report: &mut RestoreReport,
 ) -> Result<(), RestoreError> {
     let AfterRestore { store, seam, .. } = *parts;
-    for page in list.entries().chunks(PAGE as usize) {
+    for page in list.entries().chunks(PAGE) {
         let rows = installation::Entity::find()
             .filter(installation::Column::Id.is_in(page.iter().map(|one| one.installation_id)))
             .all(store.reader())

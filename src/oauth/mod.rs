@@ -3,6 +3,7 @@
 
 pub(crate) mod authorization;
 mod error;
+pub(crate) mod exchanges;
 mod provider;
 mod revocation;
 mod vault;

@@ -208,6 +208,7 @@ async fn revoke(
         std::str::from_utf8(token.expose())
             .map_err(|_| OAuthError::Unreadable { what: "token" })?,
     );
+    crash_point("revocation.before-call");
     let outcome = providers.revoke(&row.service_name, &token, &row.token_kind).await;
     crash_point("revocation.after-call");
     let now = seam.clock.now();
@@ -249,6 +250,8 @@ async fn revoke(
             }
         }
     }
+    crash_point("revocation.before-commit");
     let _settled = work.commit(now).await?;
+    crash_point("revocation.after-commit");
     Ok(())
 }

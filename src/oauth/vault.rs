@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::authorization::GrantedTokens;
 use super::error::OAuthError;
+use super::exchanges;
 use super::revocation;
 use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
 use crate::seam::{Seam, Timestamp};
@@ -59,6 +60,7 @@ pub async fn store(
     })
     .exec_without_returning(work.connection())
     .await?;
+    exchanges::end(work, new.tokens.exchange).await?;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use crate::identifier::TokenId;
 use crate::lifecycle::{Lifecycle, Reconciler, ReconcilerParts, run_reconciler};
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
-use crate::oauth::{Providers, Revocations};
+use crate::oauth::{Providers, Revocations, exchanges};
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
@@ -266,6 +266,7 @@ impl Rooms {
             egress.clone(),
             seam.clock.clone(),
         );
+        let exchanging = providers.clone();
         let revocations = Arc::new(Revocations::new(
             store.clone(),
             keys.ring.clone(),
@@ -354,8 +355,15 @@ impl Rooms {
             },
             stop.clone(),
         ));
+        let exchanges = tokio::spawn(exchanges::run(
+            store.clone(),
+            keys.ring.clone(),
+            exchanging,
+            seam.clone(),
+            stop.clone(),
+        ));
         let recover = tokio::spawn(recoveries.run(stop.clone()));
-        let mut loops = vec![follow, revoke, prune, reaper, recover];
+        let mut loops = vec![follow, revoke, prune, reaper, recover, exchanges];
         if let Some(every) = config.reconcile.every {
             let repair = config.reconcile.repair;
             loops.push(tokio::spawn(run_reconciler(reconciler, every, repair, stop.clone())));

@@ -19,5 +19,5 @@ pub(crate) use platform::{
     api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting,
     signing_key,
 };
-pub(crate) use reconciler::{provisioned_webhook, reconcile_run};
+pub(crate) use reconciler::{provisioned_webhook, reconcile_run, token_exchange};
 pub(crate) use recovery::{notice, notice_dismissal, notice_outbox, recovery_job};

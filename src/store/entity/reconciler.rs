@@ -27,6 +27,28 @@ pub(crate) mod provisioned_webhook {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// A code that is being exchanged.
+pub(crate) mod token_exchange {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "token_exchanges")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub installation_id: Uuid,
+        #[sea_orm(column_type = "Text")]
+        pub service_name: String,
+        pub sealed: Vec<u8>,
+        pub started_at: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 /// A pass of the reconciler that was allowed to repair.
 pub(crate) mod reconcile_run {
     use sea_orm::entity::prelude::*;
