@@ -70,6 +70,9 @@ pub struct Config {
     warnings: Vec<Fault>,
 }
 
+/// The file that the first operator token is written to, in the data folder.
+pub const OPERATOR_TOKEN_FILE: &str = "operator.token";
+
 /// The group `database`.
 #[derive(Clone, Debug)]
 pub struct Database {

@@ -5,8 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Check;
-use crate::api::token_store::OPERATOR_TOKEN_FILE;
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{Config, DatabaseUrl, OPERATOR_TOKEN_FILE};
 
 /// What others may do with a file, as its mode says.
 const OTHERS: u32 = 0o077;

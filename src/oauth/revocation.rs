@@ -33,7 +33,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_hours(6);
 
 /// For how long a try keeps others off the row: longer than a call can take.
-const CLAIM: Duration = Duration::from_secs(30);
+const CLAIM: Duration = Duration::from_secs(15);
 
 /// How many tries may be under way.
 const MOST_TRIES: usize = 256;

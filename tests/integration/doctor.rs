@@ -169,7 +169,8 @@ async fn generation(ground: &Ground, program: &Program, id: &str) -> i64 {
 }
 
 async fn a_restored_backup_sends_nothing_until_it_is_released(backend: Backend) {
-    let ground = Ground::new(backend, |_| {}).await;
+    let ground =
+        Ground::new(backend, |settings| settings.set("delivery.schedule", "10s,10s,10s,10s")).await;
     let program = ground.launch().await;
     let kept = ground.active(&program, "kept").await;
     let gone = ground.active(&program, "gone").await;
@@ -202,7 +203,7 @@ async fn a_restored_backup_sends_nothing_until_it_is_released(backend: Backend) 
         .iter()
         .map(|row| {
             json!({ "extensionKey": row["extensionKey"], "orgId": row["orgId"],
-                "installationId": row["id"], "generation": row["generation"],
+                "installationId": row["installationId"], "generation": row["generation"],
                 "state": row["state"] })
         })
         .collect();

@@ -1,6 +1,6 @@
 //! Kinds of drift, and what a pass tells of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -135,6 +135,9 @@ pub struct Report {
     pub counts: BTreeMap<String, u64>,
     /// What was found, up to 500.
     pub findings: Vec<Finding>,
+    /// The orgs of which something was found: their routing is compared in the next pass.
+    #[serde(skip)]
+    pub(super) touched: BTreeSet<String>,
 }
 
 impl Report {
@@ -142,6 +145,7 @@ impl Report {
         self.found += 1;
         self.repaired += u64::from(finding.repaired);
         *self.counts.entry(finding.kind.clone()).or_default() += 1;
+        self.touched.extend(finding.org_id.clone());
         if self.findings.len() < MOST_LISTED {
             self.findings.push(finding);
         }

@@ -123,17 +123,14 @@ impl Reconciler {
             let Some(last) = rows.last().map(|row| row.id) else { break };
             let is_last = (rows.len() as u64) < PAGE;
             report.installations += rows.len() as u64;
-            let mut orgs: HashSet<String> = rows.iter().map(|row| row.org_id.clone()).collect();
             let now = inner.seam.clock.now();
             let all = gather(inner.store.reader(), rows, &mut versions).await?;
             for facts in all {
                 if judge(&facts, &inner.keys.ring, now).is_empty() {
                     continue;
                 }
-                orgs.remove(&facts.row.org_id);
                 self.examine_into(&mut report, facts.row.id, repair, actor).await?;
             }
-            self.compare_routing(&mut report, orgs, repair).await?;
             after = Some(last);
             if is_last {
                 break;
@@ -147,6 +144,7 @@ impl Reconciler {
         }
         if report.complete {
             self.leftovers(&mut report, repair, actor).await?;
+            self.compare_routing(&mut report, repair, limits.pause).await?;
         }
         report.finished_time = inner.seam.clock.now().rfc3339();
         Ok(report)
@@ -194,27 +192,45 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Compares what this node routes by with what the database says of some orgs.
+    /// Compares what this node routes by with what the database says. Orgs of which something was
+    /// found are left out: their rows were wrong, not their routing.
     async fn compare_routing(
         &self,
         report: &mut Report,
-        orgs: HashSet<String>,
         repair: bool,
+        pause: Duration,
     ) -> Result<(), LifecycleError> {
         let Some(live) = &self.inner.live else { return Ok(()) };
-        let stale = live.routing.stale(&orgs, repair).await?;
-        for org in stale {
-            report.add(Finding {
-                kind: DriftKind::RoutingStale.name().to_owned(),
-                subject: format!("org:{org}"),
-                org_id: Some(org),
-                extension_key: None,
-                installation_id: None,
-                detail: "this node routes by something else than the database says".to_owned(),
-                action: "the org is read anew".to_owned(),
-                repaired: repair,
-            });
+        let mut after = String::new();
+        loop {
+            let orgs: Vec<String> = installation::Entity::find()
+                .select_only()
+                .column(installation::Column::OrgId)
+                .distinct()
+                .filter(installation::Column::Live.eq(1))
+                .filter(installation::Column::OrgId.gt(after.as_str()))
+                .order_by_asc(installation::Column::OrgId)
+                .limit(PAGE)
+                .into_tuple()
+                .all(self.inner.store.reader())
+                .await?;
+            let Some(last) = orgs.last() else { return Ok(()) };
+            after.clone_from(last);
+            let orgs: HashSet<String> =
+                orgs.into_iter().filter(|org| !report.touched.contains(org)).collect();
+            for org in live.routing.stale(&orgs, repair).await? {
+                report.add(Finding {
+                    kind: DriftKind::RoutingStale.name().to_owned(),
+                    subject: format!("org:{org}"),
+                    org_id: Some(org),
+                    extension_key: None,
+                    installation_id: None,
+                    detail: "this node routes by something else than the database says".to_owned(),
+                    action: "the org is read anew".to_owned(),
+                    repaired: repair,
+                });
+            }
+            self.inner.seam.clock.sleep(pause).await;
         }
-        Ok(())
     }
 }

@@ -14,7 +14,10 @@ use crate::support::on_both;
 use crate::support::program::Program;
 use crate::support::server::{Backend, eventually};
 
-on_both!(killed_at_every_point_an_installation_is_whole_or_not_there);
+on_both!(
+    killed_in_an_authorisation_it_is_whole_or_not_there,
+    killed_in_another_step_it_is_whole_or_not_there,
+);
 
 /// What the marketplace, or somebody else, does when the program dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +168,7 @@ impl<'g> Campaign<'g> {
         let lacks_webhook = self.step == Step::Reconcile && after == Before;
         let webhooks = usize::from(is_active && !lacks_webhook);
         assert_eq!(found["webhooks"].as_array().map(Vec::len), Some(webhooks), "{what}");
-        let id = self.ground.sql_id(found["id"].as_str().expect("an id"));
+        let id = self.ground.sql_id(found["installationId"].as_str().expect("an id"));
         let of = |table: &str| format!("{table} where installation_id = {id}");
         let ground = self.ground;
         assert_eq!(ground.number(&of("connections")).await, i64::from(is_active), "{what}");
@@ -229,10 +232,20 @@ async fn nothing_is_left(ground: &Ground, program: &Program, what: &str) {
     assert_eq!(report["found"], 0, "after {what}: {report:#}");
 }
 
-async fn killed_at_every_point_an_installation_is_whole_or_not_there(backend: Backend) {
+async fn killed_in_an_authorisation_it_is_whole_or_not_there(backend: Backend) {
+    let is_one = |step| matches!(step, Step::Authorize | Step::AuthorizeTooLittle);
+    campaign(backend, ROWS.iter().filter(|(_, step, _)| is_one(*step)).copied().collect()).await;
+}
+
+async fn killed_in_another_step_it_is_whole_or_not_there(backend: Backend) {
+    let is_one = |step| matches!(step, Step::Authorize | Step::AuthorizeTooLittle);
+    campaign(backend, ROWS.iter().filter(|(_, step, _)| !is_one(*step)).copied().collect()).await;
+}
+
+async fn campaign(backend: Backend, rows: Vec<(&str, Step, After)>) {
     let ground = Ground::new(backend, |_| {}).await;
     let mut program = ground.launch().await;
-    for (number, (point, step, after)) in ROWS.iter().enumerate() {
+    for (number, (point, step, after)) in rows.iter().enumerate() {
         let what = format!("{point} in {step:?}");
         let campaign = Campaign::prepare(&ground, &program, *step, format!("{number}")).await;
         program.terminate(DYING).await;
@@ -258,7 +271,7 @@ async fn killed_at_every_point_an_installation_is_whole_or_not_there(backend: Ba
     assert_eq!(ground.number("connections").await, 0);
     assert_eq!(ground.number("installations where sealed_config is not null").await, 0);
     assert_eq!(ground.number("provisioned_webhooks").await, 0);
-    let orgs: Vec<String> = (0..ROWS.len()).map(|number| number.to_string()).collect();
+    let orgs: Vec<String> = (0..rows.len()).map(|number| number.to_string()).collect();
     let orgs: Vec<&str> = orgs.iter().map(String::as_str).collect();
     ground.place.audit_holds(&orgs).await;
 }

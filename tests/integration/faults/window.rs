@@ -25,7 +25,7 @@ on_both!(nothing_outside_of_the_window_and_all_of_it_inside);
 const ORGS: usize = 4;
 
 /// For how long the extension is there at the most, before it goes again.
-const STAY: Duration = Duration::from_millis(60);
+const STAY: Duration = Duration::from_millis(400);
 
 /// What is accepted so shortly before the uninstallation may still be queued then: it is cancelled,
 /// since nothing is sent after the answer.
