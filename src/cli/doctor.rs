@@ -1,7 +1,7 @@
 //! `mortise doctor`: checks, repairs, and the way back after a restored backup. In the database, or
 //! through the server that holds it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -106,9 +106,10 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
     let document = match open(&config).await? {
         Some(store) => {
             let examined = if arguments.after_restore {
-                after_restore(&config, &store, &seam, list.as_ref(), arguments.repair).await
+                Box::pin(after_restore(&config, &store, &seam, list.as_ref(), arguments.repair))
+                    .await
             } else {
-                here(&config, &store, &seam, arguments.repair).await
+                Box::pin(here(&config, &store, &seam, arguments.repair)).await
             };
             close(&store).await;
             examined?
@@ -129,7 +130,7 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
     Ok(if document.healthy { Exit::Success } else { Exit::Negative })
 }
 
-fn read_list(file: &PathBuf) -> Result<MarketplaceList, CliError> {
+fn read_list(file: &Path) -> Result<MarketplaceList, CliError> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         CliError::unusable(format_args!("{} cannot be read: {error}", file.display()))
     })?;
@@ -248,7 +249,7 @@ async fn after_restore(
     let done = doctor::after_restore(&parts, list, repair).await;
     bench.close().await;
     let restore = done.map_err(CliError::failed)?;
-    let Document { checks, reconcile, .. } = here(config, store, seam, repair).await?;
+    let Document { checks, reconcile, .. } = Box::pin(here(config, store, seam, repair)).await?;
     // That everything is held is what was asked for.
     let checks = checks.into_iter().filter(|check| check.name != "deliveries").collect();
     Ok(Document::of(checks, reconcile, Some(restore)))

@@ -158,8 +158,9 @@ impl<'g> Campaign<'g> {
         let state = found.as_ref().and_then(|row| row["state"].as_str()).unwrap_or("none");
         let wanted = match (self.step, after) {
             (Step::Install, Before) => "none",
-            (Step::Install, Done) => "pendingAuthorization",
-            (Step::Authorize, Before) | (Step::AuthorizeTooLittle, _) => "pendingAuthorization",
+            (Step::Install, Done) | (Step::Authorize, Before) | (Step::AuthorizeTooLittle, _) => {
+                "pendingAuthorization"
+            }
             (Step::Uninstall, Done) => "uninstalled",
             _ => "active",
         };
@@ -247,15 +248,15 @@ fn rows(wanted: usize) -> Vec<(&'static str, Step, After)> {
 }
 
 async fn killed_in_an_authorisation_it_is_whole_or_not_there(backend: Backend) {
-    campaign(backend, rows(0)).await;
+    Box::pin(campaign(backend, rows(0))).await;
 }
 
 async fn killed_while_tokens_are_revoked_none_is_left(backend: Backend) {
-    campaign(backend, rows(1)).await;
+    Box::pin(campaign(backend, rows(1))).await;
 }
 
 async fn killed_in_another_step_it_is_whole_or_not_there(backend: Backend) {
-    campaign(backend, rows(2)).await;
+    Box::pin(campaign(backend, rows(2))).await;
 }
 
 async fn campaign(backend: Backend, rows: Vec<(&str, Step, After)>) {

@@ -51,7 +51,7 @@ impl Ground {
         let vendor = SampleVendor::start(options).await.expect("a vendor");
         let address = free_address();
         provider.register_redirect_uri(format!("http://{address}/oauth/callback"));
-        let server = TestServer::start(backend, |settings| {
+        let server = Box::pin(TestServer::start(backend, |settings| {
             for (name, value) in [
                 ("authorize_url", provider.authorize_url()),
                 ("token_url", provider.token_url()),
@@ -65,7 +65,7 @@ impl Ground {
             settings.set("host.api_base", provider.issuer());
             settings.set("reconcile.every", "0s");
             change(settings);
-        })
+        }))
         .await;
         server.publish(&Package::new(&vendor.url(""))).await.expect(201);
         let (operator, host) = (server.operator.clone(), server.host().await);
