@@ -44,9 +44,9 @@ const ENDED: &[&str] = &[
      where i.live = 0 and p.webhook_id > $1 order by p.webhook_id limit 500",
     "select c.id, i.id from connections c join installations i on i.id = c.installation_id
      where i.live = 0 and c.id > $1 order by c.id limit 500",
-    "select i.id, i.id from installations i where i.live = 0 and i.id > $1 and exists
-         (select 1 from authorization_requests a where a.installation_id = i.id)
-     order by i.id limit 500",
+    "select a.installation_id, i.id from authorization_requests a
+     join installations i on i.id = a.installation_id
+     where i.live = 0 and a.installation_id > $1 order by a.installation_id limit 500",
     "select r.id, i.id from revocations r join installations i on i.id = r.installation_id
      where i.live = 0 and i.cleanup <> 'pending' and r.id > $1 order by r.id limit 500",
 ];
