@@ -12,6 +12,7 @@ on_both!(
     every_kind_of_drift_is_found_at_once_and_repaired_in_place,
     steps_beside_a_pass_are_neither_found_nor_undone,
     passes_come_by_themselves_on_one_node_at_a_time,
+    a_node_that_routes_by_something_else_is_put_right,
 );
 
 /// An id as SQL writes it.
@@ -323,4 +324,29 @@ async fn passes_come_by_themselves_on_one_node_at_a_time(backend: Backend) {
     if let Some(other) = other {
         other.stop().await;
     }
+}
+
+async fn a_node_that_routes_by_something_else_is_put_right(backend: Backend) {
+    let server = TestServer::start(backend, |settings| settings.set("reconcile.every", "0s")).await;
+    active(&server, "1").await;
+    let other = active(&server, "2").await.1;
+    // The node is made to read another address, which is then taken back without its knowing.
+    let kept = server.texts("select url from webhooks where org_id = '1'").await.remove(0);
+    server.execute("update webhooks set url = 'http://127.0.0.1:1/' where org_id = '1'").await;
+    server.execute("update routing set revision = revision + 1").await;
+    let told = "insert into routing_changes (revision, kind, subject, at)
+         select revision, 'org', '1', 0 from routing";
+    server.execute(told).await;
+    a_while().await;
+    server.execute(&format!("update webhooks set url = '{kept}' where org_id = '1'")).await;
+    let dry = pass(&server, false).await;
+    assert_eq!(counts(&dry), BTreeMap::from([("routing.stale".to_owned(), 1)]), "{dry:#}");
+    assert_eq!(dry["findings"][0]["orgId"], "1");
+    assert_eq!(pass(&server, true).await["repaired"], 1);
+    assert_eq!(pass(&server, false).await["found"], 0);
+    let host = server.host().await;
+    server.client.post("/api/v1/events", &host, &ticket("1", "t")).await.expect(202);
+    let arrived = server.vendor.wait_for_path(HOOK, 1, crate::support::delivery_world::SOON);
+    assert_eq!(tickets(&arrived.await.expect("it arrives")), ["t"]);
+    assert_eq!(server.webhooks("2").await[0]["id"], other.as_str());
 }
