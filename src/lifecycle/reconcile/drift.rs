@@ -55,8 +55,6 @@ kinds! {
         "A webhook outlived its installation.";
     EndpointEdited, "endpoint.edited",
         "The row that gives deliveries their tenant is missing, or names another one.";
-    EndpointState, "endpoint.state-left",
-        "What delivering knew of a webhook outlived it.";
     DeliveryZombie, "delivery.zombie",
         "Deliveries are queued for a webhook that is no more.";
     ConnectionMissing, "connection.missing",
