@@ -162,7 +162,8 @@ pub struct BrokenLink {
     pub reason: &'static str,
 }
 
-/// Reads a whole chain and says where it is broken, if anywhere.
+/// Reads a whole chain and says where it is broken, if anywhere. What is appended meanwhile is left
+/// out.
 pub async fn verify(
     store: &crate::store::Store,
     chain: &str,
@@ -171,17 +172,26 @@ pub async fn verify(
 
     let mut former = vec![0_u8; 32];
     let mut expected = 1_i64;
+    let Some(head) = audit_head::Entity::find_by_id(chain).one(store.reader()).await? else {
+        let any = audit::Entity::find()
+            .filter(audit::Column::Chain.eq(chain))
+            .order_by_asc(audit::Column::Sequence)
+            .one(store.reader())
+            .await?;
+        return Ok(
+            any.map(|row| BrokenLink { sequence: row.sequence, reason: "its head is missing" })
+        );
+    };
     // What was too old is gone; the chain is held to what it ended with.
-    if let Some(head) = audit_head::Entity::find_by_id(chain).one(store.reader()).await?
-        && let (Some(sequence), Some(digest)) = (head.pruned_sequence, head.pruned_digest)
-    {
-        former = digest;
+    if let (Some(sequence), Some(digest)) = (head.pruned_sequence, &head.pruned_digest) {
+        former.clone_from(digest);
         expected = sequence + 1;
     }
-    loop {
+    while expected <= head.sequence {
         let page = audit::Entity::find()
             .filter(audit::Column::Chain.eq(chain))
             .filter(audit::Column::Sequence.gte(expected))
+            .filter(audit::Column::Sequence.lte(head.sequence))
             .order_by_asc(audit::Column::Sequence)
             .limit(1_000)
             .all(store.reader())
@@ -216,13 +226,69 @@ pub async fn verify(
             expected += 1;
         }
     }
-    let head = audit_head::Entity::find_by_id(chain).one(store.reader()).await?;
-    match head {
-        Some(head) if head.sequence != expected - 1 || head.digest != former => {
-            Ok(Some(BrokenLink { sequence: expected, reason: "the chain ends too early" }))
-        }
-        _ => Ok(None),
+    if head.sequence != expected - 1 || head.digest != former {
+        return Ok(Some(BrokenLink { sequence: expected, reason: "the chain ends too early" }));
     }
+    // A link beyond the head was appended just now, with the head, or by somebody else.
+    let newest = audit::Entity::find()
+        .filter(audit::Column::Chain.eq(chain))
+        .order_by_desc(audit::Column::Sequence)
+        .one(store.reader())
+        .await?
+        .map_or(0, |row| row.sequence);
+    let known = audit_head::Entity::find_by_id(chain).one(store.reader()).await?;
+    if known.is_none_or(|head| newest > head.sequence) {
+        return Ok(Some(BrokenLink { sequence: newest, reason: "it lies beyond the head" }));
+    }
+    Ok(None)
+}
+
+/// How often a chain is read that seems broken: it may have been pruned while it was read.
+const READINGS: u32 = 3;
+
+/// Verifies every chain. Returns how many there are, and the broken ones, `most` at the most.
+pub(crate) async fn verify_all(
+    store: &crate::store::Store,
+    most: usize,
+) -> Result<(u64, Vec<(String, BrokenLink)>), StoreError> {
+    let (mut count, mut broken) = (0, Vec::new());
+    let mut after: Option<String> = None;
+    while let Some(chain) = next_chain(store, after.as_deref()).await? {
+        count += 1;
+        let mut found = None;
+        for _ in 0..READINGS {
+            found = verify(store, &chain).await?;
+            if found.is_none() {
+                break;
+            }
+        }
+        if let Some(link) = found
+            && broken.len() < most
+        {
+            broken.push((chain.clone(), link));
+        }
+        after = Some(chain);
+    }
+    Ok((count, broken))
+}
+
+/// The next chain in order, of heads and of links whose head is gone. Each look is one step into an
+/// index.
+async fn next_chain(
+    store: &crate::store::Store,
+    after: Option<&str>,
+) -> Result<Option<String>, StoreError> {
+    use sea_orm::{ConnectionTrait, Statement};
+
+    let condition = if after.is_some() { "where chain > $1" } else { "where chain >= $1" };
+    let sql = format!(
+        "select min(chain) from (select min(chain) as chain from audit_heads {condition}
+         union all select min(chain) as chain from audit {condition}) both_tables"
+    );
+    let values = [after.unwrap_or_default().into()];
+    let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
+    let row = store.reader().query_one_raw(statement).await?;
+    Ok(row.map(|row| row.try_get_by_index::<Option<String>>(0)).transpose()?.flatten())
 }
 
 /// What [`erase`] did.
@@ -275,6 +341,13 @@ pub(crate) async fn erase(
 pub(crate) const PRUNE_NEXT: &str = "select distinct chain from \
      (select chain from audit where at < $1 order by at limit 1000) oldest";
 
+/// The same without chains that cannot be pruned now; their names go into the braces.
+const PRUNE_OTHERS: &str = "select distinct chain from \
+     (select chain from audit where at < $1 and chain not in ({}) order by at limit 1000) oldest";
+
+/// How many chains may be passed over in one step.
+const MOST_BLOCKED: usize = 100;
+
 /// How many links of a chain one step removes.
 const PRUNE_STEP: u64 = 1_000;
 
@@ -285,56 +358,140 @@ pub(crate) async fn prune(
     before: Timestamp,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    use sea_orm::{ColumnTrait, ConnectionTrait, QueryFilter, QueryOrder, Statement};
+    let (mut more, mut blocked) = (false, Vec::<String>::new());
+    loop {
+        let chains = prunable(store, before, &blocked).await?;
+        let passed_over = blocked.len();
+        let found = chains.len();
+        for chain in chains {
+            match prune_chain(store, &chain, before, now).await? {
+                Some(was_full) => more |= was_full,
+                None => blocked.push(chain),
+            }
+        }
+        // Chains that keep old links behind a younger one must not keep the others from being seen.
+        let all_blocked = found > 0 && blocked.len() - passed_over == found;
+        if !all_blocked || blocked.len() >= MOST_BLOCKED {
+            return Ok(more);
+        }
+    }
+}
 
-    let rows = store
-        .reader()
-        .query_all_raw(Statement::from_sql_and_values(
-            store.dialect(),
-            PRUNE_NEXT,
-            [before.micros().into()],
-        ))
+async fn prunable(
+    store: &crate::store::Store,
+    before: Timestamp,
+    blocked: &[String],
+) -> Result<Vec<String>, StoreError> {
+    use sea_orm::{ConnectionTrait, Statement, Value};
+
+    let mut values: Vec<Value> = vec![before.micros().into()];
+    let sql = if blocked.is_empty() {
+        PRUNE_NEXT.to_owned()
+    } else {
+        values.extend(blocked.iter().map(|chain| Value::from(chain.clone())));
+        let names: Vec<String> = (2..=values.len()).map(|number| format!("${number}")).collect();
+        PRUNE_OTHERS.replace("{}", &names.join(", "))
+    };
+    let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
+    let rows = store.reader().query_all_raw(statement).await?;
+    Ok(rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?)
+}
+
+/// Removes the old links at the beginning of a chain, a step of them. Says whether there may be
+/// more; nothing where a younger link stands before the old ones.
+async fn prune_chain(
+    store: &crate::store::Store,
+    chain: &str,
+    before: Timestamp,
+    now: Timestamp,
+) -> Result<Option<bool>, StoreError> {
+    use sea_orm::{ColumnTrait, QueryFilter, QueryOrder};
+
+    let work = store.begin().await?;
+    let Some(head) =
+        audit_head::Entity::find_by_id(chain).lock_exclusive().one(work.connection()).await?
+    else {
+        work.rollback().await?;
+        return Ok(None);
+    };
+    let links = audit::Entity::find()
+        .filter(audit::Column::Chain.eq(chain))
+        .filter(audit::Column::Sequence.gt(head.pruned_sequence.unwrap_or(0)))
+        .order_by_asc(audit::Column::Sequence)
+        .limit(PRUNE_STEP)
+        .all(work.connection())
         .await?;
-    let mut more = false;
-    for row in rows {
-        let chain: String = row.try_get_by_index(0)?;
-        let work = store.begin().await?;
-        let Some(head) = audit_head::Entity::find_by_id(chain.as_str())
-            .lock_exclusive()
-            .one(work.connection())
-            .await?
-        else {
-            work.rollback().await?;
-            continue;
-        };
-        let links = audit::Entity::find()
-            .filter(audit::Column::Chain.eq(chain.as_str()))
-            .filter(audit::Column::Sequence.gt(head.pruned_sequence.unwrap_or(0)))
-            .order_by_asc(audit::Column::Sequence)
-            .limit(PRUNE_STEP)
-            .all(work.connection())
-            .await?;
-        // Clocks of nodes differ: only what no younger link precedes goes.
-        let old = links.iter().take_while(|link| link.at < before.micros());
-        let Some(last) = old.last() else {
-            work.rollback().await?;
-            continue;
-        };
-        audit::Entity::delete_many()
-            .filter(audit::Column::Chain.eq(chain.as_str()))
-            .filter(audit::Column::Sequence.lte(last.sequence))
-            .exec(work.connection())
-            .await?;
-        audit_head::Entity::update(audit_head::ActiveModel {
-            chain: sea_orm::ActiveValue::Unchanged(chain),
-            pruned_sequence: Set(Some(last.sequence)),
-            pruned_digest: Set(Some(last.digest.clone())),
-            ..Default::default()
-        })
+    let Some(last) = last_old(&links, before, now) else {
+        work.rollback().await?;
+        return Ok(None);
+    };
+    // The head first: the database itself lets go only what it says was pruned.
+    audit_head::Entity::update(audit_head::ActiveModel {
+        chain: sea_orm::ActiveValue::Unchanged(chain.to_owned()),
+        pruned_sequence: Set(Some(last.sequence)),
+        pruned_digest: Set(Some(last.digest.clone())),
+        ..Default::default()
+    })
+    .exec(work.connection())
+    .await?;
+    audit::Entity::delete_many()
+        .filter(audit::Column::Chain.eq(chain))
+        .filter(audit::Column::Sequence.lte(last.sequence))
         .exec(work.connection())
         .await?;
-        let _settled = work.commit(now).await?;
-        more |= links.len() as u64 == PRUNE_STEP;
+    let _settled = work.commit(now).await?;
+    Ok(Some(links.len() as u64 == PRUNE_STEP))
+}
+
+/// The last link that goes. Clocks of nodes differ: only what no younger link precedes. A link from
+/// the future was written by a clock that was ahead, so it is as old as what follows it.
+fn last_old(links: &[audit::Model], before: Timestamp, now: Timestamp) -> Option<&audit::Model> {
+    let mut last = None;
+    for link in links {
+        if link.at < before.micros() {
+            last = Some(link);
+        } else if link.at <= now.micros() {
+            break;
+        }
     }
-    Ok(more)
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(sequence: i64, at: i64) -> audit::Model {
+        audit::Model {
+            chain: "1".to_owned(),
+            sequence,
+            at,
+            actor: "system:test".to_owned(),
+            address: None,
+            action: "test".to_owned(),
+            subject: "test:1".to_owned(),
+            detail: None,
+            salt: None,
+            content_digest: Vec::new(),
+            digest: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_keeps_nothing_behind_it() {
+        let (before, now) = (Timestamp::from_micros(100), Timestamp::from_micros(200));
+        let cases: &[(&[i64], Option<i64>)] = &[
+            (&[], None),
+            (&[50, 60, 150], Some(2)),
+            (&[150, 60], None),
+            (&[900, 60, 70, 150], Some(3)),
+            (&[50, 900, 60, 900, 150, 70], Some(3)),
+            (&[900, 900], None),
+        ];
+        for (times, wanted) in cases {
+            let links: Vec<_> = (1..).zip(*times).map(|(number, at)| link(number, *at)).collect();
+            let last = last_old(&links, before, now).map(|link| link.sequence);
+            assert_eq!(last, *wanted, "{times:?}");
+        }
+    }
 }

@@ -20,6 +20,7 @@
 //! | [`event`] | the catalogue of event types, intake, why an event went where it went |
 //! | [`catalogue`] | extensions, versions, signing secrets |
 //! | [`lifecycle`] | the state table and its steps: install, authorise, configure, upgrade, suspend, uninstall; rollouts |
+//! | [`doctor`] | whether everything stands as it should, and the way back after a restored backup |
 //! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
 //! | [`server`] | wiring: store, services, listener, drain |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
@@ -36,6 +37,7 @@ pub mod delivery;
 pub mod demo;
 pub mod development;
 pub mod dialect;
+pub mod doctor;
 pub mod egress;
 pub mod event;
 pub mod identifier;

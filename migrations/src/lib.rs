@@ -21,6 +21,7 @@ mod m20261121_000007_delivery_options;
 mod m20261121_000008_upgrade;
 mod m20261121_000009_connections;
 mod m20261121_000010_platform_steps;
+mod m20261121_000011_reconciler;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000008_upgrade::Migration),
             Box::new(m20261121_000009_connections::Migration),
             Box::new(m20261121_000010_platform_steps::Migration),
+            Box::new(m20261121_000011_reconciler::Migration),
         ]
     }
 }

@@ -31,6 +31,7 @@ mod ownership;
 pub mod paging;
 pub mod problem;
 mod rates;
+pub(crate) mod reconcile;
 pub mod role;
 mod rollouts;
 pub mod routes;
@@ -78,4 +79,5 @@ pub fn rooms() -> ApiRouter {
         .merge(notices::router())
         .merge(descriptions::router())
         .merge(keys::router())
+        .merge(reconcile::router())
 }

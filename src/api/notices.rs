@@ -49,9 +49,12 @@ struct NoticeBody {
     /// Its id.
     id: Uuid,
     /// What it is about: `webhook.failing`, `webhook.gone`, `webhook.disabled`,
-    /// `webhook.recovered`, `connection.broken`, `upgrade.waiting` or `upgrade.expired`.
+    /// `webhook.recovered`, `connection.broken`, `upgrade.waiting`, `upgrade.expired`,
+    /// `installation.suspended`, `installation.resumed`, `extension.suspended`,
+    /// `extension.resumed`, `callback.failed`; of the whole platform `lifecycle.drift` and
+    /// `deliveries.held`.
     kind: String,
-    /// The org.
+    /// The org; empty where it is about the whole platform.
     org_id: String,
     /// The extension.
     extension_key: Option<String>,

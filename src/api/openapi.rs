@@ -39,6 +39,7 @@ const BEARER: &str = "bearer";
         (name = "deliveries", description = "Deliveries to vendors"),
         (name = "notices", description = "What one must know"),
         (name = "tokens", description = "API tokens"),
+        (name = "operation", description = "Whether everything is as it should be"),
         (name = "health", description = "Whether it runs"),
         (name = "description", description = "What describes this API"),
     )

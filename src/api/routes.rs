@@ -200,6 +200,15 @@ pub static ROUTES: &[Route] = &[
     row(Method::POST, "/api/v1/keys/{purpose}/rotate", OPERATOR, None,
         "Replace a signing key; the former ones stay published for a while"),
 
+    row(Method::GET, "/api/v1/reconcile", OPERATOR, None,
+        "What the last comparison of what is there with what should be found"),
+    row(Method::POST, "/api/v1/reconcile", OPERATOR, None,
+        "Compare what is there with what should be, and repair it where asked to"),
+    row(Method::GET, "/api/v1/doctor", OPERATOR, None,
+        "Check configuration, database, keys, clock, nodes and audit"),
+    row(Method::POST, "/api/v1/hold/release", OPERATOR, None,
+        "Let deliveries go that a restored backup holds"),
+
     row(Method::GET, "/oauth/start/{nonce}", Open, None,
         "One-time start of an authorisation in the browser"),
     row(Method::GET, "/oauth/callback", Open, None,

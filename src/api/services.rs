@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::crypto::Verifier;
 use crate::delivery::{Dispatcher, EndpointScope, Recoveries};
 use crate::event::Intake;
-use crate::lifecycle::{InstallationScope, Lifecycle, RolloutScope, Rollouts};
+use crate::lifecycle::{InstallationScope, Lifecycle, Reconciler, RolloutScope, Rollouts};
 use crate::manifest;
-use crate::notice::Audience;
+use crate::notice::{Audience, Board};
 use crate::oauth::Connections;
 use crate::store::Store;
 use crate::webhook::Routing;
@@ -28,6 +28,10 @@ pub struct Services {
     pub lifecycle: Lifecycle,
     /// Their connections: who hands out access tokens.
     pub connections: Connections,
+    /// What compares what is there with what should be.
+    pub reconciler: Reconciler,
+    /// Where notices are written.
+    pub board: Board,
     /// Events.
     pub intake: Intake,
     /// Who gets what.

@@ -31,8 +31,7 @@ const NAME_LIMIT: usize = 100;
 /// The setting that says which token was made at the first start.
 const FIRST_TOKEN: &str = "first_operator_token";
 
-/// The file that the first operator token is written to, in the data folder.
-pub const OPERATOR_TOKEN_FILE: &str = "operator.token";
+pub use crate::config::OPERATOR_TOKEN_FILE;
 
 /// Why a token cannot be made or read.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@ mod companions;
 mod configuration;
 mod demo;
 mod diff;
+mod doctor;
 mod explain;
 mod keys;
 mod local_server;
@@ -56,6 +57,8 @@ enum Command {
     Token(token::Arguments),
     /// List and rotate the platform's signing keys
     Keys(keys::Arguments),
+    /// Check configuration, database, keys, clock, audit and orphans; repair; come back from a backup
+    Doctor(doctor::Arguments),
 }
 
 impl Arguments {
@@ -70,6 +73,7 @@ impl Arguments {
             Command::Migrate(arguments) => migrate::run(arguments, output).await,
             Command::Token(arguments) => token::run(arguments, output).await,
             Command::Keys(arguments) => keys::run(arguments, output).await,
+            Command::Doctor(arguments) => Box::pin(doctor::run(arguments, output)).await,
         }
     }
 }
@@ -112,9 +116,15 @@ mod tests {
 
     #[test]
     fn every_command_takes_the_configuration() {
-        for command in
-            ["serve", "migrate up", "migrate status", "token list", "keys list", "keys rotate jwt"]
-        {
+        for command in [
+            "serve",
+            "migrate up",
+            "migrate status",
+            "token list",
+            "keys list",
+            "keys rotate jwt",
+            "doctor --repair",
+        ] {
             let flags = "--config a.toml --listen 127.0.0.1:9 --set log.format=json";
             let line = format!("mortise {command} {flags}");
             let parsed = Arguments::try_parse_from(line.split(' '));

@@ -12,7 +12,8 @@ use super::reader::{Faulted, Read, Reader};
 use super::value::{self, Broken};
 use super::{
     Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Installations, Keys,
-    Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Retention,
+    Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Reconcile,
+    Retention,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.
@@ -46,6 +47,8 @@ fn read(reader: &mut Reader) -> Read<Config> {
     let limits = read_limits(reader);
     let erase_after = reader.required("retention.erase_after", value::duration);
     let audit_retention = reader.required("audit.retention", value::duration);
+    let reconcile_every = reader.required("reconcile.every", value::duration);
+    let reconcile_repair = reader.required("reconcile.repair", value::switch);
     let notices = read_notices(reader);
     let metrics = reader.optional("metrics.listen", value::listener);
     let log = read_log(reader);
@@ -91,6 +94,10 @@ fn read(reader: &mut Reader) -> Read<Config> {
         limits: limits?,
         installations: Installations { erase_after: erase_after? },
         audit: Audit { retention: audit_retention? },
+        reconcile: Reconcile {
+            every: Some(reconcile_every?).filter(|every| !every.is_zero()),
+            repair: reconcile_repair?,
+        },
         notices: notices?,
         metrics: Metrics { listen: metrics },
         log: log?,

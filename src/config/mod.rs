@@ -63,12 +63,17 @@ pub struct Config {
     pub installations: Installations,
     /// What is kept of the audit.
     pub audit: Audit,
+    /// The comparison of what is there with what should be.
+    pub reconcile: Reconcile,
     /// Where metrics are served.
     pub metrics: Metrics,
     /// What is logged.
     pub log: Log,
     warnings: Vec<Fault>,
 }
+
+/// The file that the first operator token is written to, in the data folder.
+pub const OPERATOR_TOKEN_FILE: &str = "operator.token";
 
 /// The group `database`.
 #[derive(Clone, Debug)]
@@ -211,6 +216,15 @@ pub struct Installations {
 pub struct Audit {
     /// How long the audit is kept.
     pub retention: Duration,
+}
+
+/// The group `reconcile`.
+#[derive(Clone, Copy, Debug)]
+pub struct Reconcile {
+    /// How often what is there is compared with what should be; nothing where that is off.
+    pub every: Option<Duration>,
+    /// Whether what is found is repaired.
+    pub repair: bool,
 }
 
 /// The group `delivery.retention`.

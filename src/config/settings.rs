@@ -525,6 +525,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "A second listener that serves `/metrics` without a token. Read and checked only: this release does not use it yet.",
     ),
     setting(
+        "reconcile.every",
+        seconds(0, 30 * DAY),
+        Value("1h"),
+        "How often what is there is compared with what should be, on one node at a time; `0s` switches it off.",
+    ),
+    setting(
+        "reconcile.repair",
+        Kind::Switch,
+        Value("true"),
+        "Whether the periodic comparison repairs what it finds; otherwise it only tells.",
+    ),
+    setting(
         "log.format",
         Kind::Choice(&["text", "json"]),
         Value("text"),

@@ -258,7 +258,7 @@ impl Dispatcher {
             (self.inner.routing.clone(), job.endpoint_id, job.generation);
         let lease = self.inner.lease.clone();
         let gate = SendGate::new(move || {
-            lease.is_valid() && matches!(routing.gate(id, generation), Gate::Open(_))
+            lease.may_deliver() && matches!(routing.gate(id, generation), Gate::Open(_))
         });
         Ok(request(url, headers, body, endpoint.terms.deadline, Some(gate)))
     }

@@ -21,7 +21,7 @@ const ROUND: u64 = 200;
 pub(super) async fn sweep(dispatcher: &Dispatcher) -> Result<(), StoreError> {
     let inner = &dispatcher.inner;
     let Some(limit) = inner.options.disable_after else { return Ok(()) };
-    if !inner.lease.is_valid() {
+    if !inner.lease.may_deliver() {
         return Ok(());
     }
     let began_before = inner.seam.clock.now().minus(limit);

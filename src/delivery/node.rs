@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::dispatcher::Dispatcher;
 use crate::seam::Seam;
 use crate::store::committer::MemoryBudget;
-use crate::store::{Epoch, Nodes, Store, StoreError, claims};
+use crate::store::{Epoch, Nodes, Store, StoreError, claims, hold};
 use crate::webhook::Routing;
 
 /// How often the lease is renewed.
@@ -24,6 +24,7 @@ const VALID_POLL: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Inner {
+    store: Store,
     nodes: Nodes,
     epoch: Epoch,
     seam: Seam,
@@ -31,6 +32,8 @@ struct Inner {
     /// Milliseconds after `started` until which the lease holds.
     valid_until: AtomicU64,
     is_lost: AtomicBool,
+    /// Whether everything is held, as of the last renewal.
+    is_held: AtomicBool,
     /// Nodes with a live lease, this one among them, as of the last renewal.
     live: AtomicU32,
     budget: MemoryBudget,
@@ -53,14 +56,18 @@ impl NodeLease {
         let budget = MemoryBudget::new(queue_bytes);
         let started = seam.clock.instant();
         let low_water = budget.low_water(seam.randomness.id());
+        // Before anything could be sent.
+        let is_held = hold::held(store).await?.is_some();
         let epoch = nodes.register(seam.clock.now(), low_water).await?;
         let inner = Inner {
+            store: store.clone(),
             nodes,
             epoch,
             seam: seam.clone(),
             started,
             valid_until: AtomicU64::new(millis(RELIED_ON)),
             is_lost: AtomicBool::new(false),
+            is_held: AtomicBool::new(is_held),
             live: AtomicU32::new(1),
             budget,
         };
@@ -89,6 +96,11 @@ impl NodeLease {
         let elapsed = self.inner.seam.clock.instant().duration_since(self.inner.started);
         !self.inner.nodes.is_shared()
             || millis(elapsed) < self.inner.valid_until.load(Ordering::Acquire)
+    }
+
+    /// Whether this node may deliver: its lease holds, and nobody holds all deliveries back.
+    pub fn may_deliver(&self) -> bool {
+        self.is_valid() && !self.inner.is_held.load(Ordering::Acquire)
     }
 
     /// Frees what dead nodes left, until told to stop. Apart from the renewals: it may take its
@@ -153,14 +165,16 @@ impl NodeLease {
             }
         }
         inner.valid_until.store(millis(began + RELIED_ON), Ordering::Release);
+        let is_held = hold::held(&inner.store).await?.is_some();
+        inner.is_held.store(is_held, Ordering::Release);
         let live = inner.nodes.live(inner.seam.clock.now()).await?;
         inner.live.store(live, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Resolves when this node may send. Ends too when it stops.
+    /// Resolves when this node may deliver. Ends too when it stops.
     pub(super) async fn valid(&self, stop: &CancellationToken) {
-        while !self.is_valid() && !stop.is_cancelled() {
+        while !self.may_deliver() && !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.inner.seam.clock.sleep(VALID_POLL) => {}

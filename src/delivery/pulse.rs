@@ -132,6 +132,12 @@ async fn write(dispatcher: &Dispatcher, pulses: &[(Uuid, Pulse)]) -> Result<(), 
     const COLUMNS: usize = 6;
     let inner = &dispatcher.inner;
     let now = inner.seam.clock.now();
+    // What ended while its pulse waited gets no row any more.
+    let lives = |(endpoint, _): &&(Uuid, Pulse)| inner.routing.endpoint(*endpoint).is_some();
+    let pulses: Vec<&(Uuid, Pulse)> = pulses.iter().filter(lives).collect();
+    if pulses.is_empty() {
+        return Ok(());
+    }
     let mut rows = Vec::with_capacity(pulses.len());
     let mut values: Vec<Value> = Vec::with_capacity(pulses.len() * COLUMNS);
     for (index, (endpoint, pulse)) in pulses.iter().enumerate() {

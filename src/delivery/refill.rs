@@ -99,7 +99,7 @@ async fn remember_pauses(dispatcher: &Dispatcher) -> Result<(), StoreError> {
 /// Goes once over all endpoints that have something waiting. Returns when the next row falls due.
 async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> {
     let inner = &dispatcher.inner;
-    if !inner.lease.is_valid() {
+    if !inner.lease.may_deliver() {
         return Ok(None);
     }
     dispatcher.lanes().share_rates(inner.lease.live_nodes());
@@ -213,7 +213,7 @@ async fn hold(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
 
 /// Takes from the table what is due of these endpoints and has room in memory.
 async fn refill(dispatcher: &Dispatcher, endpoints: Vec<Uuid>) -> Result<(), StoreError> {
-    if !dispatcher.inner.lease.is_valid() {
+    if !dispatcher.inner.lease.may_deliver() {
         return Ok(());
     }
     let mut rooms: Vec<(Uuid, u32)> = Vec::new();
@@ -305,7 +305,7 @@ async fn claim(dispatcher: &Dispatcher, rooms: &[(Uuid, u32)]) -> Result<(), Sto
 
 /// Looks for the next delivery of an ordered endpoint at once, without waiting for the loop.
 pub(super) async fn next_in_order(dispatcher: &Dispatcher, id: Uuid, kind: Kind) {
-    if dispatcher.inner.stop.is_cancelled() || !dispatcher.inner.lease.is_valid() {
+    if dispatcher.inner.stop.is_cancelled() || !dispatcher.inner.lease.may_deliver() {
         return;
     }
     if let Err(error) = next_if_due(dispatcher, id, kind).await {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::error::LifecycleError;
 use super::parameters::{self, Parameters};
+use super::reconcile;
 use super::service::{Lifecycle, Locked, read_package};
 use super::state::Settlement;
 use crate::audit::Actor;
@@ -88,30 +89,29 @@ fn needs_authorization(manifest: &Manifest, growth: &[Growth]) -> bool {
     })
 }
 
-/// A webhook of an installation, ready to be written.
-pub(super) fn new_webhook(
+/// The webhook of an installation as its row is written.
+pub(super) fn extension_webhook(
     row: &installation::Model,
-    webhook: ProvisionedWebhook,
+    webhook: &ProvisionedWebhook,
 ) -> NewExtensionWebhook {
-    let subscriptions: Map<String, Value> = (webhook.subscriptions)
-        .into_iter()
-        .map(|(event, options)| (event, options.to_json()))
+    let subscriptions: serde_json::Map<String, serde_json::Value> = (webhook.subscriptions.iter())
+        .map(|(event, options)| (event.clone(), options.to_json()))
         .collect();
-    let origins = webhook.include_events_from;
+    let origins = &webhook.include_events_from;
     NewExtensionWebhook {
         org_id: row.org_id.clone(),
         installation_id: row.id,
         extension_key: row.extension_key.clone(),
         generation: row.generation,
-        resource_name: without_nul(webhook.resource_name),
-        name: without_nul(webhook.name),
-        description: webhook.description.map(without_nul),
+        resource_name: without_nul(webhook.resource_name.clone()),
+        name: without_nul(webhook.name.clone()),
+        description: webhook.description.clone().map(without_nul),
         url: webhook.url.to_string(),
-        subscriptions: Value::Object(subscriptions).to_string(),
+        subscriptions: serde_json::Value::Object(subscriptions).to_string(),
         ignore_source_id: webhook.ignore_source_id.to_string(),
         include_events_from: (!origins.is_empty()).then(|| serde_json::json!(origins).to_string()),
         ordered: webhook.ordered,
-        delivery: webhook.delivery.and_then(|wishes| serde_json::to_string(&wishes).ok()),
+        delivery: webhook.delivery.as_ref().and_then(|wishes| serde_json::to_string(wishes).ok()),
     }
 }
 
@@ -252,18 +252,30 @@ impl Lifecycle {
             provisioning::remove_one(authority, &inner.store, work, &org, id, name).await?;
         }
         for webhook in plan.update.iter().filter_map(|planned| planned.webhook()) {
-            let new = new_webhook(&locked.row, webhook.clone());
+            let new = extension_webhook(&locked.row, webhook);
             if !provisioning::update(authority, work, new, now).await? {
                 return Err(LifecycleError::Unreadable { what: "webhook of the installation" });
             }
         }
         for webhook in plan.create.iter().filter_map(|planned| planned.webhook()) {
-            let new = new_webhook(&locked.row, webhook.clone());
+            let new = extension_webhook(&locked.row, webhook);
             provisioning::provision(authority, work, new, now, &inner.seam.randomness).await?;
         }
         let subject = notice_subject(id);
         inner.notices.resolve(work, &[NoticeKind::UpgradeExpired], &subject).await?;
-        self.serve_with(work, locked, *prepared, now).await
+        self.serve_with(work, locked, *prepared, now).await?;
+        reconcile::forget(work, id).await?;
+        let rows = webhook::Entity::find()
+            .filter(webhook::Column::InstallationId.eq(id))
+            .all(work.connection())
+            .await?;
+        for row in rows {
+            let webhook_id = row.id;
+            if let Some(webhook) = installed_webhook(row) {
+                reconcile::remember(work, webhook_id, &locked.row, &webhook).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the version and what goes with it into the row, and ends connections that it does

@@ -239,6 +239,7 @@ impl Lifecycle {
             };
             oauth::schedule_revocation(&inner.keys.ring, &work, job, now, &inner.seam).await?;
         }
+        oauth::exchanges::end(&work, exchanged.tokens.exchange).await?;
         // Where it was uninstalled meanwhile, its clean-up begins anew.
         let anew = installation::Entity::update_many()
             .col_expr(installation::Column::Cleanup, Expr::value("pending"))

@@ -13,6 +13,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::error::LifecycleError;
+use super::generations;
 use super::parameters;
 use super::service::{Lifecycle, Locked, read_manifest, state_of};
 use super::state::{Command, Phase};
@@ -335,7 +336,7 @@ impl Lifecycle {
         let row = installation_generation::ActiveModel {
             org_id: Set(request.org_id.to_string()),
             extension_key: Set(request.extension_key.to_string()),
-            generation: Set(0),
+            generation: Set(generations::floor(work.connection()).await?),
         };
         // The update of an unchanged value locks the row, so that two installs wait in turn.
         installation_generation::Entity::insert(row)

@@ -12,11 +12,13 @@ mod consent;
 mod erasing;
 mod erasure;
 mod error;
+mod generations;
 mod hold;
 mod install;
 mod journal;
 mod parameters;
 mod people;
+mod reconcile;
 mod reconnect;
 mod rollout;
 mod rollout_steps;
@@ -34,10 +36,15 @@ pub use configure::ConfigureRequest;
 pub use consent::{ConsentRequest, WaitingUpgrade};
 pub use erasure::{ErasureView, erasure};
 pub use error::LifecycleError;
+pub use generations::{raise_generation, raise_generations};
 pub use hold::{Hold, HoldRequest};
 pub use install::{InstallRequest, Installed};
 pub use journal::{JournalAttempt, JournalCursor, JournalEntry, journal};
 pub use people::UserLeft;
+pub use reconcile::{
+    DriftKind, Finding, PassLimits, Reconciler, ReconcilerParts, Report, last_report,
+    run_reconciler,
+};
 pub use reconnect::{Asked, ConnectRequest, DisconnectRequest, Disconnected, ReauthorizeRequest};
 pub use rollout::{
     RolloutCancelRefusal, RolloutFailure, RolloutRequest, RolloutScope, RolloutView, Rollouts,

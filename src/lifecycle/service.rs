@@ -12,9 +12,10 @@ use sea_orm::{
 use url::Url;
 use uuid::Uuid;
 
-use super::applying::{PreparedUpgrade, new_webhook};
+use super::applying::{PreparedUpgrade, extension_webhook};
 use super::erasure;
 use super::error::LifecycleError;
+use super::reconcile;
 use super::state::{Command, Effect, Holders, Phase, State, Step, step};
 use crate::audit::{self, Actor, Entry};
 use crate::config::Origin;
@@ -234,7 +235,7 @@ impl Lifecycle {
             Effect::RemoveWebhooks => {
                 let (org, id) = (&locked.row.org_id, locked.row.id);
                 provisioning::remove(&inner.authority, &inner.store, work, org, id).await?;
-                Ok(())
+                reconcile::forget(work, id).await
             }
             // The gate holds what is queued as soon as routing knows. What was held goes on after
             // the commit, in bounded steps: whoever looks over the table settles what is held of a
@@ -276,10 +277,12 @@ impl Lifecycle {
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
         let Some(webhook) = read_package(&locked.version)?.webhook else { return Ok(()) };
-        let new = new_webhook(&locked.row, webhook.provision(None));
+        let webhook = webhook.provision(None);
         let inner = &self.inner;
-        provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness).await?;
-        Ok(())
+        let new = extension_webhook(&locked.row, &webhook);
+        let id = provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness)
+            .await?;
+        reconcile::remember(work, id, &locked.row, &webhook).await
     }
 
     /// Queues a callback where the manifest declares one.

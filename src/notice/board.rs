@@ -41,6 +41,10 @@ pub enum NoticeKind {
     ExtensionResumed,
     /// A lifecycle callback was given up: the vendor does not know of a step.
     CallbackFailed,
+    /// The reconciler found what should not be.
+    LifecycleDrift,
+    /// Nothing is delivered: a backup was restored, and nobody has released it yet.
+    DeliveriesHeld,
 }
 
 impl NoticeKind {
@@ -58,6 +62,8 @@ impl NoticeKind {
         Self::ExtensionSuspended,
         Self::ExtensionResumed,
         Self::CallbackFailed,
+        Self::LifecycleDrift,
+        Self::DeliveriesHeld,
     ];
 
     /// The name in answers, events and the database.
@@ -75,6 +81,8 @@ impl NoticeKind {
             Self::ExtensionSuspended => "extension.suspended",
             Self::ExtensionResumed => "extension.resumed",
             Self::CallbackFailed => "callback.failed",
+            Self::LifecycleDrift => "lifecycle.drift",
+            Self::DeliveriesHeld => "deliveries.held",
         }
     }
 }

@@ -17,12 +17,13 @@ use url::Url;
 use uuid::Uuid;
 
 use super::error::{OAuthError, until};
+use super::exchanges;
 use super::provider::{Providers, Service};
 use super::purpose::AuthorizationPurpose;
 use crate::crypto::{
     AssociatedData, CryptoError, KeyRing, Purpose, SecretText, constant_time_equal,
 };
-use crate::seam::{Seam, Timestamp};
+use crate::seam::{Seam, Timestamp, crash_point};
 use crate::store::entity::authorization_request;
 use crate::store::{Store, UnitOfWork};
 
@@ -116,6 +117,8 @@ pub struct GrantedTokens {
     /// What was granted.
     pub scopes: Vec<String>,
     pub(super) asked: Vec<String>,
+    /// The journalled exchange that they came from.
+    pub(crate) exchange: Uuid,
 }
 
 impl GrantedTokens {
@@ -368,7 +371,6 @@ impl PendingAuthorization {
         if used.rows_affected != 1 {
             return Err(OAuthError::InvalidState);
         }
-        let _settled = work.commit(now).await?;
         let verifier = ring.unseal(
             Purpose::Vault,
             &request_place(&self.state_digest, VERIFIER)?,
@@ -376,8 +378,23 @@ impl PendingAuthorization {
         )?;
         let verifier = std::str::from_utf8(verifier.expose())
             .map_err(|_| OAuthError::Unreadable { what: "verifier" })?;
-        let tokens = providers.exchange(service, code, verifier).await?;
+        let id = self.installation_id;
+        let exchange = exchanges::begin(&work, ring, id, service, code, verifier, seam).await?;
+        let _settled = work.commit(now).await?;
+        crash_point("authorize.before-exchange");
+        let tokens = match providers.exchange(service, code, verifier).await {
+            Ok(tokens) => tokens,
+            // It may have been redeemed without our knowing: that is found out later.
+            Err(error @ OAuthError::Unreachable { .. }) => return Err(error),
+            Err(error) => {
+                let work = store.begin().await?;
+                exchanges::end(&work, exchange).await?;
+                let _settled = work.commit(seam.clock.now()).await?;
+                return Err(error);
+            }
+        };
         Ok(GrantedTokens {
+            exchange,
             service: service.clone(),
             access: tokens.access,
             refresh: tokens.refresh,

@@ -5,6 +5,7 @@ pub(crate) mod authorization;
 mod connections;
 mod declared;
 mod error;
+pub(crate) mod exchanges;
 mod health;
 mod lanes;
 mod provider;
@@ -21,5 +22,7 @@ pub use declared::{DeclaredConnection, HOST_CONNECTION, connections as declared_
 pub use error::OAuthError;
 pub use provider::{DEFAULT_SERVICE, Providers, Service};
 pub use purpose::AuthorizationPurpose;
+pub(crate) use revocation::is_readable as is_revocation_readable;
 pub use revocation::{Revocation, Revocations, schedule as schedule_revocation};
 pub use vault::StoredConnection;
+pub(crate) use vault::{forget as forget_connections, is_readable as is_connection_readable};

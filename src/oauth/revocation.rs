@@ -33,7 +33,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_hours(6);
 
 /// For how long a try keeps others off the row: longer than a call can take.
-const CLAIM: Duration = Duration::from_secs(30);
+const CLAIM: Duration = Duration::from_secs(15);
 
 /// How many tries may be under way.
 const MOST_TRIES: usize = 256;
@@ -83,6 +83,12 @@ pub async fn schedule(
     .exec_without_returning(work.connection())
     .await?;
     Ok(())
+}
+
+/// Whether the token of a job can be unsealed.
+pub(crate) fn is_readable(ring: &KeyRing, row: &revocation::Model) -> bool {
+    let place = AssociatedData { subject: row.id, field: "revocation" };
+    ring.unseal(Purpose::Vault, &place, &row.sealed_token).is_ok()
 }
 
 /// How many tokens of an installation wait to be revoked.
@@ -204,6 +210,7 @@ async fn revoke(
             .map_err(|_| OAuthError::Unreadable { what: "token" })?,
     );
     let service = Service { name: row.service_name.clone(), declared_in: row.declared_in };
+    crash_point("revocation.before-call");
     let outcome = providers.revoke(&service, &token, &row.token_kind).await;
     crash_point("revocation.after-call");
     let now = seam.clock.now();
@@ -247,6 +254,8 @@ async fn revoke(
             }
         }
     }
+    crash_point("revocation.before-commit");
     let _settled = work.commit(now).await?;
+    crash_point("revocation.after-commit");
     Ok(())
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::authorization::GrantedTokens;
 use super::error::OAuthError;
+use super::exchanges;
 use super::provider::Service;
 use super::revocation;
 use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
@@ -150,6 +151,7 @@ pub(super) async fn store(
     } else {
         connection::Entity::insert(row).exec_without_returning(work.connection()).await?;
     }
+    exchanges::end(work, tokens.exchange).await?;
     Ok(id)
 }
 
@@ -181,7 +183,15 @@ async fn revoke_others(
     for (field, kind, bytes) in sealed {
         // A broken connection has none any more.
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { continue };
-        let token = open(ring, row.id, field, bytes)?;
+        // What cannot be opened cannot be revoked, and must not hold the end of an installation.
+        let Ok(token) = open(ring, row.id, field, bytes) else {
+            tracing::error!(
+                installation = %row.installation_id,
+                kind,
+                "a token cannot be unsealed; it is dropped without being revoked"
+            );
+            continue;
+        };
         if kept.contains(&&token) {
             continue;
         }
@@ -223,4 +233,28 @@ pub(super) async fn remove(
         removed.push(row.id);
     }
     Ok(removed)
+}
+
+/// Takes all connections of an installation out. Returns how many of its tokens wait to be revoked.
+pub(crate) async fn forget(
+    ring: &KeyRing,
+    work: &UnitOfWork,
+    installation_id: Uuid,
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<u64, OAuthError> {
+    remove(ring, work, installation_id, None, now, seam).await?;
+    revocation::waiting(work, installation_id).await
+}
+
+/// Whether the tokens of a connection can be unsealed. A broken one has none.
+pub(crate) fn is_readable(ring: &KeyRing, row: &connection::Model) -> bool {
+    [
+        (ACCESS, Some(&row.sealed_access_token)),
+        (REFRESH, row.sealed_refresh_token.as_ref()),
+        (FORMER_REFRESH, row.sealed_former_refresh_token.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(field, sealed)| Some((field, sealed.filter(|sealed| !sealed.is_empty())?)))
+    .all(|(field, sealed)| open(ring, row.id, field, sealed).is_ok())
 }

@@ -3,7 +3,9 @@
 mod listener;
 mod rooms;
 mod wiring;
+mod workbench;
 
 pub use listener::{ListenError, Listener, ListenerOptions};
 pub(crate) use rooms::package_policy;
 pub use wiring::{RunningServer, StartError, start, store_options};
+pub(crate) use workbench::{Workbench, board, reconciler};

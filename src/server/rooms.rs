@@ -22,10 +22,12 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
-use crate::lifecycle::{Lifecycle, LifecycleOptions, OrgClosures, Rollouts};
+use crate::lifecycle::{
+    Lifecycle, LifecycleOptions, OrgClosures, Reconciler, ReconcilerParts, Rollouts, run_reconciler,
+};
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
-use crate::oauth::{Connections, Providers, Revocations};
+use crate::oauth::{Connections, Providers, Revocations, exchanges};
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
@@ -162,7 +164,7 @@ fn outbox(
     Ok(Some(Outbox::new(store.clone(), egress.clone(), seam.clone(), board.clone(), options)))
 }
 
-fn delivery_options(config: &Config, board: &Board) -> DeliveryOptions {
+pub(super) fn delivery_options(config: &Config, board: &Board) -> DeliveryOptions {
     let delivery = &config.delivery;
     DeliveryOptions {
         deadline: delivery.deadline,
@@ -277,6 +279,7 @@ impl Rooms {
             board.clone(),
             seam.clone(),
         );
+        let exchanging = providers.clone();
         let revocations = Arc::new(Revocations::new(
             store.clone(),
             keys.ring.clone(),
@@ -300,6 +303,18 @@ impl Rooms {
                 erase_after: config.installations.erase_after,
                 egress: egress.clone(),
             },
+        );
+        let reconciler = Reconciler::of_server(
+            ReconcilerParts {
+                store: store.clone(),
+                keys: keys.clone(),
+                authority: ExtensionAuthority::for_server(),
+                board: board.clone(),
+                seam: seam.clone(),
+            },
+            routing.clone(),
+            dispatcher.clone(),
+            Arc::clone(&revocations),
         );
         let intake = Intake::new(
             routing.clone(),
@@ -325,6 +340,8 @@ impl Rooms {
         state.serve_with(Services {
             lifecycle: lifecycle.clone(),
             connections: connections.clone(),
+            reconciler: reconciler.clone(),
+            board: board.clone(),
             intake,
             routing: routing.clone(),
             dispatcher: dispatcher.clone(),
@@ -361,6 +378,13 @@ impl Rooms {
             },
             stop.clone(),
         ));
+        let exchanges = tokio::spawn(exchanges::run(
+            store.clone(),
+            keys.ring.clone(),
+            exchanging,
+            seam.clone(),
+            stop.clone(),
+        ));
         let recover = tokio::spawn(recoveries.run(stop.clone()));
         let refresh = {
             let (connections, stop) = (connections.clone(), stop.clone());
@@ -369,8 +393,13 @@ impl Rooms {
         let close = tokio::spawn(OrgClosures::new(lifecycle.clone()).run(stop.clone()));
         let roll_out = tokio::spawn(rollouts.run(stop.clone()));
         let erase = tokio::spawn(erasing.run_erasures(stop.clone()));
-        let mut loops =
-            vec![follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase];
+        let mut loops = vec![
+            follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase, exchanges,
+        ];
+        if let Some(every) = config.reconcile.every {
+            let repair = config.reconcile.repair;
+            loops.push(tokio::spawn(run_reconciler(reconciler, every, repair, stop.clone())));
+        }
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =

@@ -324,6 +324,50 @@ pub(crate) async fn recover(
     Ok(done.rows_affected() + claimed.rows_affected())
 }
 
+/// How many rows one statement frees.
+const FREE_AT_ONCE: u64 = 5_000;
+
+/// Frees all that any node had, page by page: no node lives. Reads the whole history once.
+pub(crate) async fn free_all(store: &Store, now: Timestamp) -> Result<u64, StoreError> {
+    const TAKEN: &str = "state = 0 and (claim is not null or due_at is null)";
+    let (mut freed, mut after) = (0, Uuid::nil());
+    loop {
+        let next = Statement::from_sql_and_values(
+            store.dialect(),
+            format!(
+                "select id from deliveries where {TAKEN} and id > $1 order by id limit {FREE_AT_ONCE}"
+            ),
+            [after.into()],
+        );
+        let rows = store.reader().query_all_raw(next).await?;
+        let Some(last) = rows.last() else { return Ok(freed) };
+        let last: Uuid = last.try_get_by_index(0)?;
+        let work = store.begin().await?;
+        let done = work
+            .connection()
+            .execute_raw(Statement::from_sql_and_values(
+                store.dialect(),
+                format!(
+                    "update deliveries set claim = null, due_at = $1
+                     where id > $2 and id <= $3 and {TAKEN}"
+                ),
+                [now.micros().into(), after.into(), last.into()],
+            ))
+            .await?;
+        let _settled = work.commit(now).await?;
+        freed += done.rows_affected();
+        after = last;
+    }
+}
+
+/// How many deliveries wait in the table.
+pub(crate) async fn count_waiting(store: &Store) -> Result<u64, StoreError> {
+    let sql = "select count(*) from deliveries where due_at is not null";
+    let row = store.reader().query_one_raw(Statement::from_string(store.dialect(), sql)).await?;
+    let count: i64 = row.map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or(0);
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 /// How far in the future something that has happened must lie to show that the time of day was set
 /// back: clocks of nodes may differ by less.
 const SET_BACK: std::time::Duration = std::time::Duration::from_mins(1);

@@ -8,6 +8,7 @@ pub mod committer;
 mod database;
 pub(crate) mod entity;
 mod error;
+pub mod hold;
 mod nodes;
 mod notifications;
 pub(crate) mod positions;

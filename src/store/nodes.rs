@@ -35,6 +35,18 @@ pub(crate) struct LapsedNode {
     pub(crate) low_water: Uuid,
 }
 
+/// How many nodes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodesStanding {
+    /// With a live lease.
+    pub(crate) live: u64,
+    /// Whose lease ran out so long ago that somebody should have taken over.
+    pub(crate) long_dead: u64,
+}
+
+/// How far epochs and revisions leap at a restore: a process of the life before has none beyond.
+const LEAP: i64 = 1_000_000;
+
 /// The table of nodes.
 #[derive(Clone, Debug)]
 pub struct Nodes {
@@ -192,6 +204,48 @@ impl Nodes {
         let row =
             Revision::find_by_statement(self.statement(sql, [])).one(self.store.reader()).await?;
         Ok(row.and_then(|row| u32::try_from(row.revision?).ok()).unwrap_or(1))
+    }
+
+    /// How many nodes live, and how many are dead for longer than `long`.
+    pub(crate) async fn standing(
+        &self,
+        now: Timestamp,
+        long: Duration,
+    ) -> Result<NodesStanding, StoreError> {
+        let clock = self.clock(now);
+        let count = async |condition: String| {
+            let sql = format!("select count(*) as revision from nodes where {condition}");
+            let row = Revision::find_by_statement(self.statement(sql, []))
+                .one(self.store.reader())
+                .await?;
+            let count = row.and_then(|row| u64::try_from(row.revision?).ok());
+            Ok::<u64, StoreError>(count.unwrap_or(0))
+        };
+        Ok(NodesStanding {
+            live: count(format!("lease_until > {clock}")).await?,
+            long_dead: count(format!("lease_until <= {clock} - {}", long.as_micros())).await?,
+        })
+    }
+
+    /// How many processes hold a lease on a database that several may share. An SQLite file that this
+    /// process has opened has no other.
+    pub(crate) async fn live_elsewhere(&self, now: Timestamp) -> Result<u64, StoreError> {
+        if self.is_shared() { Ok(self.standing(now, LEASE).await?.live) } else { Ok(0) }
+    }
+
+    /// Begins a new life after a restore: no node of the life before is known any more, and none of
+    /// its epochs and revisions is given again.
+    pub(crate) async fn begin_anew(&self, work: &UnitOfWork) -> Result<(), StoreError> {
+        let sql = "delete from nodes".to_owned();
+        work.connection().execute_raw(self.statement(sql, [])).await?;
+        let leap = |column: routing::Column| Expr::col(column).add(LEAP);
+        routing::Entity::update_many()
+            .col_expr(routing::Column::NextEpoch, leap(routing::Column::NextEpoch))
+            .col_expr(routing::Column::Revision, leap(routing::Column::Revision))
+            .filter(routing::Column::Singleton.eq(1))
+            .exec(work.connection())
+            .await?;
+        Ok(())
     }
 
     /// Whether other nodes may be there.

@@ -9,6 +9,7 @@ mod endpoint;
 mod loading;
 pub mod matching;
 pub mod provisioning;
+pub(crate) mod restoring;
 mod routing;
 mod terms;
 

@@ -15,13 +15,13 @@ use crate::store::{RoutingChange, Store, StoreError, UnitOfWork};
 /// How many waiting deliveries of a webhook are cancelled in the transaction that removes it.
 const CANCELLED_AT_ONCE: u32 = 5_000;
 
-/// The right to change extension webhooks. The lifecycle holds the one value of a server; it can be
+/// The right to change extension webhooks. The lifecycle and its reconciler hold it; it can be
 /// neither copied nor made by the rooms that serve requests.
 #[derive(Debug)]
 pub struct ExtensionAuthority(());
 
 impl ExtensionAuthority {
-    /// Makes the value. Called where the server is wired, which gives it to the lifecycle.
+    /// Makes the value. Called where the rooms are wired, which give it to the lifecycle room alone.
     pub(crate) fn for_server() -> Self {
         Self(())
     }

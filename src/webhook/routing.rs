@@ -71,6 +71,43 @@ impl OrgRoutes {
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
     }
+
+    /// Everything that decides what goes where, to be compared.
+    fn standing(routes: Option<&Self>) -> Vec<(Uuid, String)> {
+        let Some(routes) = routes else { return Vec::new() };
+        let mut all: Vec<(Uuid, String)> = routes
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let mut types: Vec<_> = routes
+                    .by_type
+                    .iter()
+                    .flat_map(|(event_type, subscriptions)| {
+                        subscriptions
+                            .iter()
+                            .filter(|one| one.endpoint.id == endpoint.id)
+                            .map(move |one| (event_type, &one.filter))
+                    })
+                    .collect();
+                types.sort_by_key(|(event_type, _)| *event_type);
+                let standing = format!(
+                    "{:?}",
+                    (
+                        endpoint.generation,
+                        &endpoint.owner,
+                        endpoint.destination.as_ref().map(|vetted| vetted.url().as_str()),
+                        endpoint.ordered,
+                        endpoint.passage,
+                        endpoint.unreadable,
+                        types,
+                    )
+                );
+                (endpoint.id, standing)
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    }
 }
 
 /// What a hook returns.
@@ -350,6 +387,51 @@ impl Routing {
         }
         index.secrets_until = earlier(index.secrets_until, loaded.secrets_until);
         Ok(stopped_of(before, &index))
+    }
+
+    /// Compares the index with the database, for some orgs: those of which it holds something else
+    /// although every revision is applied. They are read anew where `reload` says so.
+    pub(crate) async fn stale(
+        &self,
+        orgs: &HashSet<String>,
+        reload: bool,
+    ) -> Result<Vec<String>, RoutingError> {
+        if orgs.is_empty() {
+            return Ok(Vec::new());
+        }
+        // What was committed before this moment is not stale, only on its way.
+        self.apply().await?;
+        let differing = async |orgs: &HashSet<String>| {
+            let loaded = self.inner.loader.orgs(Some(orgs)).await?;
+            let differs = |org: &&String| {
+                let held = self.org(org);
+                OrgRoutes::standing(held.as_deref())
+                    != OrgRoutes::standing(loaded.orgs.get(org.as_str()))
+            };
+            Ok::<HashSet<String>, RoutingError>(orgs.iter().filter(differs).cloned().collect())
+        };
+        let candidates = differing(orgs).await?;
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Nearly always a step that was committed while we looked: looked at once more, with
+        // everything applied and nobody applying more.
+        self.apply().await?;
+        let applied = self.inner.applied.lock().await;
+        let stale = differing(&candidates).await?;
+        let newest = routing::Entity::find_by_id(1)
+            .one(self.inner.store.reader())
+            .await
+            .map_err(StoreError::from)?
+            .map_or(0, |row| row.revision);
+        if newest != *applied {
+            return Ok(Vec::new());
+        }
+        if reload {
+            self.reload(&stale).await?;
+        }
+        drop(applied);
+        Ok(stale.into_iter().collect())
     }
 
     /// Reads everything anew. Returns the revision that the reading stands for.

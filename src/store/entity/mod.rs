@@ -6,6 +6,7 @@ mod deliveries;
 mod lifecycle;
 mod platform;
 mod platform_steps;
+mod reconciler;
 mod recovery;
 mod upgrades;
 
@@ -23,5 +24,6 @@ pub(crate) use platform::{
     signing_key,
 };
 pub(crate) use platform_steps::{erasure, journal};
+pub(crate) use reconciler::{provisioned_webhook, reconcile_run, token_exchange};
 pub(crate) use recovery::{notice, notice_dismissal, notice_outbox, recovery_job};
 pub(crate) use upgrades::{rollout_item, rollout_job, upgrade};

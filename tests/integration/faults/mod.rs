@@ -6,6 +6,9 @@ mod backlog;
 mod clock;
 mod crashes;
 mod disk;
+#[cfg(feature = "fault-injection")]
+mod lifecycle;
 mod nodes;
 mod outage;
 mod receivers;
+mod window;

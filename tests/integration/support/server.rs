@@ -423,8 +423,13 @@ impl Place {
         rows.expect("the query is answered").into_iter().flatten().collect()
     }
 
-    /// Changes the database behind the server's back.
+    /// Changes the database behind the back of whoever uses it.
     pub(crate) async fn execute(&self, statement: &str) {
+        self.try_execute(statement).await.expect("the statement runs");
+    }
+
+    /// The same of a statement that the database may refuse.
+    pub(crate) async fn try_execute(&self, statement: &str) -> Result<(), sqlx::Error> {
         // The text is the test's own.
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         match &self.backend {
@@ -432,15 +437,13 @@ impl Place {
                 let options = SqliteConnectOptions::new()
                     .filename(self.folder.path().join("mortise.db"))
                     .busy_timeout(Duration::from_secs(10));
-                let connection = SqliteConnection::connect_with(&options).await;
-                let mut connection = connection.expect("the database opens");
-                let done = sqlx::query(statement).execute(&mut connection).await;
-                done.expect("the statement runs");
+                let mut connection = SqliteConnection::connect_with(&options).await?;
+                sqlx::query(statement).execute(&mut connection).await?;
+                connection.close().await
             }
             Backend::Postgres(database) => {
                 let mut connection = database.connect().await;
-                let done = sqlx::query(statement).execute(&mut connection).await;
-                done.expect("the statement runs");
+                sqlx::query(statement).execute(&mut connection).await.map(|_| ())
             }
         }
     }

@@ -1,0 +1,198 @@
+//! Whether the database can be used, and what is in it holds together.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait, Statement};
+
+use super::Check;
+use super::configuration::database_name;
+use crate::audit;
+use crate::config::Config;
+use crate::crypto::{KeyStoreError, open_keys};
+use crate::seam::{Seam, Timestamp};
+use crate::store::entity::setting;
+use crate::store::{Nodes, Store, StoreError, hold};
+
+/// From which difference between clocks somebody should look.
+const CLOCK_WARNING: Duration = Duration::from_secs(2);
+
+/// From which difference leases are judged wrongly.
+const CLOCK_PROBLEM: Duration = Duration::from_mins(1);
+
+/// How long a dead node may be in the table before nobody seems to look.
+const LONG_DEAD: Duration = Duration::from_mins(5);
+
+/// How many broken chains are named.
+const MOST_CHAINS: usize = 20;
+
+const KEYS: &str = "keys";
+
+pub(super) async fn examine(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
+    let mut checks = Vec::new();
+    match migrations(config, store).await {
+        Ok(check) => checks.push(check),
+        Err(error) => {
+            checks.push(Check::problem(
+                "database",
+                format!("{}: {error}", database_name(config)),
+                "see that it runs, that `database.url` is right, and that this user may use it",
+            ));
+            return checks;
+        }
+    }
+    if checks.iter().any(|check| check.status != super::Status::Ok) {
+        // On another schema nothing else could be read for sure.
+        return checks;
+    }
+    checks.push(keys(config, store, seam).await);
+    for check in [
+        clock(store, seam).await,
+        nodes(store, seam).await,
+        audit_chains(store).await,
+        held(store).await,
+    ] {
+        checks.push(check.unwrap_or_else(|error| {
+            Check::problem(
+                "database",
+                format!("it cannot be read: {error}"),
+                "see what the database's own log says",
+            )
+        }));
+    }
+    checks
+}
+
+async fn migrations(config: &Config, store: &Store) -> Result<Check, StoreError> {
+    let pending = store.pending_migrations().await?;
+    if pending.is_empty() {
+        return Ok(Check::ok("database", format!("{}, schema up to date", database_name(config))));
+    }
+    Ok(Check::problem(
+        "database",
+        format!("{} migrations are not applied, the first is {}", pending.len(), pending[0]),
+        "run `mortise migrate up`, or start a server",
+    ))
+}
+
+async fn keys(config: &Config, store: &Store, seam: &Seam) -> Check {
+    let kept = setting::Entity::find_by_id("master_key_fingerprint").one(store.reader()).await;
+    match kept {
+        Ok(None) => {
+            return Check::warning(
+                KEYS,
+                "the database has no keys yet",
+                "start a server: it makes them",
+            );
+        }
+        Ok(Some(_)) => {}
+        Err(error) => {
+            let advice = "see what the database's own log says";
+            return Check::problem(KEYS, StoreError::from(error).to_string(), advice);
+        }
+    }
+    match open_keys(store, &config.keys.master_file, seam).await {
+        Ok(_) => Check::ok(KEYS, "the master key is the database's, and every data key opens"),
+        Err(
+            error @ (KeyStoreError::OtherMasterKey { .. } | KeyStoreError::MasterKeyMissing { .. }),
+        ) => Check::problem(
+            KEYS,
+            error.to_string(),
+            "bring the master key that belongs to this database",
+        ),
+        Err(error) => Check::problem(
+            KEYS,
+            error.to_string(),
+            "restore the keys' rows from the backup: what is sealed with them is lost otherwise",
+        ),
+    }
+}
+
+/// Compares the clock of this machine with that of the database, and with what was written last.
+async fn clock(store: &Store, seam: &Seam) -> Result<Check, StoreError> {
+    const NAME: &str = "clock";
+    let before = seam.clock.now();
+    let theirs: i64 = if store.dialect() == DatabaseBackend::Postgres {
+        number(store, "select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
+            .await?
+            .unwrap_or_else(|| before.micros())
+    } else {
+        before.micros()
+    };
+    let after = seam.clock.now();
+    // Somewhere between the two it was read.
+    let theirs = Timestamp::from_micros(theirs);
+    let apart = if theirs < before { before.since(theirs) } else { theirs.since(after) };
+    let written = number(store, "select max(at) from routing_changes").await?;
+    let ahead = written.map_or(Duration::ZERO, |at| Timestamp::from_micros(at).since(after));
+    let advice = "set the clocks by NTP on every machine, the database's too";
+    if apart >= CLOCK_PROBLEM || ahead >= CLOCK_PROBLEM {
+        let detail = format!(
+            "the database's clock differs by {apart:.1?}; what was written last lies {ahead:.1?} ahead"
+        );
+        return Ok(Check::problem(NAME, detail, advice));
+    }
+    if apart >= CLOCK_WARNING {
+        return Ok(Check::warning(
+            NAME,
+            format!("the database's clock differs by {apart:.1?}"),
+            advice,
+        ));
+    }
+    Ok(Check::ok(NAME, "it agrees with the database's"))
+}
+
+async fn number(store: &Store, sql: &str) -> Result<Option<i64>, StoreError> {
+    let statement = Statement::from_string(store.dialect(), sql);
+    let row = store.reader().query_one_raw(statement).await?;
+    Ok(row.map(|row| row.try_get_by_index::<Option<i64>>(0)).transpose()?.flatten())
+}
+
+async fn nodes(store: &Store, seam: &Seam) -> Result<Check, StoreError> {
+    const NAME: &str = "nodes";
+    let now = seam.clock.now();
+    let standing = Nodes::new(store.clone()).standing(now, LONG_DEAD).await?;
+    if standing.long_dead > 0 && standing.live > 0 {
+        return Ok(Check::problem(
+            NAME,
+            format!(
+                "{} nodes died more than {} minutes ago, and nobody took over their work",
+                standing.long_dead,
+                LONG_DEAD.as_secs() / 60
+            ),
+            "see in the logs of the nodes why they cannot write",
+        ));
+    }
+    Ok(Check::ok(NAME, format!("{} live", standing.live)))
+}
+
+async fn audit_chains(store: &Store) -> Result<Check, StoreError> {
+    const NAME: &str = "audit";
+    let (count, broken) = audit::verify_all(store, MOST_CHAINS).await?;
+    if broken.is_empty() {
+        return Ok(Check::ok(NAME, format!("{count} chains hold")));
+    }
+    let named: Vec<String> = broken
+        .iter()
+        .map(|(chain, link)| {
+            let chain = if chain.is_empty() { "the platform" } else { chain.as_str() };
+            format!("{chain} at {}: {}", link.sequence, link.reason)
+        })
+        .collect();
+    Ok(Check::problem(
+        NAME,
+        format!("{} of {count} chains are broken: {}", broken.len(), named.join("; ")),
+        "somebody changed the audit below Mortise: compare the rows with the last good backup",
+    ))
+}
+
+async fn held(store: &Store) -> Result<Check, StoreError> {
+    const NAME: &str = "deliveries";
+    Ok(match hold::held(store).await? {
+        None => Check::ok(NAME, "they are not held back"),
+        Some(hold) => Check::problem(
+            NAME,
+            format!("nothing is delivered since {}: {}", hold.since(), hold.reason),
+            "when the findings are dealt with, run `mortise doctor --release`",
+        ),
+    })
+}

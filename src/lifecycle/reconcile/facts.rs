@@ -1,0 +1,180 @@
+//! What is there of some installations, read with a statement a table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use uuid::Uuid;
+
+use crate::lifecycle::LifecycleError;
+use crate::lifecycle::service::read_package;
+use crate::manifest::WebhookResource;
+use crate::store::entity::{
+    authorization_request, connection, endpoint, extension_version, installation,
+    provisioned_webhook, revocation, webhook,
+};
+
+/// What a version declares, as far as it makes rows.
+#[derive(Debug)]
+pub(super) struct Declared {
+    pub(super) webhook: Option<WebhookResource>,
+    pub(super) authorises: bool,
+}
+
+/// Versions that were read in a pass; nothing where one cannot be.
+pub(super) type Versions = HashMap<Uuid, Option<Arc<Declared>>>;
+
+/// What is there of one installation.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub(super) row: installation::Model,
+    pub(super) declared: Option<Arc<Declared>>,
+    /// Its webhooks, and those that were its own by what lifecycle remembers.
+    pub(super) webhooks: Vec<webhook::Model>,
+    pub(super) remembered: Vec<provisioned_webhook::Model>,
+    /// Its endpoints, and those of its webhooks.
+    pub(super) endpoints: Vec<endpoint::Model>,
+    pub(super) connections: Vec<connection::Model>,
+    pub(super) requests: usize,
+    pub(super) revocations: usize,
+}
+
+/// Reads the versions that are not known yet.
+async fn read_versions(
+    connection: &impl ConnectionTrait,
+    rows: &[installation::Model],
+    versions: &mut Versions,
+) -> Result<(), LifecycleError> {
+    let mut wanted: Vec<Uuid> =
+        rows.iter().map(|row| row.version_id).filter(|id| !versions.contains_key(id)).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let found = extension_version::Entity::find()
+        .filter(extension_version::Column::Id.is_in(wanted.iter().copied()))
+        .all(connection)
+        .await?;
+    for id in wanted {
+        versions.insert(id, None);
+    }
+    for row in found {
+        let declared = read_package(&row).ok().map(|package| {
+            Arc::new(Declared {
+                webhook: package.webhook,
+                authorises: package.manifest.authorisation.is_some(),
+            })
+        });
+        versions.insert(row.id, declared);
+    }
+    Ok(())
+}
+
+/// Reads everything that belongs to these installations. What depends is read before who owns it is
+/// compared with it, so that what a step just made is never taken for a leftover: a finding counts
+/// only where it is found again under the installation's lock.
+pub(super) async fn gather(
+    connection: &impl ConnectionTrait,
+    rows: Vec<installation::Model>,
+    versions: &mut Versions,
+) -> Result<Vec<Facts>, LifecycleError> {
+    read_versions(connection, &rows, versions).await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let remembered = provisioned_webhook::Entity::find()
+        .filter(provisioned_webhook::Column::InstallationId.is_in(ids.iter().copied()))
+        .all(connection)
+        .await?;
+    let own_endpoints = endpoint::Entity::find()
+        .filter(endpoint::Column::InstallationId.is_in(ids.iter().copied()))
+        .all(connection)
+        .await?;
+    // Rows that were moved away are known by their ids.
+    let known = remembered
+        .iter()
+        .map(|row| row.webhook_id)
+        .chain(own_endpoints.iter().filter(|row| row.lane == "webhook").map(|row| row.id));
+    let webhooks = webhook::Entity::find()
+        .filter(
+            Condition::any()
+                .add(webhook::Column::InstallationId.is_in(ids.iter().copied()))
+                .add(webhook::Column::Id.is_in(known)),
+        )
+        .all(connection)
+        .await?;
+    let endpoints = endpoint::Entity::find()
+        .filter(
+            Condition::any()
+                .add(endpoint::Column::Id.is_in(webhooks.iter().map(|row| row.id)))
+                .add(endpoint::Column::Id.is_in(ids.iter().copied())),
+        )
+        .all(connection)
+        .await?;
+    let connections = connection::Entity::find()
+        .filter(connection::Column::InstallationId.is_in(ids.iter().copied()))
+        .all(connection)
+        .await?;
+    let counted = |pairs: Vec<Uuid>| {
+        pairs.into_iter().fold(HashMap::<Uuid, usize>::new(), |mut counts, id| {
+            *counts.entry(id).or_default() += 1;
+            counts
+        })
+    };
+    let requests = counted(
+        authorization_request::Entity::find()
+            .select_only()
+            .column(authorization_request::Column::InstallationId)
+            .filter(authorization_request::Column::InstallationId.is_in(ids.iter().copied()))
+            .into_tuple()
+            .all(connection)
+            .await?,
+    );
+    let revocations = counted(
+        revocation::Entity::find()
+            .select_only()
+            .column(revocation::Column::InstallationId)
+            .filter(revocation::Column::InstallationId.is_in(ids))
+            .into_tuple()
+            .all(connection)
+            .await?,
+    );
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        let id = row.id;
+        let remembered: Vec<_> =
+            remembered.iter().filter(|one| one.installation_id == id).cloned().collect();
+        let is_own = |one: &webhook::Model| {
+            one.installation_id == Some(id)
+                || remembered.iter().any(|known| known.webhook_id == one.id)
+                || own_endpoints
+                    .iter()
+                    .any(|endpoint| endpoint.id == one.id && endpoint.installation_id == Some(id))
+        };
+        let webhooks: Vec<_> = webhooks.iter().filter(|one| is_own(one)).cloned().collect();
+        let endpoints = endpoints
+            .iter()
+            .chain(&own_endpoints)
+            .filter(|one| {
+                one.id == id
+                    || one.installation_id == Some(id)
+                    || webhooks.iter().any(|webhook| webhook.id == one.id)
+            })
+            .cloned()
+            .collect();
+        all.push(Facts {
+            declared: versions.get(&row.version_id).cloned().flatten(),
+            webhooks,
+            remembered,
+            endpoints,
+            connections: connections
+                .iter()
+                .filter(|one| one.installation_id == id)
+                .cloned()
+                .collect(),
+            requests: requests.get(&id).copied().unwrap_or(0),
+            revocations: revocations.get(&id).copied().unwrap_or(0),
+            row,
+        });
+    }
+    Ok(all)
+}
