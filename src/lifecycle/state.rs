@@ -702,7 +702,7 @@ mod tests {
         let alone = held.without_switch(Holder::Operator);
         assert!(alone.contains(Holder::Operator) && !alone.contains_switch(Holder::Operator));
         let switched = held.without(Holder::Operator);
-        let state = State { phase: Phase::Active, suspended_by: switched };
+        let state = State { suspended_by: switched, ..State::of(Phase::Active) };
         assert!(!switched.is_empty() && !state.delivers());
         assert_eq!(step(state, Command::Resume(Holder::Operator)), Step::Nothing);
         assert_eq!(Holders::from_number(held.number()), held);

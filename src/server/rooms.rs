@@ -311,6 +311,7 @@ impl Rooms {
                 authority: ExtensionAuthority::for_server(),
                 board: board.clone(),
                 seam: seam.clone(),
+                erase_after: config.installations.erase_after,
             },
             routing.clone(),
             dispatcher.clone(),

@@ -7,9 +7,9 @@ use super::wiring::StartError;
 use crate::config::Config;
 use crate::crypto::Keys;
 use crate::delivery::{Dispatcher, NodeLease};
-use crate::lifecycle::{Lifecycle, Reconciler, ReconcilerParts};
+use crate::lifecycle::{Lifecycle, LifecycleOptions, Reconciler, ReconcilerParts};
 use crate::notice::Board;
-use crate::oauth::{Providers, Revocations};
+use crate::oauth::{Connections, Providers, Revocations};
 use crate::seam::Seam;
 use crate::store::Store;
 use crate::webhook::{DeliveryBounds, ExtensionAuthority, Routing, RoutingOptions};
@@ -34,6 +34,7 @@ pub(crate) fn reconciler(config: &Config, store: &Store, keys: &Keys, seam: &Sea
         authority: ExtensionAuthority::for_server(),
         board: board(config, seam),
         seam: seam.clone(),
+        erase_after: config.installations.erase_after,
     })
 }
 
@@ -73,8 +74,17 @@ impl Workbench {
         let providers = Providers::new(
             config.oauth.providers.clone(),
             &config.public_url,
-            egress,
+            store.clone(),
+            keys.ring.clone(),
+            egress.clone(),
             seam.clock.clone(),
+        );
+        let connections = Connections::new(
+            store.clone(),
+            keys.ring.clone(),
+            providers.clone(),
+            board.clone(),
+            seam.clone(),
         );
         let revocations = Arc::new(Revocations::new(
             store.clone(),
@@ -89,10 +99,13 @@ impl Workbench {
             dispatcher,
             providers,
             revocations,
+            connections,
             ExtensionAuthority::for_server(),
+            board.clone(),
             config.public_url.clone(),
             config.marketplace.return_urls.clone(),
             seam.clone(),
+            LifecycleOptions { erase_after: config.installations.erase_after, egress },
         );
         Ok(Self { lifecycle, board, routing, lease, store: store.clone() })
     }

@@ -148,8 +148,7 @@ pub async fn remove_one(
         .await?;
     let mut removed = 0;
     for row in rows {
-        claims::cancel_unresolved(store, work, row.id).await?;
-        endpoint_state::Entity::delete_by_id(row.id).exec(work.connection()).await?;
+        drop_waiting(store, work, row.id).await?;
         removed +=
             webhook::Entity::delete_by_id(row.id).exec(work.connection()).await?.rows_affected;
     }
@@ -167,16 +166,7 @@ pub async fn remove(
     installation_id: Uuid,
 ) -> Result<u64, StoreError> {
     for id in ids(work, installation_id).await? {
-        // So many at once; what is left is cancelled in steps by whoever looks at the table next.
-        claims::cancel_unresolved(store, work, id, CANCELLED_AT_ONCE).await?;
-        endpoint_state::Entity::delete_by_id(id).exec(work.connection()).await?;
-        work.connection()
-            .execute_raw(Statement::from_sql_and_values(
-                store.dialect(),
-                "delete from endpoint_sequences where endpoint_id = $1",
-                [id.into()],
-            ))
-            .await?;
+        drop_waiting(store, work, id).await?;
     }
     let removed = webhook::Entity::delete_many()
         .filter(webhook::Column::InstallationId.eq(installation_id))
@@ -184,6 +174,25 @@ pub async fn remove(
         .await?;
     work.routing_changed(RoutingChange::Org(org_id.to_owned()));
     Ok(removed.rows_affected)
+}
+
+/// Cancels what waits for a webhook that goes, and forgets what delivering found out about it.
+pub(super) async fn drop_waiting(
+    store: &Store,
+    work: &UnitOfWork,
+    id: Uuid,
+) -> Result<(), StoreError> {
+    // So many at once; what is left is cancelled in steps by whoever looks at the table next.
+    claims::cancel_unresolved(store, work, id, CANCELLED_AT_ONCE).await?;
+    endpoint_state::Entity::delete_by_id(id).exec(work.connection()).await?;
+    work.connection()
+        .execute_raw(Statement::from_sql_and_values(
+            store.dialect(),
+            "delete from endpoint_sequences where endpoint_id = $1",
+            [id.into()],
+        ))
+        .await?;
+    Ok(())
 }
 
 /// The webhooks of an installation.

@@ -8,10 +8,10 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::provisioning::{ExtensionAuthority, NewExtensionWebhook};
+use super::provisioning::{ExtensionAuthority, NewExtensionWebhook, drop_waiting};
 use crate::seam::Timestamp;
-use crate::store::entity::{endpoint, endpoint_state, webhook};
-use crate::store::{RoutingChange, Store, StoreError, UnitOfWork, claims};
+use crate::store::entity::{endpoint, webhook};
+use crate::store::{RoutingChange, Store, StoreError, UnitOfWork};
 
 /// Writes every column of a webhook; makes the row where there is none.
 pub(crate) async fn restore(
@@ -103,8 +103,7 @@ pub(crate) async fn remove_one(
     work: &mut UnitOfWork,
     id: Uuid,
 ) -> Result<(), StoreError> {
-    claims::cancel_unresolved(store, work, id).await?;
-    endpoint_state::Entity::delete_by_id(id).exec(work.connection()).await?;
+    drop_waiting(store, work, id).await?;
     if let Some(row) = webhook::Entity::find_by_id(id).one(work.connection()).await? {
         work.routing_changed(RoutingChange::Org(row.org_id));
         webhook::Entity::delete_by_id(id).exec(work.connection()).await?;

@@ -22,6 +22,9 @@ use crate::store::entity::{
 use crate::store::{StoreError, claims};
 use crate::webhook::restoring;
 
+/// How many deliveries of a webhook that is no more are cancelled in one transaction.
+const STEP: u32 = 5_000;
+
 /// How many rows one statement reads.
 const PAGE: u64 = 500;
 
@@ -423,8 +426,17 @@ impl Reconciler {
                 };
                 if repair {
                     let now = inner.seam.clock.now();
-                    let work = inner.store.begin().await?;
-                    let count = claims::cancel_unresolved(&inner.store, &work, id).await?;
+                    let mut work = inner.store.begin().await?;
+                    let mut count = 0;
+                    loop {
+                        let step = claims::cancel_unresolved(&inner.store, &work, id, STEP).await?;
+                        count += step;
+                        if step < u64::from(STEP) {
+                            break;
+                        }
+                        self.settle(work).await?;
+                        work = inner.store.begin().await?;
+                    }
                     finding.detail =
                         format!("{count} deliveries are queued for a webhook that is no more");
                     let chain = owner.map(|one| one.org_id.as_str());

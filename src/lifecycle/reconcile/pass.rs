@@ -42,6 +42,7 @@ pub(super) struct Inner {
     pub(super) seam: Seam,
     pub(super) live: Option<Live>,
     /// One pass at a time on a node.
+    pub(super) erase_after: Duration,
     turn: Mutex<()>,
 }
 
@@ -58,6 +59,8 @@ pub struct ReconcilerParts {
     pub board: Board,
     /// Clock and randomness.
     pub seam: Seam,
+    /// After how long what is kept of an ended installation is erased.
+    pub erase_after: Duration,
 }
 
 /// Compares and repairs. Cloning shares it.
@@ -94,9 +97,10 @@ impl Reconciler {
     }
 
     fn with(parts: ReconcilerParts, live: Option<Live>) -> Self {
-        let ReconcilerParts { store, keys, authority, board, seam } = parts;
+        let ReconcilerParts { store, keys, authority, board, seam, erase_after } = parts;
         let turn = Mutex::new(());
-        Self { inner: Arc::new(Inner { store, keys, authority, board, seam, live, turn }) }
+        let inner = Inner { store, keys, authority, board, seam, erase_after, live, turn };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Makes a pass. One that may not repair writes nothing.

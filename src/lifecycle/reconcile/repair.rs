@@ -16,6 +16,7 @@ use super::judge::{Judgement, Step, judge};
 use super::pass::Reconciler;
 use crate::audit::{self, Actor, Entry};
 use crate::lifecycle::LifecycleError;
+use crate::lifecycle::erasure;
 use crate::lifecycle::service::state_of;
 use crate::lifecycle::state::Phase;
 use crate::manifest::ProvisionedWebhook;
@@ -133,6 +134,7 @@ impl Reconciler {
                     row.live = 0;
                     row.suspended_by = 0;
                     row.uninstalled_at = row.uninstalled_at.or(Some(now.micros()));
+                    erasure::schedule(work, &mut row, inner.erase_after, now).await?;
                     work.routing_changed(RoutingChange::Installation(row.id.to_string()));
                 }
             }
