@@ -42,6 +42,7 @@ impl Default for DevelopmentAuthorizationServerOptions {
 
 /// How the server behaves; can be changed while it runs.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a way to behave by itself")]
 pub struct Conduct {
     /// Answer the consent page without asking.
     pub auto: Option<Decision>,

@@ -173,17 +173,16 @@ impl Inner {
     ) -> Result<Outcome, OAuthError> {
         let end = self.seam.clock.instant() + PATIENCE;
         let lane = self.lanes.of(&service_of(seen));
-        let _place = match place {
-            Some(place) => place,
-            None => tokio::select! {
-                place = lane.acquire_owned() => match place {
-                    Ok(place) => place,
-                    Err(_) => return Ok(busy("this node stops")),
-                },
-                () = self.seam.clock.sleep(PATIENCE) => {
-                    return Ok(busy("its authorisation server has many slow calls under way"));
-                }
-            },
+        let place = if place.is_some() {
+            place
+        } else {
+            tokio::select! {
+                place = lane.acquire_owned() => place.ok(),
+                () = self.seam.clock.sleep(PATIENCE) => None,
+            }
+        };
+        let Some(_place) = place else {
+            return Ok(busy("its authorisation server has many slow calls under way"));
         };
         let mine = self.seam.randomness.id();
         let row = loop {
