@@ -14,6 +14,7 @@ use super::error::LifecycleError;
 use super::install::{InstallRequest, check_texts};
 use super::parameters;
 use super::service::{Lifecycle, read_manifest};
+use crate::catalogue;
 use crate::crypto::{CryptoError, desk_hash};
 use crate::egress::{Answer, OutgoingRequest};
 use crate::identifier::DepartmentId;
@@ -78,6 +79,8 @@ impl Lifecycle {
         if live.is_some() {
             return Ok(Agreed::default());
         }
+        // An extension that is not there is said first, as the install itself does.
+        catalogue::extension(&inner.store, request.extension_key.as_str(), None).await?;
         let version = self.version_to_install(request).await?;
         let manifest = read_manifest(&version)?;
         let Some(url) = &manifest.installation_validator else {

@@ -321,7 +321,7 @@ async fn bad_bodies_are_refused_on_every_route(backend: Backend) {
         settings.set("limits.package_bytes", "256KiB");
     })
     .await;
-    server.active(ORG).await;
+    let installation = server.active(ORG).await.id;
     let webhook = server.webhooks(ORG).await[0]["id"].as_str().expect("an id").to_owned();
     let before = server.texts("select 'x' from audit").await.len();
     let client = &server.client;
@@ -333,7 +333,9 @@ async fn bad_bodies_are_refused_on_every_route(backend: Backend) {
         route.method == Method::POST && !objects.iter().any(|part| route.path.contains(part))
     });
     for route in posts {
-        let path = path_of(route, "ticket-mirror", &webhook);
+        let is_installation = route.path.contains("/installations/{id}/");
+        let id = if is_installation { &installation } else { &webhook };
+        let path = path_of(route, "ticket-mirror", id);
         let send = async |kind: &str, body: String| {
             let mut request = client.request(Method::POST, &path, &server.operator);
             if !kind.is_empty() {
