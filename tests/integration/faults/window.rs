@@ -202,7 +202,7 @@ async fn nothing_outside_of_the_window_and_all_of_it_inside(backend: Backend) {
         }
     }
     let count: usize = lives.iter().map(Vec::len).sum();
-    assert!(inside > count / 4 && outside > 0, "{inside} inside, {outside} outside");
+    assert!(inside > 0 && outside > 0, "{inside} inside, {outside} outside");
     report(&format!(
         "{count} installs and uninstalls, {database}: {} events posted; {inside} inside (all made a \
          delivery, {} arrived, {cut} still queued at the end), {outside} outside (none), {edge} at an \
