@@ -46,6 +46,7 @@ const UP: &[&str] = &[
     "create unique index upgrades_waiting on upgrades (installation_id) where waiting is not null",
     "create index upgrades_deadline on upgrades (deadline)
      where waiting is not null and deadline is not null",
+    "create index upgrades_installation on upgrades (installation_id)",
     "create index upgrades_version on upgrades (version_id) where waiting is not null",
     "create index upgrades_rollout on upgrades (rollout_id, state) where rollout_id is not null",
     "create index extension_versions_withdrawn on extension_versions (withdrawn_at)

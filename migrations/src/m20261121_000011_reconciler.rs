@@ -50,6 +50,7 @@ const UP: &[&str] = &[
         started_at {long} not null
     ) {small and busy}",
     "create index token_exchanges_age on token_exchanges (started_at)",
+    "create index token_exchanges_installation on token_exchanges (installation_id)",
     // One node takes the periodic turn.
     "create table reconcile_turns (
         singleton integer primary key check (singleton = 1),

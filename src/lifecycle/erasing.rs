@@ -23,7 +23,7 @@ use crate::seam::{Timestamp, crash_point};
 use crate::store::UnitOfWork;
 use crate::store::entity::{
     attempt, authorization_request, connection, delivery, endpoint, erasure, event, notice,
-    notice_dismissal, recovery_job, revocation, transition,
+    notice_dismissal, recovery_job, revocation, token_exchange, transition, upgrade,
 };
 
 /// How often the table is looked at.
@@ -208,6 +208,7 @@ impl Lifecycle {
             row.return_url.is_some(),
             !row.request_digest.is_empty(),
             row.connection_reason.is_some(),
+            !row.user_id.is_empty(),
         ];
         "{}".clone_into(&mut row.config);
         row.sealed_config = None;
@@ -216,6 +217,7 @@ impl Lifecycle {
         row.return_url = None;
         row.request_digest = Vec::new();
         row.connection_reason = None;
+        row.user_id = String::new();
         row.updated_at = now.micros();
         self.save(work, &row).await?;
         let filled = fields.into_iter().filter(|filled| *filled).count() as u64;
@@ -404,7 +406,8 @@ async fn erase_responses(
     Ok(first.rows_affected + later.rows_affected)
 }
 
-/// Connections and authorisations that were begun; after the last token was revoked, or given up.
+/// Connections, authorisations that were begun, and consents; after the last token was revoked, or
+/// given up.
 async fn erase_connections(
     work: &UnitOfWork,
     job: &erasure::Model,
@@ -425,7 +428,23 @@ async fn erase_connections(
         .filter(authorization_request::Column::InstallationId.eq(id))
         .exec(work.connection())
         .await?;
-    Ok(Done::all("connections", connections.rows_affected + begun.rows_affected))
+    let exchanges = token_exchange::Entity::delete_many()
+        .filter(token_exchange::Column::InstallationId.eq(id))
+        .exec(work.connection())
+        .await?;
+    // What was proposed to the org, with the parameters that were given for it.
+    let upgrades = upgrade::Entity::delete_many()
+        .filter(upgrade::Column::InstallationId.eq(id))
+        .exec(work.connection())
+        .await?;
+    Ok(Done {
+        erased: vec![
+            ("connections", connections.rows_affected + begun.rows_affected),
+            ("exchanges", exchanges.rows_affected),
+            ("upgrades", upgrades.rows_affected),
+        ],
+        then: Then::Next,
+    })
 }
 
 /// An actor without what names a person: its role.

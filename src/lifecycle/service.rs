@@ -266,7 +266,9 @@ impl Lifecycle {
             Effect::ApplyUpgrade => self.apply_upgrade(work, locked, now).await,
             Effect::AwaitConsent => self.await_consent(work, locked, actor, now).await,
             Effect::SettleUpgrade(how) => self.settle_upgrade(work, locked, how, actor, now).await,
-            Effect::TellUpdated => self.tell(work, locked, "onUpdate", reason, now).await,
+            Effect::TellUpdated => {
+                self.tell(work, locked, "onUpdate", Some("version_change"), now).await
+            }
         }
     }
 
