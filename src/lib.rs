@@ -20,6 +20,7 @@
 //! | [`event`] | the catalogue of event types, intake, why an event went where it went |
 //! | [`catalogue`] | extensions, versions, signing secrets |
 //! | [`lifecycle`] | the state table and its steps: install, authorise, configure, upgrade, suspend, uninstall; rollouts |
+//! | [`rotation`] | data keys that take each other's place, and what is sealed anew with them |
 //! | [`doctor`] | whether everything stands as it should, and the way back after a restored backup |
 //! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
 //! | [`server`] | wiring: store, services, listener, drain |
@@ -45,6 +46,7 @@ pub mod lifecycle;
 pub mod manifest;
 pub mod notice;
 pub mod oauth;
+pub mod rotation;
 pub mod seam;
 pub mod server;
 pub mod store;

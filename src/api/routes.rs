@@ -196,9 +196,10 @@ pub static ROUTES: &[Route] = &[
         "Make an API token; its value is told once"),
     row(Method::DELETE, "/api/v1/tokens/{id}", OPERATOR, None, "Revoke an API token"),
 
-    row(Method::GET, "/api/v1/keys", OPERATOR, None, "List the platform's signing keys"),
+    row(Method::GET, "/api/v1/keys", OPERATOR, None,
+        "List signing keys and data keys, and rotations with their progress"),
     row(Method::POST, "/api/v1/keys/{purpose}/rotate", OPERATOR, None,
-        "Replace a signing key; the former ones stay published for a while"),
+        "Replace a signing key, or a data key with all that it sealed"),
 
     row(Method::GET, "/api/v1/reconcile", OPERATOR, None,
         "What the last comparison of what is there with what should be found"),

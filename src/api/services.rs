@@ -9,6 +9,7 @@ use crate::lifecycle::{InstallationScope, Lifecycle, Reconciler, RolloutScope, R
 use crate::manifest;
 use crate::notice::{Audience, Board};
 use crate::oauth::Connections;
+use crate::rotation::Rotations;
 use crate::store::Store;
 use crate::webhook::Routing;
 
@@ -42,6 +43,8 @@ pub struct Services {
     pub recoveries: Recoveries,
     /// Jobs that roll versions out.
     pub rollouts: Rollouts,
+    /// Data keys that take each other's place.
+    pub rotations: Rotations,
     /// How often a token may ping and test.
     pub trials: Arc<TrialRates>,
     /// The rules for packages.

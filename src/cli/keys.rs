@@ -1,5 +1,5 @@
-//! `mortise keys`: the platform's signing keys, in the database or, where a server holds it, through
-//! that server.
+//! `mortise keys`: the platform's keys, in the database or, where a server holds it, through that
+//! server.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,12 +11,17 @@ use serde_json::json;
 use super::configuration::ConfigurationArguments;
 use super::local_server::LocalServer;
 use super::output::{CliError, Exit, Output};
-use crate::api::keys::{KeyBody, KeysBody, LONGEST_OVERLAP, RotatedBody};
+use crate::api::keys::{
+    KeyBody, KeysBody, LONGEST_CONTEXT_OVERLAP, LONGEST_OVERLAP, RotatedBody, RotationBody,
+    data_key_bodies,
+};
 use crate::audit::Actor;
 use crate::config::{Config, parse_duration};
 use crate::crypto::{
-    KeyStoreError, NewSigningKey, Rewrapped, SigningPurpose, open_keys, rewrap, rotate_signing_key,
+    KeyStoreError, NewSigningKey, Purpose, Rewrapped, SigningPurpose, data_keys, open_keys, rewrap,
+    rotate_signing_key,
 };
+use crate::rotation::{RotationError, RotationState, Rotations};
 use crate::seam::Seam;
 use crate::server::store_options;
 use crate::store::{Store, StoreError};
@@ -29,9 +34,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Step {
-    /// List the live signing keys, as they are published
+    /// List signing keys, data keys, and rotations that run
     List(List),
-    /// Replace a signing key; running servers take the new one at once
+    /// Replace a key while everything runs; interrupted, the same again shows how far it is
     Rotate(Rotate),
     /// Wrap the data keys by another master key; what they seal is not touched
     Rewrap(Rewrap),
@@ -54,36 +59,98 @@ struct List {
 
 #[derive(Debug, Args)]
 struct Rotate {
-    /// jwt (X-ZDesk-JWT) or ed25519 (v1a signatures)
-    purpose: SigningPurpose,
-    /// How long the former keys stay published, such as 24h; 0s ends them at once
-    #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = overlap)]
-    overlap: Duration,
+    /// jwt (X-ZDesk-JWT) or ed25519 (v1a signatures); vault, securityContext or answers (data keys)
+    #[arg(value_parser = rotatable)]
+    purpose: Rotatable,
+    /// How long the former signing keys stay published (24h), or a former securityContext opens (30d);
+    /// 0s ends them at once
+    #[arg(long, value_name = "SPAN", value_parser = overlap)]
+    overlap: Option<Duration>,
     #[command(flatten)]
     configuration: ConfigurationArguments,
 }
 
+/// What can be rotated.
+#[derive(Clone, Copy, Debug)]
+enum Rotatable {
+    Signing(SigningPurpose),
+    Data(Purpose),
+}
+
+fn rotatable(text: &str) -> Result<Rotatable, String> {
+    let signing = text.parse().map(Rotatable::Signing).ok();
+    signing.or_else(|| text.parse().map(Rotatable::Data).ok()).ok_or_else(|| {
+        "must be `jwt`, `ed25519`, `vault`, `securityContext` or `answers`".to_owned()
+    })
+}
+
+/// The overlap of signing keys where nobody says otherwise.
+const ONE_DAY: Duration = Duration::from_hours(24);
+
+/// How often the progress is asked for.
+const POLL: Duration = Duration::from_millis(500);
+
 fn overlap(text: &str) -> Result<Duration, String> {
     parse_duration(text)
-        .filter(|span| span.as_secs() <= LONGEST_OVERLAP)
-        .ok_or_else(|| "must be a span such as `24h`, `7d` or `0s`, at most `30d`".to_owned())
+        .filter(|span| span.as_secs() <= LONGEST_CONTEXT_OVERLAP)
+        .ok_or_else(|| "must be a span such as `24h`, `7d` or `0s`, at most `365d`".to_owned())
+}
+
+/// What an overlap may be for.
+fn check_overlap(purpose: Rotatable, overlap: Option<Duration>) -> Result<(), CliError> {
+    let Some(overlap) = overlap else { return Ok(()) };
+    match purpose {
+        Rotatable::Signing(_) if overlap.as_secs() > LONGEST_OVERLAP => {
+            Err(CliError::unusable("--overlap of a signing key is `30d` at the most"))
+        }
+        Rotatable::Data(Purpose::Vault | Purpose::Answers) => Err(CliError::unusable(
+            "--overlap is for signing keys and securityContext: what this key sealed is sealed anew",
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, CliError> {
     let seam = Seam::default();
     match arguments.step {
         Step::List(list) => {
-            for key in keys(&list.configuration.load()?, seam).await? {
+            let listed = keys(&list.configuration.load()?, seam).await?;
+            for key in &listed.data {
                 let until = key.expires_time.as_deref().unwrap_or("signs");
                 output.answer(format!(
                     "{}  {}  {}  {until}",
                     key.purpose, key.key_id, key.created_time
                 ))?;
             }
+            for key in &listed.data_keys {
+                let left = key.rows_left.map(|rows| format!("  {rows} values left"));
+                output.answer(format!(
+                    "{}  {}  {}  {}{}",
+                    key.purpose,
+                    key.key_id,
+                    key.created_time,
+                    key.state,
+                    left.unwrap_or_default()
+                ))?;
+            }
+            for rotation in listed.rotations.iter().filter(|one| one.finished_time.is_none()) {
+                output.message(progress(rotation));
+            }
         }
         Step::Rotate(rotate) => {
-            let (purpose, overlap) = (rotate.purpose, rotate.overlap);
-            let rotated = rotate_key(&rotate.configuration.load()?, seam, purpose, overlap).await?;
+            check_overlap(rotate.purpose, rotate.overlap)?;
+            let config = rotate.configuration.load()?;
+            let purpose = match rotate.purpose {
+                Rotatable::Signing(purpose) => purpose,
+                Rotatable::Data(purpose) => {
+                    let rotated =
+                        rotate_data_key(&config, seam, purpose, rotate.overlap, output).await?;
+                    output.answer(rotated.key_id)?;
+                    return Ok(Exit::Success);
+                }
+            };
+            let overlap = rotate.overlap.unwrap_or(ONE_DAY);
+            let rotated = rotate_key(&config, seam, purpose, overlap).await?;
             output.message(format_args!(
                 "a new key signs for {purpose}; the former ones are published until {}",
                 rotated.former_until
@@ -123,24 +190,133 @@ async fn door(config: &Config, seam: &Seam) -> Result<Result<Store, LocalServer>
     }
 }
 
-async fn keys(config: &Config, seam: Seam) -> Result<Vec<KeyBody>, CliError> {
+async fn keys(config: &Config, seam: Seam) -> Result<KeysBody, CliError> {
     match door(config, &seam).await? {
         Ok(store) => {
-            let opened = open_keys(&store, &config.keys.master_file, &seam).await;
-            let listed = opened.map(|keys| {
-                let views = keys.signing.views(seam.clock.now());
-                views.into_iter().map(KeyBody::from).collect()
-            });
+            let listed = keys_here(&store, config, seam).await;
             close(&store).await;
-            listed.map_err(unusable)
+            listed.map_err(CliError::failed)
         }
         Err(server) => {
             let listed: Option<KeysBody> = server.call(Method::GET, "/api/v1/keys", None).await?;
-            listed
-                .map(|body| body.data)
-                .ok_or_else(|| CliError::failed("the server answered without the keys"))
+            listed.ok_or_else(|| CliError::failed("the server answered without the keys"))
         }
     }
+}
+
+async fn keys_here(
+    store: &Store,
+    config: &Config,
+    seam: Seam,
+) -> Result<KeysBody, RotationError> {
+    let opened = open_keys(store, &config.keys.master_file, &seam).await?;
+    let views = opened.signing.views(seam.clock.now());
+    let rotations = Rotations::of_command(store.clone(), opened, seam).list().await?;
+    let keys = data_keys(store).await?;
+    Ok(KeysBody {
+        data: views.into_iter().map(KeyBody::from).collect(),
+        next_cursor: None,
+        data_keys: data_key_bodies(&keys, &rotations),
+        rotations: rotations.iter().map(RotationBody::from).collect(),
+    })
+}
+
+/// How far a rotation is, in a line.
+fn progress(rotation: &RotationBody) -> String {
+    let total = rotation.total.map_or_else(|| "?".to_owned(), |total| total.to_string());
+    let mut line = format!(
+        "{}: {}, key {}, {} of {total} values looked at, {} sealed anew",
+        rotation.purpose, rotation.state, rotation.key_id, rotation.processed, rotation.resealed
+    );
+    if let Some(until) = &rotation.overlap_until {
+        line = format!(
+            "{}: {}, key {}, the former one opens until {until}",
+            rotation.purpose, rotation.state, rotation.key_id
+        );
+    }
+    if let Some(reason) = &rotation.reason {
+        line.push_str("; ");
+        line.push_str(reason);
+    }
+    line
+}
+
+fn is_settled(rotation: &RotationBody) -> bool {
+    [RotationState::Overlapping, RotationState::Done]
+        .iter()
+        .any(|state| state.name() == rotation.state)
+}
+
+/// Rotates a data key and shows how far that is. Where a server holds the database the work is the
+/// server's: this only looks on, and may be interrupted.
+async fn rotate_data_key(
+    config: &Config,
+    seam: Seam,
+    purpose: Purpose,
+    overlap: Option<Duration>,
+    output: &mut Output,
+) -> Result<RotationBody, CliError> {
+    let mut shown = String::new();
+    let mut show = |rotation: &RotationBody, output: &mut Output| {
+        let line = progress(rotation);
+        if line != shown {
+            output.message(&line);
+            shown = line;
+        }
+    };
+    match door(config, &seam).await? {
+        Ok(store) => {
+            let mut told = |rotation: &RotationBody| show(rotation, output);
+            let rotated =
+                rotate_data_key_here(&store, config, seam, purpose, overlap, &mut told).await;
+            close(&store).await;
+            rotated.map_err(CliError::failed)
+        }
+        Err(server) => {
+            let path = format!("/api/v1/keys/{purpose}/rotate");
+            let body = overlap.map_or_else(
+                || json!({}),
+                |overlap| json!({ "overlapSeconds": overlap.as_secs() }),
+            );
+            let begun: Option<RotationBody> =
+                server.call(Method::POST, &path, Some(body)).await?;
+            let mut rotation = begun
+                .ok_or_else(|| CliError::failed("the server answered without the rotation"))?;
+            loop {
+                show(&rotation, output);
+                if is_settled(&rotation) {
+                    return Ok(rotation);
+                }
+                seam.clock.sleep(POLL).await;
+                let listed: Option<KeysBody> =
+                    server.call(Method::GET, "/api/v1/keys", None).await?;
+                let rotations = listed.map(|keys| keys.rotations).unwrap_or_default();
+                rotation = rotations
+                    .into_iter()
+                    .find(|one| one.purpose == rotation.purpose && one.key_id == rotation.key_id)
+                    .ok_or_else(|| CliError::failed("the server knows the rotation no more"))?;
+            }
+        }
+    }
+}
+
+/// Takes the steps itself; nodes on PostgreSQL take theirs beside.
+async fn rotate_data_key_here(
+    store: &Store,
+    config: &Config,
+    seam: Seam,
+    purpose: Purpose,
+    overlap: Option<Duration>,
+    told: &mut (dyn FnMut(&RotationBody) + Send),
+) -> Result<RotationBody, RotationError> {
+    let keys = open_keys(store, &config.keys.master_file, &seam).await?;
+    let rotations = Rotations::of_command(store.clone(), keys, seam.clone());
+    let mut work = store.begin().await?;
+    let actor = Actor::system("command-line");
+    let _begun = rotations.start(&mut work, purpose, overlap, &actor).await?;
+    let _followed = work.commit(seam.clock.now()).await?;
+    let done = rotations.run_through(purpose, |view| told(&RotationBody::from(view))).await?;
+    Ok(RotationBody::from(&done))
 }
 
 async fn rotate_key(

@@ -1,13 +1,15 @@
 //! The ring of data keys.
 //!
-//! Each data key serves one [`Purpose`] and is known by its [`KeyId`]. The newest seals, all of
-//! them open, so that a key can be replaced without touching what the former one sealed. The
-//! database keeps them wrapped; rows and transactions are the caller's business.
+//! Each data key serves one [`Purpose`] and is known by its [`KeyId`]. The newest that may seal does,
+//! all of them open, so that a key can be replaced without touching what the former one sealed, and
+//! be known everywhere before anything is sealed with it. The database keeps them wrapped; rows and
+//! transactions are the caller's business.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{
@@ -96,6 +98,8 @@ pub struct WrappedKey {
     pub id: KeyId,
     /// Version, nonce, ciphertext and tag.
     pub bytes: Vec<u8>,
+    /// Whether it may seal; one that is being made known opens only.
+    pub seals: bool,
 }
 
 impl WrappedKey {
@@ -110,7 +114,8 @@ impl WrappedKey {
         randomness: &Randomness,
     ) -> Result<Self, CryptoError> {
         let key = unwrap(self, &from.wrapping_key()?)?;
-        wrap(self.purpose, self.id, &key, to, randomness)
+        let moved = wrap(self.purpose, self.id, &key, to, randomness)?;
+        Ok(Self { seals: self.seals, ..moved })
     }
 }
 
@@ -122,14 +127,23 @@ pub(super) struct DataKey {
     pub(super) deterministic: LessSafeKey,
 }
 
+/// A data key in the ring, and whether it may seal.
+#[derive(Clone)]
+struct Held {
+    key: Arc<DataKey>,
+    seals: bool,
+}
+
 /// The opened keys of one moment.
-type Keys = BTreeMap<Purpose, BTreeMap<KeyId, Arc<DataKey>>>;
+type Keys = BTreeMap<Purpose, BTreeMap<KeyId, Held>>;
 
 /// The data keys in use. Cloning is cheap and shares the ring, also when it is
 /// [replaced](KeyRing::replace).
 #[derive(Clone)]
 pub struct KeyRing {
     keys: Arc<ArcSwap<Keys>>,
+    /// The lowest key of the database that does not open here; 0 where all do.
+    passed_over: Arc<AtomicU32>,
 }
 
 impl fmt::Debug for KeyRing {
@@ -170,17 +184,94 @@ impl KeyRing {
         let mut keys = Keys::new();
         for one in wrapped {
             let opened = unwrap(&one, &wrapping)?;
-            let key = Arc::new(derive(&opened)?);
-            if keys.entry(one.purpose).or_default().insert(one.id, key).is_some() {
+            let held = Held { key: Arc::new(derive(&opened)?), seals: one.seals };
+            if keys.entry(one.purpose).or_default().insert(one.id, held).is_some() {
                 return Err(CryptoError::DuplicateKey { purpose: one.purpose, id: one.id });
             }
         }
-        Ok(Self { keys: Arc::new(ArcSwap::from_pointee(keys)) })
+        Ok(Self { keys: Arc::new(ArcSwap::from_pointee(keys)), passed_over: Arc::default() })
     }
 
     /// Puts the keys of another ring in the place of these, for all clones of this ring.
     pub fn replace(&self, with: &Self) {
         self.keys.store(with.keys.load_full());
+    }
+
+    /// Takes the keys of the database as they are now, for all clones of this ring: unwraps what it
+    /// does not hold yet, and forgets what is there no more. The master key is asked for only where
+    /// there is something to unwrap.
+    ///
+    /// A key that does not open and does not seal either is passed over, and told by
+    /// [`KeyRing::known`]: this process goes on with those that it has, and nobody seals with that one.
+    ///
+    /// # Errors
+    /// Where a key that seals does not open; then the ring stays as it was.
+    pub(super) fn follow(
+        &self,
+        wrapped: Vec<WrappedKey>,
+        master: impl FnOnce() -> Result<MasterKey, CryptoError>,
+    ) -> Result<(), CryptoError> {
+        let present = self.keys.load_full();
+        let held = |one: &WrappedKey| present.get(&one.purpose).and_then(|keys| keys.get(&one.id));
+        let wrapping = if wrapped.iter().any(|one| held(one).is_none()) {
+            Some(master().and_then(|master| master.wrapping_key()))
+        } else {
+            None
+        };
+        let mut keys = Keys::new();
+        let mut passed_over = 0;
+        for one in wrapped {
+            let opened = match (held(&one), &wrapping) {
+                (Some(held), _) => Ok(Arc::clone(&held.key)),
+                (None, Some(Ok(wrapping))) => {
+                    unwrap(&one, wrapping).and_then(|key| derive(&key)).map(Arc::new)
+                }
+                (None, _) => Err(CryptoError::UnknownKey { purpose: one.purpose, id: one.id }),
+            };
+            match opened {
+                Ok(key) => {
+                    let held = Held { key, seals: one.seals };
+                    keys.entry(one.purpose).or_default().insert(one.id, held);
+                }
+                Err(error) if one.seals => {
+                    return Err(match wrapping {
+                        Some(Err(error)) => error,
+                        _ => error,
+                    });
+                }
+                Err(error) => {
+                    let lowest = if passed_over == 0 { one.id.0 } else { passed_over };
+                    passed_over = lowest.min(one.id.0);
+                    let cause = match &wrapping {
+                        Some(Err(error)) => error,
+                        _ => &error,
+                    };
+                    tracing::error!(
+                        purpose = %one.purpose, key = %one.id, error = %cause,
+                        "a new data key cannot be unwrapped: bring the present master key, the \
+                         rotation waits for it"
+                    );
+                }
+            }
+        }
+        self.keys.store(Arc::new(keys));
+        self.passed_over.store(passed_over, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the ring holds a key.
+    pub(crate) fn holds(&self, purpose: Purpose, id: KeyId) -> bool {
+        self.key(purpose, id).is_ok()
+    }
+
+    /// Up to which id the ring holds every key that the database has; 0 where it holds none.
+    pub(crate) fn known(&self) -> KeyId {
+        let passed_over = self.passed_over.load(Ordering::Acquire);
+        if passed_over > 0 {
+            return KeyId(passed_over - 1);
+        }
+        let keys = self.keys.load();
+        keys.values().filter_map(|keys| keys.keys().next_back()).max().copied().unwrap_or(KeyId(0))
     }
 
     /// The key that seals for a purpose now.
@@ -195,15 +286,15 @@ impl KeyRing {
         let keys = self.keys.load();
         let (id, key) = keys
             .get(&purpose)
-            .and_then(BTreeMap::last_key_value)
+            .and_then(|keys| keys.iter().rev().find(|(_, held)| held.seals))
             .ok_or(CryptoError::NoKey { purpose })?;
-        Ok((*id, Arc::clone(key)))
+        Ok((*id, Arc::clone(&key.key)))
     }
 
     pub(super) fn key(&self, purpose: Purpose, id: KeyId) -> Result<Arc<DataKey>, CryptoError> {
         let keys = self.keys.load();
         let key = keys.get(&purpose).and_then(|keys| keys.get(&id));
-        key.map(Arc::clone).ok_or(CryptoError::UnknownKey { purpose, id })
+        key.map(|held| Arc::clone(&held.key)).ok_or(CryptoError::UnknownKey { purpose, id })
     }
 }
 
@@ -245,7 +336,7 @@ fn wrap(
     bytes.extend_from_slice(&nonce);
     bytes.extend_from_slice(sealed.as_slice());
     bytes.extend_from_slice(tag.as_ref());
-    Ok(WrappedKey { purpose, id, bytes })
+    Ok(WrappedKey { purpose, id, bytes, seals: true })
 }
 
 fn unwrap(
@@ -325,6 +416,41 @@ mod tests {
         assert!(KeyRing::open([moved.clone()], &old).is_err());
         let ring = KeyRing::open([moved], &new).unwrap();
         assert_eq!(ring.unseal(Purpose::Vault, &place(), &sealed).unwrap().expose(), b"kept");
+    }
+
+    #[test]
+    fn a_key_is_known_before_it_seals_and_gone_when_it_is_retired() {
+        let randomness = Randomness::default();
+        let master = MasterKey::generate(&randomness).unwrap();
+        let key = |id| {
+            KeyRing::generate_wrapped(Purpose::Vault, KeyId(id), &master, &randomness).unwrap()
+        };
+        let (first, second) = (key(1), key(2));
+        let ring = KeyRing::open([first.clone()], &master).unwrap();
+        let old = ring.seal(Purpose::Vault, &place(), b"old", &randomness).unwrap();
+        let introduced = WrappedKey { seals: false, ..second.clone() };
+
+        // Another master key: the ring goes on without the new key, and says so.
+        let other = MasterKey::generate(&randomness).unwrap();
+        ring.follow(vec![first.clone(), introduced.clone()], || Ok(other.clone())).unwrap();
+        assert_eq!(ring.known(), KeyId(1));
+        let refused = ring.follow(vec![first.clone(), second.clone()], || Ok(other.clone()));
+        assert!(refused.is_err(), "what seals must open");
+
+        ring.follow(vec![first.clone(), introduced], || Ok(master.clone())).unwrap();
+        assert_eq!((ring.known(), ring.newest(Purpose::Vault).unwrap()), (KeyId(2), KeyId(1)));
+        let unneeded = || unreachable!("everything is held");
+        ring.follow(vec![first, second.clone()], unneeded).unwrap();
+        assert_eq!(ring.newest(Purpose::Vault).unwrap(), KeyId(2));
+        let new = ring.reseal(Purpose::Vault, &place(), &old, &randomness).unwrap().unwrap();
+        assert!(ring.reseal(Purpose::Vault, &place(), &new, &randomness).unwrap().is_none());
+        let elsewhere = AssociatedData { subject: Uuid::from_u128(2), field: "secret" };
+        assert!(ring.reseal(Purpose::Vault, &elsewhere, &old, &randomness).is_err());
+
+        ring.follow(vec![second], || unreachable!("everything is held")).unwrap();
+        assert!(!ring.holds(Purpose::Vault, KeyId(1)));
+        assert!(ring.unseal(Purpose::Vault, &place(), &old).is_err());
+        assert_eq!(ring.unseal(Purpose::Vault, &place(), &new).unwrap().expose(), b"old");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The keys at rest: the master key's file, and the wrapped keys in the database.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -75,6 +76,8 @@ pub struct Keys {
     pub ring: KeyRing,
     /// Sign for the platform.
     pub signing: SigningKeys,
+    /// Where the master key is: it is read when there is a data key to unwrap, and not kept.
+    pub(super) master_file: Arc<Path>,
     /// Whether the master key was made just now.
     pub master_key_is_new: bool,
 }
@@ -138,16 +141,15 @@ async fn open_once(store: &Store, master_file: &Path, seam: &Seam) -> Result<Key
         Some(_) => {}
         None => make_first_keys(store, &master, found, seam).await?,
     }
-    let wrapped = data_key::Entity::find()
-        .all(store.reader())
-        .await
-        .map_err(StoreError::from)?
-        .into_iter()
-        .map(read_wrapped)
-        .collect::<Result<Vec<_>, _>>()?;
-    let ring = KeyRing::open(wrapped, &master)?;
+    let ring = KeyRing::open(read_data_keys(store).await?, &master)?;
     let signing = key_rotation::open_signing_keys(store, &ring, seam).await?;
-    Ok(Keys { ring, signing, master_key_is_new })
+    Ok(Keys { ring, signing, master_file: Arc::from(master_file), master_key_is_new })
+}
+
+/// The data keys, still wrapped.
+async fn read_data_keys(store: &Store) -> Result<Vec<WrappedKey>, KeyStoreError> {
+    let rows = data_key::Entity::find().all(store.reader()).await.map_err(StoreError::from)?;
+    rows.into_iter().map(read_wrapped).collect()
 }
 
 /// A data key of the table, still wrapped.
@@ -155,12 +157,13 @@ pub(super) fn read_wrapped(row: data_key::Model) -> Result<WrappedKey, KeyStoreE
     let (Ok(purpose), Ok(id)) = (row.purpose.parse::<Purpose>(), u32::try_from(row.id)) else {
         return Err(KeyStoreError::Unreadable { what: "its purpose or id" });
     };
-    Ok(WrappedKey { purpose, id: KeyId(id), bytes: row.wrapped })
+    Ok(WrappedKey { purpose, id: KeyId(id), bytes: row.wrapped, seals: row.seals != 0 })
 }
 
 impl Keys {
-    /// Reads the signing keys anew, for everybody who has a clone of these.
+    /// Reads data keys and signing keys anew, for everybody who has a clone of these.
     pub async fn reload(&self, store: &Store) -> Result<(), KeyStoreError> {
+        self.ring.follow(read_data_keys(store).await?, || MasterKey::load(&self.master_file))?;
         let held = key_rotation::read_signing_keys(store, &self.ring).await?;
         Ok(self.signing.replace(held)?)
     }
@@ -222,6 +225,7 @@ async fn make_first_keys(
         purpose: Set(key.purpose.as_str().to_owned()),
         wrapped: Set(key.bytes),
         created_at: Set(now.micros()),
+        seals: Set(1),
     });
     data_key::Entity::insert_many(keys)
         .exec_without_returning(work.connection())

@@ -7,6 +7,7 @@
 //!
 //! All primitives come from aws-lc-rs; this room chooses formats, keys and limits.
 
+mod data_key_rotation;
 mod desk_hash;
 mod ed25519;
 mod jwt;
@@ -23,6 +24,9 @@ mod signing_keys;
 
 use std::path::PathBuf;
 
+pub(crate) use data_key_rotation::{
+    DataKeyView, activate_data_key, data_keys, introduce_data_key, retire_data_keys,
+};
 pub use desk_hash::{desk_hash, verify_desk_hash};
 pub use ed25519::{Ed25519PublicKey, Ed25519SigningKey};
 pub use jwt::{JwtClaims, JwtSigningKey};
@@ -32,6 +36,7 @@ pub use key_store::{KeyStoreError, Keys, open_keys};
 pub use master_key::MasterKey;
 pub use rewrapping::{Rewrapped, rewrap};
 pub use sealing::AssociatedData;
+pub(crate) use sealing::sealing_key;
 pub use secret::{SecretBytes, SecretText, constant_time_equal};
 pub use security_context::{Locator, SecurityContext};
 pub use signature::{

@@ -50,6 +50,12 @@ pub(super) fn split_header(bytes: &[u8]) -> Option<(KeyId, &[u8])> {
     Some((KeyId(u32::from_be_bytes([*a, *b, *c, *d])), rest))
 }
 
+/// The key that a ciphertext says it was sealed with, from its beginning; nothing where it has another
+/// format.
+pub(crate) fn sealing_key(sealed: &[u8]) -> Option<KeyId> {
+    split_header(sealed).map(|(id, _)| id)
+}
+
 impl KeyRing {
     /// Seals bytes for one place, under the newest key of the purpose.
     ///
@@ -79,6 +85,24 @@ impl KeyRing {
             .map_err(|_| CryptoError::Library { operation: "sealing" })?;
         sealed.extend_from_slice(tag.as_ref());
         Ok(sealed)
+    }
+
+    /// Seals anew what an older key sealed; nothing where the newest did.
+    ///
+    /// # Errors
+    /// Where it does not open.
+    pub(crate) fn reseal(
+        &self,
+        purpose: Purpose,
+        place: &AssociatedData<'_>,
+        sealed: &[u8],
+        randomness: &Randomness,
+    ) -> Result<Option<Vec<u8>>, CryptoError> {
+        if sealing_key(sealed) == Some(self.newest(purpose)?) {
+            return Ok(None);
+        }
+        let opened = self.unseal(purpose, place, sealed)?;
+        self.seal(purpose, place, opened.expose(), randomness).map(Some)
     }
 
     /// Opens what [`KeyRing::seal`] made for the same purpose and place.

@@ -147,7 +147,7 @@ impl NodeLease {
         let low_water = inner.budget.low_water(inner.seam.randomness.id());
         let held = inner
             .nodes
-            .renew(inner.epoch, routing.applied_revision(), low_water, inner.seam.clock.now())
+            .renew(inner.epoch, routing.applied(), low_water, inner.seam.clock.now())
             .await?;
         if !held {
             if !inner.is_lost.swap(true, Ordering::AcqRel) {

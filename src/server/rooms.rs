@@ -28,6 +28,7 @@ use crate::lifecycle::{
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Connections, Providers, Revocations, exchanges};
+use crate::rotation::Rotations;
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
@@ -335,6 +336,8 @@ impl Rooms {
             config.delivery.recovery_per_second,
         );
         let rollouts = Rollouts::new(lifecycle.clone());
+        let rotations =
+            Rotations::of_server(store.clone(), keys.clone(), routing.clone(), seam.clone());
         let erasing = lifecycle.clone();
         // So that the first package does not wait for the schemas; one that comes before does.
         drop(tokio::task::spawn_blocking(manifest::warm_up));
@@ -348,6 +351,7 @@ impl Rooms {
             dispatcher: dispatcher.clone(),
             recoveries: recoveries.clone(),
             rollouts: rollouts.clone(),
+            rotations: rotations.clone(),
             trials: Arc::new(TrialRates::new(config.limits.tests_per_minute, seam.clock.clone())),
             policy: Arc::new(package_policy(config)?),
             marketplace,
@@ -393,9 +397,10 @@ impl Rooms {
         };
         let close = tokio::spawn(OrgClosures::new(lifecycle.clone()).run(stop.clone()));
         let roll_out = tokio::spawn(rollouts.run(stop.clone()));
+        let rotate = tokio::spawn(rotations.run(stop.clone()));
         let erase = tokio::spawn(erasing.run_erasures(stop.clone()));
         let mut loops = vec![
-            follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase, exchanges,
+            follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase, exchanges, rotate,
         ];
         if let Some(every) = config.reconcile.every {
             let repair = config.reconcile.repair;

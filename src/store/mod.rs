@@ -15,5 +15,5 @@ pub(crate) mod positions;
 
 pub use database::{Backend, RoutingChange, RoutingRevision, Store, StoreOptions, UnitOfWork};
 pub use error::StoreError;
-pub use nodes::{Epoch, Nodes};
+pub use nodes::{Applied, Epoch, Nodes};
 pub(crate) use notifications::listen_to_routing;

@@ -47,6 +47,15 @@ pub(crate) struct NodesStanding {
 /// How far epochs and revisions leap at a restore: a process of the life before has none beyond.
 const LEAP: i64 = 1_000_000;
 
+/// How far a node has followed the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The newest revision of routing that it has applied.
+    pub revision: i64,
+    /// The newest data key that it can open with.
+    pub known_data_key: i64,
+}
+
 /// The table of nodes.
 #[derive(Clone, Debug)]
 pub struct Nodes {
@@ -103,13 +112,13 @@ impl Nodes {
     pub async fn renew(
         &self,
         epoch: Epoch,
-        applied_revision: i64,
+        applied: Applied,
         low_water: Uuid,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let sql = format!(
-            "update nodes set lease_until = {} + {}, applied_revision = $1, low_water = $2 \
-             where epoch = $3",
+            "update nodes set lease_until = {} + {}, applied_revision = $1, low_water = $2, \
+             known_data_key = $4 where epoch = $3",
             self.clock(now),
             LEASE.as_micros(),
         );
@@ -117,7 +126,15 @@ impl Nodes {
         let done = work
             .connection()
             .execute_raw(
-                self.statement(sql, [applied_revision.into(), low_water.into(), epoch.0.into()]),
+                self.statement(
+                    sql,
+                    [
+                        applied.revision.into(),
+                        low_water.into(),
+                        epoch.0.into(),
+                        applied.known_data_key.into(),
+                    ],
+                ),
             )
             .await?;
         let _settled = work.commit(now).await?;
@@ -190,6 +207,43 @@ impl Nodes {
             .one(self.store.reader())
             .await?;
         Ok(row.and_then(|row| row.revision))
+    }
+
+    /// How many nodes with a live lease cannot open yet what a data key sealed.
+    pub(crate) async fn without_data_key(
+        &self,
+        id: i32,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.behind("known_data_key < $1", id.into(), now).await
+    }
+
+    /// How many nodes with a live lease have not applied a revision of routing yet.
+    pub(crate) async fn without_revision(
+        &self,
+        revision: i64,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.behind("applied_revision < $1", revision.into(), now).await
+    }
+
+    async fn behind(
+        &self,
+        condition: &str,
+        value: sea_orm::Value,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        if !self.is_shared() {
+            return Ok(0);
+        }
+        let sql = format!(
+            "select count(*) as revision from nodes where {condition} and lease_until > {}",
+            self.clock(now)
+        );
+        let row = Revision::find_by_statement(self.statement(sql, [value]))
+            .one(self.store.reader())
+            .await?;
+        Ok(row.and_then(|row| u64::try_from(row.revision?).ok()).unwrap_or(0))
     }
 
     /// How many nodes have a live lease.

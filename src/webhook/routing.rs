@@ -23,7 +23,7 @@ use crate::crypto::{CryptoError, KeyStoreError, Keys, SecretText, Signer};
 use crate::egress::Egress;
 use crate::seam::{Clock, Timestamp};
 use crate::store::entity::{extension_version, routing, routing_change, webhook};
-use crate::store::{Epoch, Nodes, RoutingChange, RoutingRevision, Store, StoreError};
+use crate::store::{Applied, Epoch, Nodes, RoutingChange, RoutingRevision, Store, StoreError};
 
 /// How often a settling caller looks whether the other nodes are there.
 const SETTLE_POLL: Duration = Duration::from_millis(10);
@@ -250,6 +250,12 @@ impl Routing {
         self.inner.published.load(std::sync::atomic::Ordering::Acquire)
     }
 
+    /// How far this node has followed: what others wait for.
+    pub fn applied(&self) -> Applied {
+        let known_data_key = i64::from(self.inner.loader.keys().ring.known().0);
+        Applied { revision: self.applied_revision(), known_data_key }
+    }
+
     /// Resolves when a new revision has been applied since the last call.
     pub async fn changed(&self) {
         self.inner.changed.notified().await;
@@ -301,9 +307,6 @@ impl Routing {
         let orgs = if is_whole { self.orgs_of(&changes).await? } else { HashSet::new() };
         // Where changes were pruned, one of the keys may have been among them.
         let has_new_keys = !is_whole || changes.contains(&RoutingChange::Keys);
-        if has_new_keys {
-            self.inner.loader.keys().reload(&self.inner.store).await?;
-        }
         let stopped = if !has_new_keys && orgs.len() <= MOST_NAMED {
             self.reload(&orgs).await?
         } else {
@@ -442,6 +445,9 @@ impl Routing {
             .await
             .map_err(StoreError::from)?
             .map_or(0, |row| row.revision);
+        // The keys before the endpoints, whose contexts the newest seals. Also at the first loading: one
+        // may have been introduced since this process read them.
+        self.inner.loader.keys().reload(&self.inner.store).await?;
         let loaded = self.inner.loader.orgs(None).await?;
         let mut fresh = Index { secrets_until: loaded.secrets_until, ..Index::default() };
         for (org, routes) in loaded.orgs {

@@ -37,6 +37,7 @@ pub(crate) mod data_key {
         pub purpose: String,
         pub wrapped: Vec<u8>,
         pub created_at: i64,
+        pub seals: i32,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

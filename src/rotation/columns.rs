@@ -1,0 +1,303 @@
+//! Everything that is sealed in the database: a row here for each column.
+//!
+//! What is not in this list is lost when its key is retired; a test reads the schema and refuses a
+//! sealed column that is missing.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sea_orm::{QueryResult, Value};
+use uuid::Uuid;
+
+use crate::crypto::{AssociatedData, Purpose};
+use crate::store::StoreError;
+
+/// A part of a primary key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyPart {
+    /// A UUID.
+    Uuid(&'static str),
+    /// A digest.
+    Bytes(&'static str),
+    /// A text.
+    Text(&'static str),
+}
+
+impl KeyPart {
+    /// The column's name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Uuid(name) | Self::Bytes(name) | Self::Text(name) => name,
+        }
+    }
+}
+
+/// A value of a primary key's part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyValue {
+    /// Of a UUID.
+    Uuid(Uuid),
+    /// Of a digest.
+    Bytes(Vec<u8>),
+    /// Of a text.
+    Text(String),
+}
+
+impl KeyValue {
+    fn read(part: KeyPart, row: &QueryResult, index: usize) -> Result<Self, StoreError> {
+        Ok(match part {
+            KeyPart::Uuid(_) => Self::Uuid(row.try_get_by_index(index)?),
+            KeyPart::Bytes(_) => Self::Bytes(row.try_get_by_index(index)?),
+            KeyPart::Text(_) => Self::Text(row.try_get_by_index(index)?),
+        })
+    }
+
+    /// What a statement takes.
+    pub(crate) fn value(&self) -> Value {
+        match self {
+            Self::Uuid(id) => (*id).into(),
+            Self::Bytes(bytes) => bytes.clone().into(),
+            Self::Text(text) => text.clone().into(),
+        }
+    }
+
+    fn written(&self) -> String {
+        match self {
+            Self::Uuid(id) => id.to_string(),
+            Self::Bytes(bytes) => STANDARD.encode(bytes),
+            Self::Text(text) => text.clone(),
+        }
+    }
+
+    fn parse(part: KeyPart, text: &str) -> Option<Self> {
+        Some(match part {
+            KeyPart::Uuid(_) => Self::Uuid(text.parse().ok()?),
+            KeyPart::Bytes(_) => Self::Bytes(STANDARD.decode(text).ok()?),
+            KeyPart::Text(_) => Self::Text(text.to_owned()),
+        })
+    }
+}
+
+/// How a ciphertext is written in its column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// As it is.
+    Bytes,
+    /// As text, in base64.
+    Base64,
+}
+
+impl Encoding {
+    /// Reads the first column of a row.
+    pub(crate) fn read(self, row: &QueryResult, index: usize) -> Result<Vec<u8>, StoreError> {
+        match self {
+            Self::Bytes => Ok(row.try_get_by_index(index)?),
+            Self::Base64 => {
+                let text: String = row.try_get_by_index(index)?;
+                // What is no base64 is no ciphertext either: it is counted as one that does not open.
+                Ok(STANDARD.decode(text).unwrap_or_default())
+            }
+        }
+    }
+
+    /// What a statement takes.
+    pub(crate) fn value(self, sealed: &[u8]) -> Value {
+        match self {
+            Self::Bytes => sealed.to_vec().into(),
+            Self::Base64 => STANDARD.encode(sealed).into(),
+        }
+    }
+}
+
+/// What a ciphertext is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The row's own UUID, and a field.
+    Row(&'static str),
+    /// The first half of the digest that is the row's key, and a field.
+    Digest(&'static str),
+    /// The nil UUID, and a field.
+    Nowhere(&'static str),
+}
+
+/// A column that holds ciphertexts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SealedColumn {
+    /// The table.
+    pub(crate) table: &'static str,
+    /// The primary key, in its order.
+    pub(crate) key: &'static [KeyPart],
+    /// The column.
+    pub(crate) column: &'static str,
+    /// What its ciphertexts are sealed for.
+    pub(crate) purpose: Purpose,
+    /// What they are bound to.
+    pub(crate) place: Place,
+    /// How they are written.
+    pub(crate) encoding: Encoding,
+    /// Which rows hold one, where not all do.
+    pub(crate) only: Option<&'static str>,
+}
+
+const ID: &[KeyPart] = &[KeyPart::Uuid("id")];
+const STATE: &[KeyPart] = &[KeyPart::Bytes("state_digest")];
+const SCOPE: &[KeyPart] = &[KeyPart::Bytes("scope")];
+const NAME: &[KeyPart] = &[KeyPart::Text("name")];
+
+const fn vault(table: &'static str, column: &'static str, field: &'static str) -> SealedColumn {
+    SealedColumn {
+        table,
+        key: ID,
+        column,
+        purpose: Purpose::Vault,
+        place: Place::Row(field),
+        encoding: Encoding::Bytes,
+        only: None,
+    }
+}
+
+const fn of_state(column: &'static str, field: &'static str) -> SealedColumn {
+    let place = Place::Digest(field);
+    SealedColumn { key: STATE, place, ..vault("authorization_requests", column, field) }
+}
+
+/// Every sealed column. Its order is the order in which a rotation walks: a new one comes last.
+pub(crate) const SEALED_COLUMNS: &[SealedColumn] = &[
+    vault("extension_versions", "sealed_secrets", "manifest-secrets"),
+    vault("signing_secrets", "sealed", "signing-secret"),
+    vault("signing_keys", "sealed", "signing-key"),
+    vault("installations", "sealed_config", "config"),
+    vault("installations", "request_digest", "install-request"),
+    vault("upgrades", "sealed_config", "upgrade-config"),
+    of_state("sealed_verifier", "pkce-verifier"),
+    of_state("sealed_url", "authorization-url"),
+    vault("connections", "sealed_access_token", "connection-access-token"),
+    vault("connections", "sealed_refresh_token", "connection-refresh-token"),
+    vault("connections", "sealed_former_refresh_token", "connection-former-refresh-token"),
+    vault("revocations", "sealed_token", "revocation"),
+    vault("token_exchanges", "sealed", "token-exchange"),
+    // The key that signed tokens before there was a table of signing keys.
+    SealedColumn {
+        key: NAME,
+        place: Place::Nowhere("jwt_signing_key"),
+        encoding: Encoding::Base64,
+        only: Some("name = 'jwt_signing_key'"),
+        ..vault("settings", "value", "jwt_signing_key")
+    },
+    SealedColumn {
+        key: SCOPE,
+        purpose: Purpose::Answers,
+        place: Place::Digest("answer"),
+        ..vault("kept_answers", "sealed", "answer")
+    },
+];
+
+impl SealedColumn {
+    /// The columns of a purpose, in their order.
+    pub(crate) fn of(purpose: Purpose) -> Vec<&'static Self> {
+        SEALED_COLUMNS.iter().filter(|column| column.purpose == purpose).collect()
+    }
+
+    /// The condition for rows that hold a ciphertext, as SQL.
+    pub(crate) fn is_sealed(&self) -> String {
+        let column = self.column;
+        match self.only {
+            None => format!("length({column}) > 0"),
+            Some(only) => format!("length({column}) > 0 and {only}"),
+        }
+    }
+
+    /// The primary key's columns, as SQL.
+    pub(crate) fn key_list(&self) -> String {
+        self.key.iter().map(|part| part.name()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// As much of a ciphertext as says which key it was sealed with, as SQL.
+    pub(crate) fn beginning(&self) -> String {
+        match self.encoding {
+            Encoding::Bytes => format!("substr({}, 1, 5)", self.column),
+            Encoding::Base64 => self.column.to_owned(),
+        }
+    }
+
+    /// Reads the primary key from the first columns of a row.
+    pub(crate) fn read_key(&self, row: &QueryResult) -> Result<Vec<KeyValue>, StoreError> {
+        self.key
+            .iter()
+            .enumerate()
+            .map(|(index, part)| KeyValue::read(*part, row, index))
+            .collect()
+    }
+
+    /// A primary key as a rotation keeps its position.
+    pub(crate) fn write_position(key: &[KeyValue]) -> Result<String, StoreError> {
+        let parts: Vec<String> = key.iter().map(KeyValue::written).collect();
+        serde_json::to_string(&parts).map_err(|_| StoreError::Corrupt { what: "position" })
+    }
+
+    /// Reads a position; nothing at the beginning of the table.
+    pub(crate) fn read_position(&self, text: &str) -> Result<Option<Vec<KeyValue>>, StoreError> {
+        const CORRUPT: StoreError = StoreError::Corrupt { what: "position of a rotation" };
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let parts: Vec<String> = serde_json::from_str(text).map_err(|_| CORRUPT)?;
+        if parts.len() != self.key.len() {
+            return Err(CORRUPT);
+        }
+        let values = self.key.iter().zip(&parts).map(|(part, text)| KeyValue::parse(*part, text));
+        values.collect::<Option<Vec<_>>>().ok_or(CORRUPT).map(Some)
+    }
+
+    /// What the ciphertext of a row is bound to.
+    pub(crate) fn place_of(&self, key: &[KeyValue]) -> Result<AssociatedData<'static>, StoreError> {
+        let (subject, field) = match (self.place, key) {
+            (Place::Row(field), [KeyValue::Uuid(id)]) => (*id, field),
+            (Place::Digest(field), [KeyValue::Bytes(digest)]) => {
+                let half = digest.first_chunk::<16>().ok_or(StoreError::Corrupt { what: "digest" })?;
+                (Uuid::from_bytes(*half), field)
+            }
+            (Place::Nowhere(field), _) => (Uuid::nil(), field),
+            _ => return Err(StoreError::Corrupt { what: "key of a sealed row" }),
+        };
+        Ok(AssociatedData { subject, field })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_read_as_they_were_written() {
+        let digest = SealedColumn::of(Purpose::Answers)[0];
+        let key = vec![KeyValue::Bytes(vec![0, 255, 7])];
+        let text = SealedColumn::write_position(&key).unwrap();
+        assert_eq!(digest.read_position(&text).unwrap(), Some(key));
+        assert_eq!(digest.read_position("").unwrap(), None);
+        for wrong in ["x", "[]", "[\"a\", \"b\"]", "[\"%\"]"] {
+            assert!(digest.read_position(wrong).is_err(), "{wrong}");
+        }
+        let row = SealedColumn::of(Purpose::Vault)[0];
+        let key = vec![KeyValue::Uuid(Uuid::from_u128(7))];
+        let text = SealedColumn::write_position(&key).unwrap();
+        assert_eq!(row.read_position(&text).unwrap(), Some(key));
+    }
+
+    #[test]
+    fn a_short_digest_stands_for_nothing() {
+        let digest = SealedColumn::of(Purpose::Answers)[0];
+        assert!(digest.place_of(&[KeyValue::Bytes(vec![1; 15])]).is_err());
+        let place = digest.place_of(&[KeyValue::Bytes(vec![1; 32])]).unwrap();
+        assert_eq!(place.subject, Uuid::from_bytes([1; 16]));
+    }
+
+    #[test]
+    fn no_column_is_listed_twice() {
+        let mut names: Vec<_> =
+            SEALED_COLUMNS.iter().map(|column| (column.table, column.column)).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
