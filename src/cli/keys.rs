@@ -204,11 +204,7 @@ async fn keys(config: &Config, seam: Seam) -> Result<KeysBody, CliError> {
     }
 }
 
-async fn keys_here(
-    store: &Store,
-    config: &Config,
-    seam: Seam,
-) -> Result<KeysBody, RotationError> {
+async fn keys_here(store: &Store, config: &Config, seam: Seam) -> Result<KeysBody, RotationError> {
     let opened = open_keys(store, &config.keys.master_file, &seam).await?;
     let views = opened.signing.views(seam.clock.now());
     let rotations = Rotations::of_command(store.clone(), opened, seam).list().await?;
@@ -278,8 +274,7 @@ async fn rotate_data_key(
                 || json!({}),
                 |overlap| json!({ "overlapSeconds": overlap.as_secs() }),
             );
-            let begun: Option<RotationBody> =
-                server.call(Method::POST, &path, Some(body)).await?;
+            let begun: Option<RotationBody> = server.call(Method::POST, &path, Some(body)).await?;
             let mut rotation = begun
                 .ok_or_else(|| CliError::failed("the server answered without the rotation"))?;
             loop {

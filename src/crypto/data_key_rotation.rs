@@ -34,13 +34,16 @@ pub(crate) async fn data_keys(store: &Store) -> Result<Vec<DataKeyView>, KeyStor
         .all(store.reader())
         .await
         .map_err(StoreError::from)?;
-    rows.into_iter().map(|row| {
-        let (Ok(purpose), Ok(id)) = (row.purpose.parse::<Purpose>(), u32::try_from(row.id)) else {
-            return Err(KeyStoreError::Unreadable { what: "its purpose or id" });
-        };
-        let created_at = Timestamp::from_micros(row.created_at);
-        Ok(DataKeyView { purpose, id: KeyId(id), created_at, seals: row.seals != 0 })
-    }).collect()
+    rows.into_iter()
+        .map(|row| {
+            let (Ok(purpose), Ok(id)) = (row.purpose.parse::<Purpose>(), u32::try_from(row.id))
+            else {
+                return Err(KeyStoreError::Unreadable { what: "its purpose or id" });
+            };
+            let created_at = Timestamp::from_micros(row.created_at);
+            Ok(DataKeyView { purpose, id: KeyId(id), created_at, seals: row.seals != 0 })
+        })
+        .collect()
 }
 
 /// Takes the lock under which data keys are made and wrapped; true where this process has the master

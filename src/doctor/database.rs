@@ -8,7 +8,8 @@ use super::Check;
 use super::configuration::database_name;
 use crate::audit;
 use crate::config::Config;
-use crate::crypto::{KeyStoreError, open_keys};
+use crate::crypto::{KeyRing, KeyStoreError, open_keys};
+use crate::rotation::examine_sealed;
 use crate::seam::{Seam, Timestamp};
 use crate::store::entity::setting;
 use crate::store::{Nodes, Store, StoreError, hold};
@@ -44,7 +45,7 @@ pub(super) async fn examine(config: &Config, store: &Store, seam: &Seam) -> Vec<
         // On another schema nothing else could be read for sure.
         return checks;
     }
-    checks.push(keys(config, store, seam).await);
+    checks.extend(keys(config, store, seam).await);
     for check in [
         clock(store, seam).await,
         nodes(store, seam).await,
@@ -74,37 +75,67 @@ async fn migrations(config: &Config, store: &Store) -> Result<Check, StoreError>
     ))
 }
 
-async fn keys(config: &Config, store: &Store, seam: &Seam) -> Check {
+async fn keys(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
     let kept = setting::Entity::find_by_id("master_key_fingerprint").one(store.reader()).await;
     match kept {
         Ok(None) => {
-            return Check::warning(
+            return vec![Check::warning(
                 KEYS,
                 "the database has no keys yet",
                 "start a server: it makes them",
-            );
+            )];
         }
         Ok(Some(_)) => {}
         Err(error) => {
             let advice = "see what the database's own log says";
-            return Check::problem(KEYS, StoreError::from(error).to_string(), advice);
+            return vec![Check::problem(KEYS, StoreError::from(error).to_string(), advice)];
         }
     }
     match open_keys(store, &config.keys.master_file, seam).await {
-        Ok(_) => Check::ok(KEYS, "the master key is the database's, and every data key opens"),
+        Ok(keys) => {
+            let opens = "the master key is the database's, and every data key opens";
+            vec![Check::ok(KEYS, opens), sealed(store, &keys.ring).await]
+        }
         Err(
             error @ (KeyStoreError::OtherMasterKey { .. } | KeyStoreError::MasterKeyMissing { .. }),
-        ) => Check::problem(
+        ) => vec![Check::problem(
             KEYS,
             error.to_string(),
             "bring the master key that belongs to this database",
-        ),
-        Err(error) => Check::problem(
+        )],
+        Err(error) => vec![Check::problem(
             KEYS,
             error.to_string(),
             "restore the keys' rows from the backup: what is sealed with them is lost otherwise",
-        ),
+        )],
     }
+}
+
+/// Opens everything that is sealed.
+async fn sealed(store: &Store, ring: &KeyRing) -> Check {
+    const NAME: &str = "sealed values";
+    let examined = match examine_sealed(store, ring).await {
+        Ok(examined) => examined,
+        Err(error) => {
+            let advice = "see what the database's own log says";
+            return Check::problem(NAME, format!("they cannot be read: {error}"), advice);
+        }
+    };
+    if !examined.unreadable.is_empty() {
+        let named: Vec<String> = examined
+            .unreadable
+            .iter()
+            .map(|(column, count)| format!("{count} in {column}"))
+            .collect();
+        return Check::problem(
+            NAME,
+            format!("some do not open: {}", named.join(", ")),
+            "somebody changed them below Mortise: restore the rows, or make them anew (authorise again, \
+             publish again, rotate the secret)",
+        );
+    }
+    let beyond = if examined.is_cut { "; there are more, which were not looked at" } else { "" };
+    Check::ok(NAME, format!("{} open{beyond}", examined.opened))
 }
 
 /// Compares the clock of this machine with that of the database, and with what was written last.

@@ -211,6 +211,13 @@ impl SealedColumn {
         self.key.iter().map(|part| part.name()).collect::<Vec<_>>().join(", ")
     }
 
+    /// The condition for rows behind another, whose key is the first parameters, as SQL.
+    pub(crate) fn beyond(&self, after: Option<&[KeyValue]>) -> String {
+        let Some(after) = after else { return String::new() };
+        let places: Vec<String> = (1..=after.len()).map(|number| format!("${number}")).collect();
+        format!("and ({}) > ({})", self.key_list(), places.join(", "))
+    }
+
     /// As much of a ciphertext as says which key it was sealed with, as SQL.
     pub(crate) fn beginning(&self) -> String {
         match self.encoding {
@@ -221,11 +228,7 @@ impl SealedColumn {
 
     /// Reads the primary key from the first columns of a row.
     pub(crate) fn read_key(&self, row: &QueryResult) -> Result<Vec<KeyValue>, StoreError> {
-        self.key
-            .iter()
-            .enumerate()
-            .map(|(index, part)| KeyValue::read(*part, row, index))
-            .collect()
+        self.key.iter().enumerate().map(|(index, part)| KeyValue::read(*part, row, index)).collect()
     }
 
     /// A primary key as a rotation keeps its position.
@@ -253,7 +256,8 @@ impl SealedColumn {
         let (subject, field) = match (self.place, key) {
             (Place::Row(field), [KeyValue::Uuid(id)]) => (*id, field),
             (Place::Digest(field), [KeyValue::Bytes(digest)]) => {
-                let half = digest.first_chunk::<16>().ok_or(StoreError::Corrupt { what: "digest" })?;
+                let half =
+                    digest.first_chunk::<16>().ok_or(StoreError::Corrupt { what: "digest" })?;
                 (Uuid::from_bytes(*half), field)
             }
             (Place::Nowhere(field), _) => (Uuid::nil(), field),
@@ -289,6 +293,48 @@ mod tests {
         assert!(digest.place_of(&[KeyValue::Bytes(vec![1; 15])]).is_err());
         let place = digest.place_of(&[KeyValue::Bytes(vec![1; 32])]).unwrap();
         assert_eq!(place.subject, Uuid::from_bytes([1; 16]));
+    }
+
+    /// What is sealed and not in the list would be lost with its key.
+    #[tokio::test]
+    async fn every_sealed_column_of_the_schema_is_listed() {
+        use crate::store::{Backend, Store, StoreOptions};
+        use sea_orm::{ConnectionTrait, Statement};
+
+        let folder = tempfile::tempdir().unwrap();
+        let backend = Backend::Sqlite { path: folder.path().join("mortise.db") };
+        let options = StoreOptions { backend, max_connections: 2, migrate: true };
+        let store = Store::open(&options).await.unwrap();
+        let sql = "select m.name, c.name, c.pk from sqlite_master m, pragma_table_info(m.name) c
+                   where m.type = 'table'";
+        let statement = Statement::from_string(store.dialect(), sql);
+        let rows = store.reader().query_all_raw(statement).await.unwrap();
+        let schema: Vec<(String, String, i64)> = rows
+            .iter()
+            .map(|row| {
+                let text = |index| row.try_get_by_index::<String>(index).unwrap();
+                (text(0), text(1), row.try_get_by_index(2).unwrap())
+            })
+            .collect();
+        assert!(schema.len() > 100, "the schema was read");
+        let is_listed = |table: &str, column: &str| {
+            SEALED_COLUMNS.iter().any(|one| one.table == table && one.column == column)
+        };
+        for (table, column, _) in &schema {
+            let looks_sealed = column.starts_with("sealed") || column == "request_digest";
+            assert!(!looks_sealed || is_listed(table, column), "{table}.{column} is not listed");
+        }
+        for one in SEALED_COLUMNS {
+            let is_there = schema.iter().any(|(t, c, _)| t == one.table && c == one.column);
+            assert!(is_there, "{}.{} is not in the schema", one.table, one.column);
+            let mut key: Vec<_> =
+                schema.iter().filter(|(t, _, place)| t == one.table && *place > 0).collect();
+            key.sort_by_key(|(_, _, place)| *place);
+            let key: Vec<&str> = key.iter().map(|(_, column, _)| column.as_str()).collect();
+            let listed: Vec<&str> = one.key.iter().map(|part| part.name()).collect();
+            assert_eq!(listed, key, "the primary key of {}", one.table);
+        }
+        store.close().await.unwrap();
     }
 
     #[test]

@@ -255,8 +255,7 @@ impl Rotations {
             .exec_without_returning(work.connection())
             .await
             .map_err(StoreError::from)?;
-        let detail =
-            serde_json::json!({ "keyId": key.0, "overlapSeconds": overlap.as_secs() });
+        let detail = serde_json::json!({ "keyId": key.0, "overlapSeconds": overlap.as_secs() });
         append(work, "keys.introduce", purpose, detail, actor, inner).await?;
         RotationView::of(&row)
     }

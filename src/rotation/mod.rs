@@ -5,8 +5,9 @@
 //! `key_rotations`: any node takes its steps, a crash loses and repeats nothing.
 
 mod columns;
+mod examining;
 mod job;
 mod steps;
 
-pub(crate) use columns::{SEALED_COLUMNS, SealedColumn};
+pub(crate) use examining::examine_sealed;
 pub use job::{RotationError, RotationState, RotationView, Rotations};

@@ -338,14 +338,7 @@ impl Rotations {
     ) -> Result<Stretch, StoreError> {
         let keys = column.key_list();
         let after = column.read_position(position)?;
-        let beyond = match &after {
-            None => String::new(),
-            Some(values) => {
-                let places: Vec<String> =
-                    (1..=values.len()).map(|number| format!("${number}")).collect();
-                format!("and ({keys}) > ({})", places.join(", "))
-            }
-        };
+        let beyond = column.beyond(after.as_deref());
         let sql = format!(
             "select {keys}, {} from {} where {} {beyond} order by {keys} limit {LOOKED_AT}",
             column.beginning(),
@@ -540,9 +533,7 @@ fn actor() -> Actor {
 }
 
 fn new_key(row: &key_rotation::Model) -> Result<KeyId, RotationError> {
-    u32::try_from(row.key_id)
-        .map(KeyId)
-        .map_err(|_| RotationError::Unreadable { what: "its key" })
+    u32::try_from(row.key_id).map(KeyId).map_err(|_| RotationError::Unreadable { what: "its key" })
 }
 
 /// The condition for one row, with its parameters from `first` on.

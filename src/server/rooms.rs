@@ -400,7 +400,8 @@ impl Rooms {
         let rotate = tokio::spawn(rotations.run(stop.clone()));
         let erase = tokio::spawn(erasing.run_erasures(stop.clone()));
         let mut loops = vec![
-            follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase, exchanges, rotate,
+            follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase, exchanges,
+            rotate,
         ];
         if let Some(every) = config.reconcile.every {
             let repair = config.reconcile.repair;

@@ -125,17 +125,15 @@ impl Nodes {
         let work = self.store.begin().await?;
         let done = work
             .connection()
-            .execute_raw(
-                self.statement(
-                    sql,
-                    [
-                        applied.revision.into(),
-                        low_water.into(),
-                        epoch.0.into(),
-                        applied.known_data_key.into(),
-                    ],
-                ),
-            )
+            .execute_raw(self.statement(
+                sql,
+                [
+                    applied.revision.into(),
+                    low_water.into(),
+                    epoch.0.into(),
+                    applied.known_data_key.into(),
+                ],
+            ))
             .await?;
         let _settled = work.commit(now).await?;
         Ok(done.rows_affected() == 1)

@@ -303,8 +303,15 @@ async fn signing_keys_are_listed_and_rotated_with_and_without_a_server() {
     let first = rotated.answers.trim().to_owned();
     let list = run(folder.path(), "keys list").await.expect(0).answers;
     assert!(list.contains(&format!("jwt  {first}  ")), "{list}");
-    assert_eq!(list.lines().count(), 3, "{list}");
-    run(folder.path(), "keys rotate vault").await.expect(2).says(&["`jwt` and `ed25519`"]);
+    assert_eq!(list.lines().count(), 3 + 3, "{list}");
+    run(folder.path(), "keys rotate king").await.expect(2).says(&["`ed25519`", "`vault`"]);
+    run(folder.path(), "keys rotate vault --overlap 1h").await.expect(2).says(&["sealed anew"]);
+    // A data key, where nobody else has the database: to its end, and the old one is gone.
+    let rotated = run(folder.path(), "keys rotate vault").await.expect(0);
+    rotated.says(&["resealing", "retiring", "done", "sealed anew"]);
+    assert_eq!(rotated.answers.trim(), "4");
+    let list = run(folder.path(), "keys list").await.expect(0).answers;
+    assert!(list.contains("vault  4  ") && !list.contains("vault  1  "), "{list}");
     run(folder.path(), "keys rotate jwt --overlap 31d").await.expect(2).says(&["at most `30d`"]);
 
     let server = Served::start(folder.path(), "").await;
@@ -313,7 +320,11 @@ async fn signing_keys_are_listed_and_rotated_with_and_without_a_server() {
     let second = run(folder.path(), &rotate).await.expect(0).answers.trim().to_owned();
     let list = run(folder.path(), &format!("keys list --listen {address}")).await.expect(0).answers;
     assert!(list.contains(&first) && list.contains(&second), "{list}");
-    assert_eq!(list.lines().count(), 4, "{list}");
+    assert_eq!(list.lines().count(), 4 + 3, "{list}");
+    let rotate = format!("keys rotate securityContext --overlap 1h --listen {address}");
+    let rotated = run(folder.path(), &rotate).await.expect(0);
+    rotated.says(&["overlapping", "the former one opens until"]);
+    assert_eq!(rotated.answers.trim(), "5");
     let (code, rest) = server.terminate().await;
     assert_eq!(code, Some(0), "{rest}");
 }

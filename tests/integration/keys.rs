@@ -139,7 +139,7 @@ async fn only_operators_rotate_keys(backend: Backend) {
     assert_eq!(client.get("/api/v1/keys", &vendor).await.status, 403);
     assert_eq!(client.post(path, "", &json!({})).await.status, 401);
     let operator = &server.operator;
-    let unknown = "/api/v1/keys/vault/rotate";
+    let unknown = "/api/v1/keys/nothing/rotate";
     client.post(unknown, operator, &json!({})).await.refused(404, "RESOURCE_NOT_FOUND");
     let long = json!({ "overlapSeconds": 2_592_001 });
     client.post(path, operator, &long).await.refused(422, "INVALID_DATA");

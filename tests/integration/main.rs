@@ -27,6 +27,7 @@ mod reconciler;
 mod recovery;
 mod repeated_requests;
 mod rollouts;
+mod rotation;
 mod sending_again;
 mod support;
 mod suspension;
