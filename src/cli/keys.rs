@@ -101,7 +101,7 @@ fn check_overlap(purpose: Rotatable, overlap: Option<Duration>) -> Result<(), Cl
     let Some(overlap) = overlap else { return Ok(()) };
     match purpose {
         Rotatable::Signing(_) if overlap.as_secs() > LONGEST_OVERLAP => {
-            Err(CliError::unusable("--overlap of a signing key is `30d` at the most"))
+            Err(CliError::unusable("--overlap of a signing key must be at most `30d`"))
         }
         Rotatable::Data(Purpose::Vault | Purpose::Answers) => Err(CliError::unusable(
             "--overlap is for signing keys and securityContext: what this key sealed is sealed anew",
