@@ -19,7 +19,10 @@
 //! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
 //! | [`event`] | the catalogue of event types, intake, why an event went where it went |
 //! | [`catalogue`] | extensions, versions, signing secrets |
+//! | [`rate`] | how often somebody may do something |
+//! | [`extension_data`] | what extensions keep here: store, properties, users' tokens, the incoming lane |
 //! | [`lifecycle`] | the state table and its steps: install, authorise, configure, suspend, uninstall |
+//! | [`invoke`] | the vendor's way back in |
 //! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
 //! | [`server`] | wiring: store, services, listener, drain |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
@@ -38,11 +41,14 @@ pub mod development;
 pub mod dialect;
 pub mod egress;
 pub mod event;
+pub mod extension_data;
 pub mod identifier;
+pub mod invoke;
 pub mod lifecycle;
 pub mod manifest;
 pub mod notice;
 pub mod oauth;
+pub mod rate;
 pub mod seam;
 pub mod server;
 pub mod store;

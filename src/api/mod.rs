@@ -19,7 +19,10 @@ mod events;
 pub mod extract;
 mod faults;
 pub mod health;
+mod incoming;
 mod installations;
+mod installed_extensions;
+mod invoke;
 mod jobs;
 pub(crate) mod keys;
 mod notices;
@@ -27,6 +30,7 @@ pub mod openapi;
 mod ownership;
 pub mod paging;
 pub mod problem;
+mod properties;
 mod rates;
 pub mod role;
 pub mod routes;
@@ -36,6 +40,7 @@ pub mod state;
 pub mod token_store;
 pub mod tokens;
 mod trials;
+mod user_tokens;
 mod webhooks;
 
 #[cfg(test)]
@@ -68,4 +73,9 @@ pub fn rooms() -> ApiRouter {
         .merge(notices::router())
         .merge(descriptions::router())
         .merge(keys::router())
+        .merge(invoke::router())
+        .merge(installed_extensions::router())
+        .merge(properties::router())
+        .merge(user_tokens::router())
+        .merge(incoming::router())
 }

@@ -85,7 +85,7 @@ impl Lifecycle {
         Ok(locked.row.id)
     }
 
-    fn open_config(
+    pub(super) fn open_config(
         &self,
         installation_id: Uuid,
         sealed: Option<&[u8]>,

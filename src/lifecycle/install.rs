@@ -26,7 +26,7 @@ use crate::store::entity::{endpoint, extension_version, installation, installati
 use crate::store::{RoutingChange, UnitOfWork};
 
 /// The name of the connection that `zohoAuthorisation` declares.
-pub(super) const HOST_CONNECTION: &str = "zohoAuthorisation";
+pub(crate) const HOST_CONNECTION: &str = "zohoAuthorisation";
 
 /// The longest `installedBy`.
 const LONGEST_USER: usize = 64;

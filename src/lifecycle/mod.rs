@@ -5,6 +5,7 @@
 //! can change an extension's webhooks.
 
 mod authorize;
+mod config_params;
 mod configure;
 mod error;
 mod install;
@@ -16,8 +17,10 @@ mod uninstall;
 mod views;
 
 pub use authorize::{BrowserReturn, Exchanged, Returned};
+pub use config_params::{ConfigParameter, ConfigVariable, ConfigVariables};
 pub use configure::ConfigureRequest;
 pub use error::LifecycleError;
+pub(crate) use install::HOST_CONNECTION;
 pub use install::{InstallRequest, Installed};
 pub use service::Lifecycle;
 pub use uninstall::{UninstallRequest, Uninstalled};

@@ -17,6 +17,7 @@ use crate::audit::{self, Actor, Entry};
 use crate::config::Origin;
 use crate::crypto::Keys;
 use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
+use crate::extension_data;
 use crate::manifest::{CheckedPackage, Manifest};
 use crate::oauth::{self, Providers, Revocations};
 use crate::seam::{Seam, Timestamp, crash_point};
@@ -198,6 +199,7 @@ impl Lifecycle {
             Effect::ReleaseDeliveries => {
                 let (org, id) = (&locked.row.org_id, locked.row.id);
                 provisioning::release(&inner.authority, &inner.store, work, org, id, now).await?;
+                extension_data::incoming::release(&inner.store, work, id, now).await?;
                 Ok(())
             }
             Effect::RevokeCredentials => {
@@ -205,6 +207,7 @@ impl Lifecycle {
                 let ring = &inner.keys.ring;
                 let tokens = oauth::forget_connections(ring, work, id, now, &inner.seam).await?;
                 oauth::authorization::drop_states(work, id).await?;
+                extension_data::erase(&inner.store, work, id).await?;
                 locked.row.sealed_config = None;
                 locked.row.request_digest = Vec::new();
                 locked.row.uninstalled_at = Some(now.micros());
@@ -338,6 +341,34 @@ impl Lifecycle {
         )
         .await?;
         Ok(())
+    }
+
+    /// Holds an installation live until the transaction ends: its end waits for that, and what is
+    /// written for one that has ended is refused.
+    pub async fn hold_live(&self, work: &UnitOfWork, id: Uuid) -> Result<(), LifecycleError> {
+        let row = installation::Entity::find_by_id(id)
+            .lock_shared()
+            .one(work.connection())
+            .await?
+            .filter(|row| row.live == 1);
+        row.map(|_| ()).ok_or_else(|| LifecycleError::Unknown(id.to_string()))
+    }
+
+    /// The generation of an installation that takes what third parties post: it is active, and its
+    /// serving version says where that goes. Its end waits for the transaction.
+    pub async fn incoming_generation(
+        &self,
+        work: &UnitOfWork,
+        id: Uuid,
+    ) -> Result<Option<i32>, LifecycleError> {
+        let row = installation::Entity::find_by_id(id)
+            .lock_shared()
+            .one(work.connection())
+            .await?
+            .filter(|row| state_of(row).name() == "active");
+        let Some(row) = row else { return Ok(None) };
+        let locked = self.with_version(work, row).await?;
+        Ok(locked.manifest.incoming_webhook.is_some().then_some(locked.row.generation))
     }
 
     /// The live installation of an extension in an org.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::error::LifecycleError;
-use super::service::state_of;
+use super::service::{read_manifest, state_of};
 use super::state::Holders;
 use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;
@@ -91,6 +91,26 @@ impl InstallationView {
     /// Its id.
     pub fn id(&self) -> Uuid {
         self.row.id
+    }
+
+    /// Its org.
+    pub fn org_id(&self) -> &str {
+        &self.row.org_id
+    }
+
+    /// Its extension.
+    pub fn extension_key(&self) -> &str {
+        &self.row.extension_key
+    }
+
+    /// Whether it has not ended.
+    pub fn is_live(&self) -> bool {
+        self.row.live == 1
+    }
+
+    /// Whether the serving version's manifest asks for the key-value store.
+    pub fn has_storage(&self) -> bool {
+        read_manifest(&self.version).is_ok_and(|manifest| manifest.storage)
     }
 
     /// Who holds it suspended.

@@ -22,10 +22,12 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
+use crate::invoke::{Invoke, InvokeOptions, InvokeParts};
 use crate::lifecycle::Lifecycle;
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Providers, Revocations};
+use crate::rate::KeyedRate;
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
@@ -222,6 +224,32 @@ fn hooks(dispatcher: &Dispatcher, authenticator: &Authenticator) -> Vec<RouteHoo
     vec![stopped, unpaused, revoked]
 }
 
+fn invoke_options(config: &Config) -> InvokeOptions {
+    let limits = &config.limits;
+    InvokeOptions {
+        api_base: config.host.api_base.clone(),
+        per_minute: limits.invoke_per_minute,
+        under_way: limits.invoke_under_way,
+        deadline: limits.invoke_deadline,
+        response_bytes: limits.invoke_response_bytes,
+        kept: limits.invocations_kept,
+    }
+}
+
+fn incoming_rate(config: &Config, seam: &Seam) -> KeyedRate<Uuid> {
+    let per_minute = config.limits.incoming_per_minute;
+    KeyedRate::new(per_minute, (per_minute / 10).max(1), seam.clock.clone())
+}
+
+/// Ends the calls of installations that stop to serve, before that counts as applied.
+fn invoke_hook(invoke: &Invoke) -> RouteHook {
+    let invoke = invoke.clone();
+    Box::new(move |changes: Vec<RoutingChange>, _| -> HookFuture {
+        let invoke = invoke.clone();
+        Box::pin(async move { invoke.apply(&changes).await })
+    })
+}
+
 impl Rooms {
     /// Puts the rooms together and starts their loops.
     pub(super) async fn open(
@@ -277,7 +305,7 @@ impl Rooms {
             keys.clone(),
             routing.clone(),
             dispatcher.clone(),
-            providers,
+            providers.clone(),
             Arc::clone(&revocations),
             ExtensionAuthority::for_server(),
             config.public_url.clone(),
@@ -295,6 +323,20 @@ impl Rooms {
             .map_err(|error| StartError::MarketplaceSecret(error.to_string()))?;
         let outbox = outbox(config, store, &egress, &board, seam)
             .map_err(|error| StartError::NoticesSecret(error.to_string()))?;
+        let (invoke, invoke_writer) = Invoke::new(
+            InvokeParts {
+                store: store.clone(),
+                keys: keys.clone(),
+                egress: egress.clone(),
+                providers: providers.clone(),
+                lifecycle: lifecycle.clone(),
+                lease: lease.clone(),
+                seam: seam.clone(),
+            },
+            invoke_options(config),
+        )
+        .map_err(|error| StartError::Egress(error.to_string()))?;
+        routing.add_hook(invoke_hook(&invoke));
         let recoveries = Recoveries::new(
             store.clone(),
             dispatcher.clone(),
@@ -310,6 +352,8 @@ impl Rooms {
             dispatcher: dispatcher.clone(),
             recoveries: recoveries.clone(),
             trials: Arc::new(TrialRates::new(config.limits.tests_per_minute, seam.clock.clone())),
+            invoke,
+            incoming_rate: Arc::new(incoming_rate(config, seam)),
             policy: Arc::new(package_policy(config)?),
             marketplace,
         });
@@ -341,7 +385,8 @@ impl Rooms {
             stop.clone(),
         ));
         let recover = tokio::spawn(recoveries.run(stop.clone()));
-        let mut loops = vec![follow, revoke, prune, reaper, recover];
+        let record = tokio::spawn(invoke_writer.run(stop.clone()));
+        let mut loops = vec![follow, revoke, prune, reaper, recover, record];
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =
