@@ -18,6 +18,7 @@ mod m20261121_000004_delivery;
 mod m20261121_000005_recovery;
 mod m20261121_000006_order;
 mod m20261121_000007_delivery_options;
+mod m20261121_000009_connections;
 mod m20261121_000012_invoke;
 
 /// All steps, in order.
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000005_recovery::Migration),
             Box::new(m20261121_000006_order::Migration),
             Box::new(m20261121_000007_delivery_options::Migration),
+            Box::new(m20261121_000009_connections::Migration),
             Box::new(m20261121_000012_invoke::Migration),
         ]
     }

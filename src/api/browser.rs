@@ -143,9 +143,10 @@ async fn back(
         tokio::spawn(async move { lifecycle.browser_returned(back, &actor).await })
     };
     match task.await.map_err(|error| Problem::internal(&error))? {
-        Ok(Returned::Authorized { installation_id, return_url: Some(mut url) }) => {
+        Ok(Returned::Authorized { installation_id, connection, return_url: Some(mut url) }) => {
             url.query_pairs_mut()
                 .append_pair("installationId", &installation_id.to_string())
+                .append_pair("connection", &connection)
                 .append_pair("state", "active");
             Ok(redirect(&url))
         }

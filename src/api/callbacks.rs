@@ -40,7 +40,7 @@ pub(super) fn router() -> ApiRouter {
 /// A callback whose signature was checked, with the keys under which its answer is kept.
 #[derive(Debug)]
 pub(super) struct Callback<T> {
-    value: T,
+    pub(super) value: T,
     keys: Vec<AnswerKey>,
     path: String,
 }
@@ -48,7 +48,11 @@ pub(super) struct Callback<T> {
 impl<T> Callback<T> {
     /// Looks whether the call was answered before. An id that came with another call is a replay:
     /// it changes nothing and leaves an audit row.
-    async fn start(&mut self, state: &ApiState, caller: &Caller) -> Result<Start, Problem> {
+    pub(super) async fn start(
+        &mut self,
+        state: &ApiState,
+        caller: &Caller,
+    ) -> Result<Start, Problem> {
         let started = Effect::start(state, std::mem::take(&mut self.keys)).await;
         if let Err(problem) = &started
             && problem.code() == Code::SignatureInvalid

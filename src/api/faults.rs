@@ -15,6 +15,9 @@ use crate::webhook::RoutingError;
 /// When a caller may try again after the database was away.
 const SOON: Duration = Duration::from_secs(1);
 
+/// When some of very many authorisations will have ended.
+const STATES_END: Duration = Duration::from_mins(1);
+
 impl From<CatalogueError> for Problem {
     fn from(error: CatalogueError) -> Self {
         let text = error.to_string();
@@ -80,10 +83,18 @@ impl From<OAuthError> for Problem {
             OAuthError::InvalidState | OAuthError::TargetChanged | OAuthError::WrongIssuer => {
                 Self::new(Code::InvalidState).detail(text)
             }
+            OAuthError::TooManyStates { .. } => {
+                Self::new(Code::TooManyRequests).detail(text).retry_after(STATES_END)
+            }
             OAuthError::ScopesMissing { missing } => Self::new(Code::UnprocessableEntity)
                 .kind("scopes-missing", "Not all scopes were granted")
                 .detail(text)
                 .with("missingScopes", missing),
+            OAuthError::NoConnection { .. } => Self::new(Code::StateConflict).detail(text),
+            OAuthError::Broken { .. } => Self::new(Code::ConnectionBroken).detail(text),
+            OAuthError::Unavailable { retry_after, .. } => {
+                Self::new(Code::ProviderError).detail(text).retry_after(retry_after)
+            }
             OAuthError::Unreachable { .. } => {
                 Self::new(Code::ProviderError).detail(text).retry_after(SOON)
             }

@@ -10,6 +10,7 @@ pub mod answers;
 mod browser;
 mod callbacks;
 mod catalogue;
+mod connections;
 pub mod correlation;
 mod deliveries;
 mod descriptions;
@@ -63,6 +64,7 @@ pub fn rooms() -> ApiRouter {
     ApiRouter::new()
         .merge(catalogue::router())
         .merge(callbacks::router())
+        .merge(connections::router())
         .merge(browser::router())
         .merge(installations::router())
         .merge(webhooks::router())

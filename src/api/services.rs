@@ -11,6 +11,7 @@ use crate::invoke::Invoke;
 use crate::lifecycle::{InstallationScope, Lifecycle};
 use crate::manifest;
 use crate::notice::Audience;
+use crate::oauth::Connections;
 use crate::rate::KeyedRate;
 use crate::store::Store;
 use crate::webhook::Routing;
@@ -29,6 +30,8 @@ const MOST_EXTENSIONS: u64 = 10_000;
 pub struct Services {
     /// Installations.
     pub lifecycle: Lifecycle,
+    /// Their connections: who hands out access tokens.
+    pub connections: Connections,
     /// Events.
     pub intake: Intake,
     /// Who gets what.

@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::state::ApiState;
 use crate::delivery::{AttemptView, DeliveryView};
 use crate::event::{Verdict, WebhookVerdict};
-use crate::lifecycle::{InstallationView, JournalEntry, TransitionView, WebhookView};
+use crate::lifecycle::{
+    ConnectionView, InstallationView, JournalEntry, TransitionView, WebhookView,
+};
 use crate::manifest::DeliveryWishes;
 use crate::seam::Timestamp;
 use crate::webhook::{DeliveryBounds, mask_context};
@@ -60,6 +62,10 @@ pub(super) struct InstallationBody {
     pub granted_scopes: Value,
     /// The connection to the host.
     pub connection: ConnectionBody,
+    /// All its connections, those that nobody authorised yet too; never their tokens.
+    pub connections: Vec<ConnectionStateBody>,
+    /// Whose installation it is, where the extension is personal.
+    pub user_id: Option<String>,
     /// How telling the vendor went: `pending`, `ok` or `failed`.
     pub vendor_setup: String,
     /// Whether everything that was left to be taken back is: `pending` or `done`.
@@ -83,6 +89,56 @@ pub(super) struct ConnectionBody {
     pub health: String,
     /// Why it is broken.
     pub reason: Option<String>,
+}
+
+/// A connection: never its tokens.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConnectionStateBody {
+    /// `zohoAuthorisation`, or the connector's link name.
+    pub name: String,
+    /// What administrators see it as.
+    pub display_name: Option<String>,
+    /// The service that grants.
+    pub service: String,
+    /// `none` (nobody authorised it yet), `ok` or `broken`.
+    pub health: String,
+    /// Why it is broken, in words.
+    pub reason: Option<String>,
+    /// What was granted.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub scopes: Value,
+    /// Who granted it, as the marketplace named him.
+    pub granted_by: Option<String>,
+    /// Whose it is; null where it is the org's.
+    pub user_id: Option<String>,
+    /// Whether each user has one of his own.
+    pub user_access: bool,
+    /// Who made it, as the vendor wrote it in the manifest; nobody checks it.
+    pub shared_by: Option<String>,
+    /// When it was authorised.
+    pub since: Option<String>,
+    /// When its present access token ends; it is refreshed before.
+    pub expires_at: Option<String>,
+}
+
+impl From<ConnectionView> for ConnectionStateBody {
+    fn from(view: ConnectionView) -> Self {
+        Self {
+            name: view.name,
+            display_name: view.display_name,
+            service: view.service,
+            health: view.health,
+            reason: view.reason,
+            scopes: document(view.scopes.as_deref()),
+            granted_by: view.granted_by,
+            user_id: view.user_id,
+            user_access: view.user_access,
+            shared_by: view.shared_by,
+            since: view.since.map(Timestamp::rfc3339),
+            expires_at: view.expires_at.map(Timestamp::rfc3339),
+        }
+    }
 }
 
 impl From<InstallationView> for InstallationBody {
@@ -109,6 +165,8 @@ impl From<InstallationView> for InstallationBody {
                 health: row.connection_health,
                 reason: row.connection_reason,
             },
+            connections: view.connections.into_iter().map(ConnectionStateBody::from).collect(),
+            user_id: (!row.user_id.is_empty()).then_some(row.user_id),
             vendor_setup: view.vendor_setup.to_owned(),
             cleanup: row.cleanup,
             webhooks: view.webhooks.into_iter().map(WebhookBody::from).collect(),

@@ -37,6 +37,10 @@ pub struct Callback {
     pub version: String,
     /// Why it came to this.
     pub reason: Option<String>,
+    /// The connection that it tells of.
+    pub connection: Option<String>,
+    /// Whose connection, where it is a user's own.
+    pub user_id: Option<String>,
 }
 
 /// The body but for the securityContext.
@@ -51,6 +55,10 @@ struct Stored {
     version: String,
     occurred_at: String,
     reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    connection: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user_id: Option<String>,
 }
 
 /// The body as it is sent: the reference's three keys first.
@@ -66,6 +74,10 @@ struct Sent<'a> {
     version: &'a str,
     occurred_at: &'a str,
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
 }
 
 /// An org id as the reference sends it in callbacks: a number where it is one.
@@ -97,6 +109,8 @@ pub async fn enqueue(
         version: callback.version.clone(),
         occurred_at: now.rfc3339(),
         reason: callback.reason.clone(),
+        connection: callback.connection.clone(),
+        user_id: callback.user_id.clone(),
     };
     let payload =
         serde_json::to_vec(&stored).map_err(|_| StoreError::Corrupt { what: "callback" })?;
@@ -189,6 +203,8 @@ pub(super) fn body(lane: &CallbackLane, content: &Content) -> Result<Bytes, Cryp
         version: &stored.version,
         occurred_at: &stored.occurred_at,
         reason: stored.reason.as_deref(),
+        connection: stored.connection.as_deref(),
+        user_id: stored.user_id.as_deref(),
     };
     serde_json::to_vec(&sent).map(Bytes::from).map_err(malformed)
 }

@@ -109,7 +109,11 @@ impl Invoke {
                 return Ok(fault(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", text));
             }
             _ => {
-                return Ok(fault(StatusCode::NOT_FOUND, "URL_NOT_FOUND", "Nothing is served here."));
+                return Ok(fault(
+                    StatusCode::NOT_FOUND,
+                    "URL_NOT_FOUND",
+                    "Nothing is served here.",
+                ));
             }
         };
         answered.or_else(refusal)

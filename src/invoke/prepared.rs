@@ -168,6 +168,7 @@ mod tests {
                 name: "zohoAuthorisation".to_owned(),
                 link_name: None,
                 origins: vec![base],
+                is_operators: true,
             }),
             connectors: Vec::new(),
             listed: vec!["https://mirror.example".parse().expect("an origin")],

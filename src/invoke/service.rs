@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::answer::InvokeAnswer;
-use super::credentials::Credential;
 use super::directory::Directory;
 use super::error::InvokeError;
 use super::ledger::{Ledger, Made, Place, Writer};
@@ -27,7 +26,7 @@ use crate::crypto::{CryptoError, Keys, SecretText, SigningSecret, Verifier};
 use crate::delivery::NodeLease;
 use crate::egress::{Egress, ErrorClass, Gate, OutgoingRequest, SendError};
 use crate::lifecycle::Lifecycle;
-use crate::oauth::Providers;
+use crate::oauth::{AccessToken, Connections, Providers};
 use crate::rate::KeyedRate;
 use crate::seam::Seam;
 use crate::store::{RoutingChange, Store};
@@ -66,6 +65,8 @@ pub struct InvokeParts {
     pub egress: Egress,
     /// Authorisation servers.
     pub providers: Providers,
+    /// Hands out tokens.
+    pub connections: Connections,
     /// Installations.
     pub lifecycle: Lifecycle,
     /// Whether this node may send.
@@ -79,6 +80,7 @@ pub(super) struct Inner {
     pub(super) keys: Keys,
     pub(super) seam: Seam,
     pub(super) lifecycle: Lifecycle,
+    pub(super) connections: Connections,
     pub(super) directory: Directory,
     pub(super) ledger: Ledger,
     pub(super) storage_rates: StorageRates,
@@ -170,7 +172,8 @@ impl Invoke {
         parts: InvokeParts,
         options: InvokeOptions,
     ) -> Result<(Self, InvokeWriter), CryptoError> {
-        let InvokeParts { store, keys, egress, providers, lifecycle, lease, seam } = parts;
+        let InvokeParts { store, keys, egress, providers, connections, lifecycle, lease, seam } =
+            parts;
         let nobody = SigningSecret::generate(&seam.randomness)?;
         let bytes = seam.randomness.bytes::<32>().map_err(|_| CryptoError::Randomness)?;
         let (ledger, writer) = Ledger::new(store.clone(), seam.clone(), options.kept);
@@ -195,6 +198,7 @@ impl Invoke {
             keys,
             seam,
             lifecycle,
+            connections,
             egress,
             lease,
             options,
@@ -250,7 +254,7 @@ impl Invoke {
         match &call.target {
             Target::Own => self.serve(tenant, &call).await,
             Target::Trusted(None) | Target::Listed => self.send(tenant, &call, None).await,
-            Target::Trusted(Some(name)) => {
+            Target::Trusted(Some(name)) | Target::Vetted(name) => {
                 let credential = self.credential(tenant.id, name, None).await?;
                 let answer = self.send(tenant, &call, Some(&credential)).await?;
                 if answer.status != StatusCode::UNAUTHORIZED {
@@ -258,6 +262,9 @@ impl Invoke {
                 }
                 // Once more with a newer token; what is refused then is the upstream's answer.
                 let newer = self.credential(tenant.id, name, Some(&credential)).await?;
+                if newer.version == credential.version {
+                    return Ok(answer);
+                }
                 self.send(tenant, &call, Some(&newer)).await
             }
         }
@@ -268,12 +275,12 @@ impl Invoke {
         &self,
         tenant: &Tenant,
         call: &Prepared,
-        credential: Option<&Credential>,
+        credential: Option<&AccessToken>,
     ) -> Result<InvokeAnswer, InvokeError> {
         let inner = &self.inner;
         let vetted = match call.target {
             Target::Trusted(_) => inner.egress.trusted(&call.url),
-            Target::Listed | Target::Own => inner.egress.vet(&call.url),
+            Target::Vetted(_) | Target::Listed | Target::Own => inner.egress.vet(&call.url),
         };
         let url = vetted.map_err(|refusal| InvokeError::NotAllowed(refusal.to_string()))?;
         let mut headers = call.headers.clone();
@@ -341,6 +348,7 @@ fn made(tenant: &Tenant, call: &Prepared, at: crate::seam::Timestamp) -> Made {
         path: call.path.clone(),
         connection: match &call.target {
             Target::Trusted(connection) => connection.clone(),
+            Target::Vetted(connection) => Some(connection.clone()),
             Target::Own | Target::Listed => None,
         },
         status: None,

@@ -24,6 +24,8 @@ pub(super) struct DeclaredConnection {
     pub(super) link_name: Option<String>,
     /// Where its token may go.
     pub(super) origins: Vec<Origin>,
+    /// Whether the operator named these: then they are called whatever their address.
+    pub(super) is_operators: bool,
 }
 
 /// What an installation may call.
@@ -47,6 +49,8 @@ pub(super) enum Target {
     /// To the host or a provider, which are trusted for just that, with the token of this
     /// connection, where there is one.
     Trusted(Option<String>),
+    /// To a server that the manifest declares, vetted, with the token of this connection.
+    Vetted(String),
     /// To a host of `whiteListedDomains`, without a credential.
     Listed,
 }
@@ -180,7 +184,13 @@ impl Reach {
         let reaches =
             |connection: &DeclaredConnection| connection.origins.iter().any(|o| o.contains(url));
         if let Some(connection) = connection.filter(|connection| reaches(connection)) {
-            return Ok(Target::Trusted(Some(connection.name.clone())));
+            let name = connection.name.clone();
+            let is_operators = connection.is_operators;
+            return Ok(if is_operators {
+                Target::Trusted(Some(name))
+            } else {
+                Target::Vetted(name)
+            });
         }
         if is_host && connection.is_none() {
             return match &self.host {
@@ -191,8 +201,12 @@ impl Reach {
         if self.listed.iter().any(|origin| origin.contains(url)) {
             return Ok(Target::Listed);
         }
-        if connection.is_none() && self.connectors.iter().any(reaches) {
-            return Ok(Target::Trusted(None));
+        let mut reaching = self.connectors.iter().filter(|connector| reaches(connector));
+        if connection.is_none()
+            && let Some(connector) = reaching.next()
+        {
+            let is_operators = connector.is_operators || reaching.any(|other| other.is_operators);
+            return Ok(if is_operators { Target::Trusted(None) } else { Target::Listed });
         }
         Err(Unreachable::NotAllowed(url.origin().ascii_serialization()))
     }
@@ -214,15 +228,25 @@ mod tests {
                 name: "zohoAuthorisation".to_owned(),
                 link_name: Some("mirror_desk".to_owned()),
                 origins: vec![origin("https://desk.example")],
+                is_operators: true,
             }),
-            connectors: vec![DeclaredConnection {
-                name: "chat".to_owned(),
-                link_name: Some("chat".to_owned()),
-                origins: vec![
-                    origin("https://api.chat.example"),
-                    origin("https://eu.chat.example"),
-                ],
-            }],
+            connectors: vec![
+                DeclaredConnection {
+                    name: "chat".to_owned(),
+                    link_name: Some("chat".to_owned()),
+                    origins: vec![
+                        origin("https://api.chat.example"),
+                        origin("https://eu.chat.example"),
+                    ],
+                    is_operators: true,
+                },
+                DeclaredConnection {
+                    name: "own".to_owned(),
+                    link_name: Some("own".to_owned()),
+                    origins: vec![origin("https://own.example")],
+                    is_operators: false,
+                },
+            ],
             listed: vec![origin("https://mirror.example"), origin("http://mirror.example:8080")],
         }
     }
@@ -242,6 +266,9 @@ mod tests {
         assert_eq!(classify("https://api.chat.example/post", ""), Ok(Target::Trusted(None)));
         assert_eq!(classify("https://mirror.example/x", ""), Ok(Target::Listed));
         assert_eq!(classify("http://mirror.example:8080/x", ""), Ok(Target::Listed));
+        // What a manifest brings itself is vetted as every address of a vendor's.
+        assert_eq!(classify("https://own.example/x", "own"), Ok(Target::Vetted("own".to_owned())));
+        assert_eq!(classify("https://own.example/x", ""), Ok(Target::Listed));
         // Allowed, but nobody's token goes there.
         assert_eq!(classify("https://mirror.example/x", "chat"), Ok(Target::Listed));
         assert_eq!(classify("https://mirror.example/x", "mirror_desk"), Ok(Target::Listed));

@@ -16,9 +16,8 @@ use super::target::{DeclaredConnection, Reach, listed_origins};
 use crate::config::Origin;
 use crate::crypto::{AssociatedData, Keys, Purpose, SecretText, SigningSecret, Verifier};
 use crate::extension_data::{former_versions, properties};
-use crate::lifecycle::HOST_CONNECTION;
 use crate::manifest::{CheckedPackage, Manifest};
-use crate::oauth::Providers;
+use crate::oauth::{self, HOST_CONNECTION, Providers};
 use crate::seam::Timestamp;
 use crate::store::Store;
 use crate::store::entity::{
@@ -103,7 +102,7 @@ impl TenantReader {
             .one(reader)
             .await?
             .ok_or(InvokeError::Unreadable("version"))?;
-        let manifest = read_manifest(&version)?;
+        let (manifest, stored) = read_manifest(&version)?;
         let extension = extension::Entity::find()
             .filter(extension::Column::ExtensionKey.eq(&row.extension_key))
             .one(reader)
@@ -118,7 +117,7 @@ impl TenantReader {
             .is_some();
         let owner = properties::Owner { id: extension.id, key: &row.extension_key };
         let values = self.values(&row, &manifest, owner).await?;
-        let reach = self.reach(&manifest, &values);
+        let reach = self.reach(&manifest, &stored, version.id, &values).await?;
         Ok(Some(Tenant {
             id,
             org_id: row.org_id,
@@ -235,24 +234,37 @@ impl TenantReader {
     }
 
     /// What the installation may call.
-    fn reach(&self, manifest: &Manifest, values: &Values) -> Reach {
-        let host = manifest.authorisation.as_ref().map(|declared| DeclaredConnection {
-            name: HOST_CONNECTION.to_owned(),
-            link_name: declared.connection_link_name.clone(),
-            origins: self.api_base.iter().cloned().collect(),
-        });
-        let connectors = manifest
-            .connectors
-            .iter()
-            .map(|connector| DeclaredConnection {
-                name: connector.connection_link_name.clone(),
-                link_name: Some(connector.connection_link_name.clone()),
-                origins: self.providers.api_origins(&connector.service_name).to_vec(),
-            })
-            .collect();
+    async fn reach(
+        &self,
+        manifest: &Manifest,
+        stored: &Json,
+        version_id: Uuid,
+        values: &Values,
+    ) -> Result<Reach, InvokeError> {
+        let is_operators = |name: &str| self.providers.has(name);
+        let (mut host, mut connectors) = (None, Vec::new());
+        for declared in oauth::declared_connections(manifest, stored, version_id, is_operators) {
+            if declared.is_host() {
+                let link_name = manifest.authorisation.as_ref();
+                host = Some(DeclaredConnection {
+                    name: HOST_CONNECTION.to_owned(),
+                    link_name: link_name.and_then(|declared| declared.connection_link_name.clone()),
+                    origins: self.api_base.iter().cloned().collect(),
+                    is_operators: true,
+                });
+                continue;
+            }
+            let (origins, is_operators) = self.providers.reach_of(&declared.service).await?;
+            connectors.push(DeclaredConnection {
+                link_name: Some(declared.name.clone()),
+                name: declared.name,
+                origins,
+                is_operators,
+            });
+        }
         let listed =
             listed_origins(&manifest.white_listed_domains, &mut Filling::new(values, false));
-        Reach { api_base: self.api_base.clone(), host, connectors, listed }
+        Ok(Reach { api_base: self.api_base.clone(), host, connectors, listed })
     }
 }
 
@@ -265,11 +277,11 @@ fn text_of(value: &Json) -> Option<String> {
     }
 }
 
-fn read_manifest(version: &extension_version::Model) -> Result<Manifest, InvokeError> {
+fn read_manifest(version: &extension_version::Model) -> Result<(Manifest, Json), InvokeError> {
     let unreadable = |_| InvokeError::Unreadable("package");
     let manifest = serde_json::from_str(&version.manifest).map_err(unreadable)?;
     let resources = serde_json::from_str(&version.resources).map_err(unreadable)?;
-    CheckedPackage::from_stored(&manifest, &resources)
-        .map(|package| package.manifest)
-        .map_err(|_| InvokeError::Unreadable("package"))
+    let package = CheckedPackage::from_stored(&manifest, &resources)
+        .map_err(|_| InvokeError::Unreadable("package"))?;
+    Ok((package.manifest, manifest))
 }

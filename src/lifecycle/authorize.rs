@@ -5,13 +5,12 @@ use url::Url;
 use uuid::Uuid;
 
 use super::error::LifecycleError;
-use super::install::HOST_CONNECTION;
 use super::service::{Lifecycle, Locked, read_manifest};
 use super::state::{Command, Phase};
 use crate::audit::Actor;
 use crate::oauth::{
-    self, GrantedTokens, OAuthError, PendingAuthorization, Revocation, StartedBrowser,
-    StoredConnection, authorization,
+    self, AuthorizationPurpose, GrantedTokens, HOST_CONNECTION, OAuthError, PendingAuthorization,
+    Revocation, Service, StartedBrowser, StoredConnection, authorization,
 };
 use crate::seam::{Timestamp, crash_point};
 use crate::store::UnitOfWork;
@@ -37,6 +36,8 @@ pub enum Returned {
     Authorized {
         /// The installation.
         installation_id: Uuid,
+        /// Which connection.
+        connection: String,
         /// Where to go.
         return_url: Option<Url>,
     },
@@ -52,10 +53,56 @@ pub enum Returned {
 /// An authorisation whose code was exchanged: tokens that are to be stored or revoked.
 #[derive(Debug)]
 pub struct Exchanged {
-    installation_id: Uuid,
-    target_digest: String,
+    pub(super) installation_id: Uuid,
+    pub(super) purpose: AuthorizationPurpose,
+    pub(super) connection: String,
+    /// Whose connection; empty where it is the org's.
+    pub(super) user_id: String,
+    pub(super) granted_by: Option<String>,
+    pub(super) target_digest: String,
     tokens: GrantedTokens,
     at: Timestamp,
+}
+
+/// Whether the installation still waits for what the browser was sent for. Asked before the
+/// code is used, and once more under the installation's lock by [`Lifecycle::activate`].
+fn check_purpose(
+    pending: &PendingAuthorization,
+    row: &installation::Model,
+) -> Result<(), LifecycleError> {
+    match &pending.purpose {
+        AuthorizationPurpose::Install => {
+            if pending.connection != HOST_CONNECTION
+                || row.state != Phase::PendingAuthorization.name()
+            {
+                return Err(OAuthError::InvalidState.into());
+            }
+            if row.target_digest != pending.target_digest {
+                return Err(OAuthError::TargetChanged.into());
+            }
+            Ok(())
+        }
+        AuthorizationPurpose::Reauthorize
+        | AuthorizationPurpose::Connector
+        | AuthorizationPurpose::User { .. } => {
+            if row.state != Phase::Active.name() {
+                return Err(OAuthError::InvalidState.into());
+            }
+            if row.target_digest != pending.target_digest {
+                return Err(OAuthError::TargetChanged.into());
+            }
+            Ok(())
+        }
+        // Nothing begins one of these yet.
+        AuthorizationPurpose::Upgrade { .. } => Err(OAuthError::InvalidState.into()),
+    }
+}
+
+/// Where the installation shows its main connection: it works.
+pub(super) fn show_granted(locked: &mut Locked, exchanged: &Exchanged) {
+    locked.row.granted_scopes = serde_json::to_string(&exchanged.tokens.scopes).ok();
+    "ok".clone_into(&mut locked.row.connection_health);
+    locked.row.connection_reason = None;
 }
 
 impl Lifecycle {
@@ -104,23 +151,17 @@ impl Lifecycle {
             .await?
             .filter(|row| row.live == 1 && row.generation == pending.generation)
             .ok_or(OAuthError::InvalidState)?;
-        if pending.connection != HOST_CONNECTION || row.state != Phase::PendingAuthorization.name()
-        {
-            return Err(OAuthError::InvalidState.into());
-        }
-        if row.target_digest != pending.target_digest {
-            return Err(OAuthError::TargetChanged.into());
-        }
-        let version = extension_version::Entity::find_by_id(row.version_id)
-            .one(inner.store.reader())
-            .await?
-            .ok_or(LifecycleError::Unreadable { what: "version" })?;
-        let authorization = read_manifest(&version)?
-            .authorisation
-            .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
-        let service = authorization.service_name;
-        inner.providers.check_issuer_of(&service, issuer, is_browser)?;
-        let target_digest = pending.target_digest.clone();
+        check_purpose(&pending, &row)?;
+        let (service, asked) = self.asked_of(&pending, &row).await?;
+        inner.providers.check_issuer_of(&service, issuer, is_browser).await?;
+        let (purpose, connection) = (pending.purpose.clone(), pending.connection.clone());
+        let (target_digest, granted_by) =
+            (pending.target_digest.clone(), pending.granted_by.clone());
+        // Of a personal installation all connections are its user's.
+        let user_id = match purpose.user_id() {
+            "" => row.user_id.clone(),
+            user => user.to_owned(),
+        };
         let at = inner.seam.clock.now();
         let tokens = pending
             .redeem(
@@ -129,18 +170,52 @@ impl Lifecycle {
                 &inner.providers,
                 &service,
                 code,
-                &authorization.scopes,
+                &asked,
                 &inner.seam,
             )
             .await?;
-        crash_point("authorize.after-exchange");
-        let missing = tokens.missing(&authorization.scopes);
-        let exchanged = Exchanged { installation_id: id, target_digest, tokens, at };
+        crash_point(match purpose {
+            AuthorizationPurpose::Install | AuthorizationPurpose::Upgrade { .. } => {
+                "authorize.after-exchange"
+            }
+            _ => "connect.after-exchange",
+        });
+        let missing = tokens.missing(&asked);
+        let exchanged = Exchanged {
+            installation_id: id,
+            purpose,
+            connection,
+            user_id,
+            granted_by,
+            target_digest,
+            tokens,
+            at,
+        };
         if !missing.is_empty() {
             self.discard(&exchanged).await?;
             return Err(OAuthError::ScopesMissing { missing }.into());
         }
         Ok(exchanged)
+    }
+
+    /// Which service was asked for which scopes. A node of the former release did not write it
+    /// down: then it is what the serving version declares.
+    async fn asked_of(
+        &self,
+        pending: &PendingAuthorization,
+        row: &installation::Model,
+    ) -> Result<(Service, Vec<String>), LifecycleError> {
+        if let Some(service) = &pending.service {
+            return Ok((service.clone(), pending.scopes.clone()));
+        }
+        let version = extension_version::Entity::find_by_id(row.version_id)
+            .one(self.inner.store.reader())
+            .await?
+            .ok_or(LifecycleError::Unreadable { what: "version" })?;
+        let authorization = read_manifest(&version)?
+            .authorisation
+            .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
+        Ok((Service::of_operator(authorization.service_name), authorization.scopes))
     }
 
     /// Puts tokens that are not needed into the revocation job.
@@ -167,38 +242,67 @@ impl Lifecycle {
         self.commit(work).await
     }
 
-    /// Makes the installation active, with its webhook, in one transaction.
+    /// Does what the authorisation was for, in one transaction.
     pub async fn activate(
         &self,
         work: &mut UnitOfWork,
         exchanged: &Exchanged,
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
-        let inner = &self.inner;
         let mut locked: Locked = self.lock(work, exchanged.installation_id).await?;
+        match &exchanged.purpose {
+            AuthorizationPurpose::Install => {
+                self.authorize_install(work, &mut locked, exchanged, actor).await?;
+            }
+            AuthorizationPurpose::Reauthorize
+            | AuthorizationPurpose::Connector
+            | AuthorizationPurpose::User { .. } => {
+                self.authorize_connection(work, &mut locked, exchanged, actor).await?;
+            }
+            // Nothing begins one of these yet.
+            AuthorizationPurpose::Upgrade { .. } => return Err(OAuthError::InvalidState.into()),
+        }
+        // A right answer ends all other states of its kind.
+        let Exchanged { purpose, connection, .. } = exchanged;
+        authorization::drop_alike(work, locked.row.id, purpose, connection).await?;
+        Ok(())
+    }
+
+    /// Makes the installation active, with its webhook.
+    async fn authorize_install(
+        &self,
+        work: &mut UnitOfWork,
+        locked: &mut Locked,
+        exchanged: &Exchanged,
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
         if locked.row.target_digest != exchanged.target_digest {
             return Err(OAuthError::TargetChanged.into());
         }
-        locked.row.granted_scopes = serde_json::to_string(&exchanged.tokens.scopes).ok();
-        "ok".clone_into(&mut locked.row.connection_health);
-        locked.row.connection_reason = None;
-        let changed = self.take(work, &mut locked, Command::Authorize, actor, None).await?;
+        show_granted(locked, exchanged);
+        let changed = self.take(work, locked, Command::Authorize, actor, None).await?;
         debug_assert!(changed, "authorising is a step or refused");
-        oauth::store_connection(
-            &inner.keys.ring,
-            work,
-            StoredConnection {
-                installation_id: locked.row.id,
-                name: HOST_CONNECTION,
-                granted_by: locked.row.installed_by.clone(),
-                tokens: &exchanged.tokens,
-            },
-            inner.seam.clock.now(),
-            &inner.seam,
-        )
-        .await?;
-        // A right answer ends all other states.
-        authorization::drop_states(work, locked.row.id).await?;
+        self.keep_tokens(work, locked, exchanged).await
+    }
+
+    /// Stores the tokens of an authorisation in the place of those that the connection had.
+    pub(super) async fn keep_tokens(
+        &self,
+        work: &UnitOfWork,
+        locked: &Locked,
+        exchanged: &Exchanged,
+    ) -> Result<(), LifecycleError> {
+        let declared = self.declared(locked)?;
+        let is_own = declared.iter().any(|one| one.name == exchanged.connection && one.user_access);
+        let new = StoredConnection {
+            installation_id: locked.row.id,
+            name: &exchanged.connection,
+            user_id: &exchanged.user_id,
+            is_shared: exchanged.user_id.is_empty() && !is_own,
+            granted_by: exchanged.granted_by.clone(),
+            tokens: &exchanged.tokens,
+        };
+        self.inner.connections.keep(work, new).await?;
         Ok(())
     }
 
@@ -225,9 +329,10 @@ impl Lifecycle {
             return Ok(Returned::HandedOver { return_url });
         }
         let exchanged = self.redeem(pending, &back.code, back.issuer.as_deref(), true).await?;
-        let installation_id = exchanged.installation_id;
+        let (installation_id, connection) =
+            (exchanged.installation_id, exchanged.connection.clone());
         self.activate_or_discard(&exchanged, actor).await?;
-        Ok(Returned::Authorized { installation_id, return_url })
+        Ok(Returned::Authorized { installation_id, connection, return_url })
     }
 
     async fn activate_or_discard(
@@ -252,6 +357,8 @@ impl Lifecycle {
     pub async fn discard_unless_stored(&self, exchanged: &Exchanged) -> Result<(), LifecycleError> {
         let stored = connection::Entity::find()
             .filter(connection::Column::InstallationId.eq(exchanged.installation_id))
+            .filter(connection::Column::Name.eq(&exchanged.connection))
+            .filter(connection::Column::UserId.eq(&exchanged.user_id))
             .filter(connection::Column::CreatedAt.gte(exchanged.at.micros()))
             .one(self.inner.store.reader())
             .await?;

@@ -92,6 +92,14 @@ pub enum LifecycleError {
 }
 
 impl LifecycleError {
+    /// Whether two transactions met, and this one gave way.
+    pub(super) fn is_contention(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::OAuth(OAuthError::Store(error)) => error.is_contention(),
+            _ => false,
+        }
+    }
+
     /// One field that breaks a rule.
     pub(super) fn field(pointer: &str, message: impl Into<String>) -> Self {
         let fault = FieldFault { pointer: pointer.to_owned(), message: message.into() };

@@ -20,15 +20,12 @@ use crate::audit::Actor;
 use crate::catalogue;
 use crate::crypto::{AssociatedData, Purpose, constant_time_equal};
 use crate::identifier::{DepartmentId, ExtensionKey, OrgId};
-use crate::oauth::AuthorizationRequest;
-use crate::oauth::authorization;
+use crate::manifest::ExtensionType;
+use crate::oauth::{AuthorizationPurpose, AuthorizationRequest, DeclaredConnection, authorization};
 use crate::store::entity::{endpoint, extension_version, installation, installation_generation};
 use crate::store::{RoutingChange, UnitOfWork};
 
-/// The name of the connection that `zohoAuthorisation` declares.
-pub(crate) const HOST_CONNECTION: &str = "zohoAuthorisation";
-
-/// The longest `installedBy`.
+/// The longest name of a user.
 const LONGEST_USER: usize = 64;
 
 /// The most departments.
@@ -50,6 +47,9 @@ pub struct InstallRequest {
     /// The user who installs, as the host names him.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_by: Option<String>,
+    /// Whose installation it is; for a personal extension, and only for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
     /// The departments whose events the extension gets; missing means all.
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +67,11 @@ pub struct InstallRequest {
 }
 
 impl InstallRequest {
+    /// Whose installation it is; empty where it is the org's.
+    fn user(&self) -> &str {
+        self.user_id.as_deref().unwrap_or_default()
+    }
+
     /// What makes two requests the same: version, departments and config as they were sent.
     fn digest(&self) -> Vec<u8> {
         let same = serde_json::json!({
@@ -110,7 +115,7 @@ impl Lifecycle {
         // Under its lock: the kill switch either sees this installation, or is seen here.
         let extension = catalogue::extension_for_install(work, key).await?;
         let generation = self.next_generation(work, request).await?;
-        if let Some(row) = self.live(work, key, request.org_id.as_str()).await? {
+        if let Some(row) = self.live(work, key, request.org_id.as_str(), request.user()).await? {
             if self.is_late(work, &row, request.generation).await? {
                 return self.install_late(work, request).await;
             }
@@ -124,6 +129,7 @@ impl Lifecycle {
         }
         let version = self.version_to_install(request).await?;
         let manifest = read_manifest(&version)?;
+        check_whose(request, &manifest)?;
         if let Some(authorization) = &manifest.authorisation {
             let service = &authorization.service_name;
             if !inner.providers.has(service) {
@@ -165,7 +171,7 @@ impl Lifecycle {
     ) -> Result<Installed, LifecycleError> {
         let (key, org) = (request.extension_key.as_str(), request.org_id.as_str());
         let row = self
-            .former(work, key, org, request.generation)
+            .former(work, key, org, request.user(), request.generation)
             .await?
             .ok_or_else(|| LifecycleError::Unknown(format!("of {key} in org {org}")))?;
         Ok(Installed {
@@ -230,16 +236,36 @@ impl Lifecycle {
         locked: &Locked,
         return_url: Option<String>,
     ) -> Result<(Url, Url), LifecycleError> {
+        let declared = self
+            .declared(locked)?
+            .into_iter()
+            .find(DeclaredConnection::is_host)
+            .ok_or(LifecycleError::Unreadable { what: "authorisation of the manifest" })?;
+        let granted_by =
+            locked.row.installed_by.clone().or_else(|| owner_of(&locked.row).map(str::to_owned));
+        let purpose = AuthorizationPurpose::Install;
+        self.ask_for(work, locked, &declared, purpose, granted_by, return_url).await
+    }
+
+    /// Makes the addresses of an authorisation of one connection.
+    pub(super) async fn ask_for(
+        &self,
+        work: &UnitOfWork,
+        locked: &Locked,
+        declared: &DeclaredConnection,
+        purpose: AuthorizationPurpose,
+        granted_by: Option<String>,
+        return_url: Option<String>,
+    ) -> Result<(Url, Url), LifecycleError> {
         let inner = &self.inner;
-        let Some(authorization) = &locked.manifest.authorisation else {
-            return Err(LifecycleError::Unreadable { what: "authorisation of the manifest" });
-        };
         let request = AuthorizationRequest {
             installation_id: locked.row.id,
             generation: locked.row.generation,
-            connection: HOST_CONNECTION.to_owned(),
-            service: authorization.service_name.clone(),
-            scopes: authorization.scopes.clone(),
+            purpose,
+            connection: declared.name.clone(),
+            service: declared.service.clone(),
+            scopes: declared.scopes.clone(),
+            granted_by,
             target_digest: locked.row.target_digest.clone(),
             return_url,
         };
@@ -257,7 +283,10 @@ impl Lifecycle {
         Ok((begun.authorization_url, start_url))
     }
 
-    fn check_return_url(&self, text: Option<&str>) -> Result<Option<String>, LifecycleError> {
+    pub(super) fn check_return_url(
+        &self,
+        text: Option<&str>,
+    ) -> Result<Option<String>, LifecycleError> {
         let Some(text) = text else { return Ok(None) };
         let fault = |message: &str| LifecycleError::field("/returnUrl", message);
         let url = Url::parse(text).map_err(|_| fault("returnUrl must be an absolute URL"))?;
@@ -383,6 +412,7 @@ impl Lifecycle {
             authorized_at: None,
             uninstalled_at: None,
             updated_at: now.micros(),
+            user_id: request.user().to_owned(),
         })
     }
 
@@ -435,17 +465,49 @@ impl Lifecycle {
 }
 
 fn check_texts(request: &InstallRequest) -> Result<(), LifecycleError> {
-    if let Some(user) = &request.installed_by
-        && (user.is_empty()
-            || user.chars().count() > LONGEST_USER
-            || user.chars().any(char::is_control))
-    {
-        return Err(LifecycleError::field(
-            "/installedBy",
-            "installedBy must have 1 to 64 characters, none a control character",
-        ));
-    }
+    check_user("/installedBy", request.installed_by.as_deref())?;
+    check_user("/userId", request.user_id.as_deref())?;
     check_departments(request.department_ids.as_deref())
+}
+
+/// Checks the name of a user at a place of a request.
+pub(super) fn check_user(pointer: &str, user: Option<&str>) -> Result<(), LifecycleError> {
+    let is_fit = |user: &str| {
+        !user.is_empty()
+            && user.chars().count() <= LONGEST_USER
+            && !user.chars().any(char::is_control)
+    };
+    if user.is_none_or(is_fit) {
+        return Ok(());
+    }
+    let field = pointer.trim_start_matches('/');
+    let message = format!("{field} must have 1 to 64 characters, none a control character");
+    Err(LifecycleError::field(pointer, message))
+}
+
+/// A personal extension is a user's, any other is the org's.
+fn check_whose(
+    request: &InstallRequest,
+    manifest: &crate::manifest::Manifest,
+) -> Result<(), LifecycleError> {
+    let is_personal = manifest.extension_type == Some(ExtensionType::Personal);
+    match (is_personal, &request.user_id) {
+        (true, None) => Err(LifecycleError::field(
+            "/userId",
+            "this extension is personal: each user installs it for himself; say in userId who",
+        )),
+        (false, Some(_)) => Err(LifecycleError::field(
+            "/userId",
+            "this extension is for the whole org: leave userId out, and say in installedBy who \
+             installs it",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whose a personal installation is.
+pub(super) fn owner_of(row: &installation::Model) -> Option<&str> {
+    (!row.user_id.is_empty()).then_some(row.user_id.as_str())
 }
 
 /// Checks a choice of departments.

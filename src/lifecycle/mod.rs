@@ -5,11 +5,14 @@
 //! can change an extension's webhooks.
 
 mod authorize;
+mod closing;
 mod config_params;
 mod configure;
 mod error;
 mod install;
 mod parameters;
+mod people;
+mod reconnect;
 mod service;
 pub mod state;
 mod suspend;
@@ -17,15 +20,17 @@ mod uninstall;
 mod views;
 
 pub use authorize::{BrowserReturn, Exchanged, Returned};
+pub use closing::{Closed, OrgClosures};
 pub use config_params::{ConfigParameter, ConfigVariable, ConfigVariables};
 pub use configure::ConfigureRequest;
 pub use error::LifecycleError;
-pub(crate) use install::HOST_CONNECTION;
 pub use install::{InstallRequest, Installed};
+pub use people::UserLeft;
+pub use reconnect::{Asked, ConnectRequest, DisconnectRequest, Disconnected, ReauthorizeRequest};
 pub use service::Lifecycle;
 pub use uninstall::{UninstallRequest, Uninstalled};
 pub use views::{
-    InstallationFilter, InstallationScope, InstallationView, JournalEntry, TransitionView,
-    WebhookView, history, installation, installation_within, installations, journal, webhook,
-    webhooks,
+    ConnectionView, InstallationFilter, InstallationScope, InstallationView, JournalEntry,
+    TransitionView, WebhookView, history, installation, installation_within, installations,
+    journal, webhook, webhooks,
 };

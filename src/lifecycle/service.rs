@@ -19,7 +19,7 @@ use crate::crypto::Keys;
 use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
 use crate::extension_data;
 use crate::manifest::{CheckedPackage, Manifest};
-use crate::oauth::{self, Providers, Revocations};
+use crate::oauth::{self, Connections, Providers, Revocations};
 use crate::seam::{Seam, Timestamp, crash_point};
 use crate::store::entity::{extension_version, installation, transition};
 use crate::store::{RoutingChange, RoutingRevision, Store, UnitOfWork};
@@ -40,6 +40,7 @@ pub(super) struct Inner {
     pub(super) dispatcher: Dispatcher,
     pub(super) providers: Providers,
     pub(super) revocations: Arc<Revocations>,
+    pub(super) connections: Connections,
     pub(super) authority: ExtensionAuthority,
     pub(super) public_url: Url,
     pub(super) return_urls: Vec<Origin>,
@@ -79,6 +80,7 @@ impl Lifecycle {
         dispatcher: Dispatcher,
         providers: Providers,
         revocations: Arc<Revocations>,
+        connections: Connections,
         authority: ExtensionAuthority,
         public_url: Url,
         return_urls: Vec<Origin>,
@@ -91,6 +93,7 @@ impl Lifecycle {
             dispatcher,
             providers,
             revocations,
+            connections,
             authority,
             public_url,
             return_urls,
@@ -204,8 +207,8 @@ impl Lifecycle {
             }
             Effect::RevokeCredentials => {
                 let id = locked.row.id;
-                let ring = &inner.keys.ring;
-                let tokens = oauth::forget_connections(ring, work, id, now, &inner.seam).await?;
+                inner.connections.remove(work, id, None).await?;
+                let tokens = inner.connections.waiting_revocations(work, id).await?;
                 oauth::authorization::drop_states(work, id).await?;
                 extension_data::erase(&inner.store, work, id).await?;
                 locked.row.sealed_config = None;
@@ -265,6 +268,19 @@ impl Lifecycle {
         reason: Option<&str>,
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
+        self.tell_of(work, locked, event, reason, None, now).await
+    }
+
+    /// The same, of a connection and whose it is; empty where it is the org's.
+    pub(super) async fn tell_of(
+        &self,
+        work: &UnitOfWork,
+        locked: &mut Locked,
+        event: &str,
+        reason: Option<&str>,
+        connection: Option<(&str, &str)>,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
         let Some(name) = declared_name(&locked.manifest.callback_listener, event) else {
             return Ok(());
         };
@@ -277,6 +293,8 @@ impl Lifecycle {
             sequence: locked.row.callback_sequence,
             version: locked.version.version.clone(),
             reason: reason.map(str::to_owned),
+            connection: connection.map(|(name, _)| name.to_owned()),
+            user_id: connection.map(|(_, user)| user.to_owned()).filter(|user| !user.is_empty()),
         };
         enqueue_callback(work, &callback, now, &self.inner.seam).await?;
         Ok(())
@@ -371,16 +389,18 @@ impl Lifecycle {
         Ok(locked.manifest.incoming_webhook.is_some().then_some(locked.row.generation))
     }
 
-    /// The live installation of an extension in an org.
+    /// The live installation of an extension in an org; of a personal one, that of a user.
     pub(super) async fn live(
         &self,
         work: &UnitOfWork,
         extension_key: &str,
         org_id: &str,
+        user_id: &str,
     ) -> Result<Option<installation::Model>, LifecycleError> {
         Ok(installation::Entity::find()
             .filter(installation::Column::ExtensionKey.eq(extension_key))
             .filter(installation::Column::OrgId.eq(org_id))
+            .filter(installation::Column::UserId.eq(user_id))
             .filter(installation::Column::Live.eq(1))
             .lock_exclusive()
             .one(work.connection())
@@ -399,7 +419,7 @@ impl Lifecycle {
         if row.live == 1 || generation < row.generation {
             return Ok(generation < row.generation);
         }
-        let live = self.live(work, &row.extension_key, &row.org_id).await?;
+        let live = self.live(work, &row.extension_key, &row.org_id, &row.user_id).await?;
         Ok(live.is_some_and(|live| generation < live.generation))
     }
 
@@ -420,11 +440,13 @@ impl Lifecycle {
         work: &UnitOfWork,
         extension_key: &str,
         org_id: &str,
+        user_id: &str,
         generation: Option<i32>,
     ) -> Result<Option<installation::Model>, LifecycleError> {
         let mut query = installation::Entity::find()
             .filter(installation::Column::ExtensionKey.eq(extension_key))
             .filter(installation::Column::OrgId.eq(org_id))
+            .filter(installation::Column::UserId.eq(user_id))
             .order_by_desc(installation::Column::Generation);
         if let Some(generation) = generation {
             query = query.filter(installation::Column::Generation.eq(generation));

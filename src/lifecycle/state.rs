@@ -170,6 +170,12 @@ pub enum Command {
     Suspend(Holder),
     /// Somebody lifts their suspension.
     Resume(Holder),
+    /// One of its connections was authorised again.
+    Reauthorize,
+    /// A connection to somebody else was authorised.
+    Connect,
+    /// A connection to somebody else was taken back.
+    Disconnect,
     /// It is taken out.
     Uninstall,
     /// What the org asked to erase is due.
@@ -184,6 +190,9 @@ impl Command {
             Self::Configure => "configure",
             Self::Suspend(_) => "suspend",
             Self::Resume(_) => "resume",
+            Self::Reauthorize => "reauthorize",
+            Self::Connect => "connect",
+            Self::Disconnect => "disconnect",
             Self::Uninstall => "uninstall",
             Self::Erase => "erase",
         }
@@ -222,7 +231,9 @@ pub enum Step {
 
 /// The table.
 pub fn step(state: State, command: Command) -> Step {
-    use Command::{Authorize, Configure, Erase, Resume, Suspend, Uninstall};
+    use Command::{
+        Authorize, Configure, Connect, Disconnect, Erase, Reauthorize, Resume, Suspend, Uninstall,
+    };
     use Effect::{
         HoldDeliveries, ProvisionWebhooks, ReleaseDeliveries, RemoveWebhooks, RevokeCredentials,
         TellAuthorized, TellUninstalled,
@@ -238,6 +249,11 @@ pub fn step(state: State, command: Command) -> Step {
         (Active, Authorize) => Step::Refused("it is authorised already"),
 
         (PendingAuthorization | Active, Configure) => to(phase, suspended_by, &[]),
+
+        (Active, Reauthorize | Connect | Disconnect) => to(phase, suspended_by, &[]),
+        (PendingAuthorization, Reauthorize | Connect | Disconnect) => {
+            Step::Refused("it was not authorised yet: authorise it first")
+        }
 
         (PendingAuthorization | Active, Suspend(holder)) => {
             if suspended_by.contains(holder) {
@@ -268,9 +284,10 @@ pub fn step(state: State, command: Command) -> Step {
             Step::Refused("it is still installed: uninstall it first")
         }
 
-        (Uninstalled | Erased, Authorize | Configure | Suspend(_) | Resume(_)) => {
-            Step::Refused("it is uninstalled: install the extension again")
-        }
+        (
+            Uninstalled | Erased,
+            Authorize | Configure | Reauthorize | Connect | Disconnect | Suspend(_) | Resume(_),
+        ) => Step::Refused("it is uninstalled: install the extension again"),
     }
 }
 
@@ -285,6 +302,9 @@ mod tests {
         prop_oneof![
             Just(Command::Authorize),
             Just(Command::Configure),
+            Just(Command::Reauthorize),
+            Just(Command::Connect),
+            Just(Command::Disconnect),
             holder.clone().prop_map(Command::Suspend),
             holder.prop_map(Command::Resume),
             Just(Command::Uninstall),

@@ -31,6 +31,9 @@ pub struct UninstallRequest {
     #[schema(value_type = Option<String>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org_id: Option<OrgId>,
+    /// The user, with `extensionKey` and `orgId`: whose personal installation it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
     /// A lower one than the live one changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i32>,
@@ -123,14 +126,15 @@ impl Lifecycle {
             (Some(id), None, None) => Ok(self.lock(work, id.0).await?.row),
             (None, Some(key), Some(org)) => {
                 let (key, org) = (key.as_str(), org.as_str());
-                let live = self.live(work, key, org).await?;
+                let user = request.user_id.as_deref().unwrap_or_default();
+                let live = self.live(work, key, org, user).await?;
                 let is_late = match (&live, request.generation) {
                     (Some(live), Some(generation)) => generation < live.generation,
                     (None, _) => true,
                     (Some(_), None) => false,
                 };
                 let found = if is_late {
-                    self.former(work, key, org, request.generation).await?
+                    self.former(work, key, org, user, request.generation).await?
                 } else {
                     live
                 };

@@ -25,12 +25,19 @@ pub enum NoticeKind {
     WebhookDisabled,
     /// It takes deliveries again.
     WebhookRecovered,
+    /// A connection does not work any more and must be authorised again.
+    ConnectionBroken,
 }
 
 impl NoticeKind {
     /// All kinds.
-    pub const ALL: &[Self] =
-        &[Self::WebhookFailing, Self::WebhookGone, Self::WebhookDisabled, Self::WebhookRecovered];
+    pub const ALL: &[Self] = &[
+        Self::WebhookFailing,
+        Self::WebhookGone,
+        Self::WebhookDisabled,
+        Self::WebhookRecovered,
+        Self::ConnectionBroken,
+    ];
 
     /// The name in answers, events and the database.
     pub const fn name(self) -> &'static str {
@@ -39,6 +46,7 @@ impl NoticeKind {
             Self::WebhookGone => "webhook.gone",
             Self::WebhookDisabled => "webhook.disabled",
             Self::WebhookRecovered => "webhook.recovered",
+            Self::ConnectionBroken => "connection.broken",
         }
     }
 }

@@ -10,14 +10,15 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
 };
 use url::Url;
 use uuid::Uuid;
 
 use super::error::{OAuthError, until};
-use super::provider::Providers;
+use super::provider::{Providers, Service};
+use super::purpose::AuthorizationPurpose;
 use crate::crypto::{
     AssociatedData, CryptoError, KeyRing, Purpose, SecretText, constant_time_equal,
 };
@@ -28,8 +29,12 @@ use crate::store::{Store, UnitOfWork};
 /// How long a state lives.
 const LIFE: Duration = Duration::from_mins(10);
 
-/// How many live states an installation may have; the oldest goes first.
+/// How many live states there may be for one installation, purpose, connection and user; the
+/// oldest goes first.
 const MOST_LIVE: usize = 5;
+
+/// How many live states an installation may have for all its users together.
+const MOST_LIVE_OF_ALL: u64 = 1_000;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -38,12 +43,16 @@ pub struct AuthorizationRequest {
     pub installation_id: Uuid,
     /// Its generation.
     pub generation: i32,
+    /// What the browser is sent for.
+    pub purpose: AuthorizationPurpose,
     /// `zohoAuthorisation`, or the connector's link name.
     pub connection: String,
     /// The service that grants.
-    pub service: String,
+    pub service: Service,
     /// The scopes.
     pub scopes: Vec<String>,
+    /// Who is sent, as the marketplace names him.
+    pub granted_by: Option<String>,
     /// The digest of the version that the consent is for.
     pub target_digest: String,
     /// Where the browser goes at the end.
@@ -77,8 +86,16 @@ pub struct PendingAuthorization {
     pub installation_id: Uuid,
     /// Its generation.
     pub generation: i32,
+    /// What the browser was sent for.
+    pub purpose: AuthorizationPurpose,
     /// Which connection.
     pub connection: String,
+    /// The service that grants; nothing where a node of the former release wrote the row.
+    pub service: Option<Service>,
+    /// The scopes that were asked for, where the row says them.
+    pub scopes: Vec<String>,
+    /// Who was sent.
+    pub granted_by: Option<String>,
     /// The digest of the version that the consent is for.
     pub target_digest: String,
     /// Where the browser goes at the end.
@@ -92,12 +109,13 @@ pub struct PendingAuthorization {
 #[derive(Debug)]
 pub struct GrantedTokens {
     /// The service that granted them.
-    pub service: String,
+    pub service: Service,
     pub(super) access: SecretText,
     pub(super) refresh: Option<SecretText>,
     pub(super) expires_at: Option<Timestamp>,
     /// What was granted.
     pub scopes: Vec<String>,
+    pub(super) asked: Vec<String>,
 }
 
 impl GrantedTokens {
@@ -122,13 +140,24 @@ fn random_text(seam: &Seam) -> Result<String, OAuthError> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn verifier_place(installation_id: Uuid) -> AssociatedData<'static> {
-    AssociatedData { subject: installation_id, field: "pkce-verifier" }
+/// What is sealed opens in the row of its own state only: the key of that row is a digest, and its
+/// first half stands for it.
+pub(crate) fn request_place(
+    state_digest: &[u8],
+    field: &'static str,
+) -> Result<AssociatedData<'static>, OAuthError> {
+    let subject = state_digest
+        .first_chunk::<16>()
+        .map(|half| Uuid::from_bytes(*half))
+        .ok_or(OAuthError::Unreadable { what: "state" })?;
+    Ok(AssociatedData { subject, field })
 }
 
-fn url_place(installation_id: Uuid) -> AssociatedData<'static> {
-    AssociatedData { subject: installation_id, field: "authorization-url" }
-}
+/// The field of the PKCE verifier.
+pub(crate) const VERIFIER: &str = "pkce-verifier";
+
+/// The field of the address that the browser is sent to.
+pub(crate) const ADDRESS: &str = "authorization-url";
 
 /// Begins an authorisation in the transaction of what asks for it.
 pub(crate) async fn begin(
@@ -143,26 +172,39 @@ pub(crate) async fn begin(
     let verifier = random_text(seam)?;
     let start_nonce = random_text(seam)?;
     let authorization_url =
-        providers.authorization_url(&request.service, &request.scopes, &state, &verifier)?;
-    make_room(work, request.installation_id, now).await?;
-    let sealed = |place: &AssociatedData<'_>, text: &str| {
-        ring.seal(Purpose::Vault, place, text.as_bytes(), &seam.randomness)
+        providers.authorization_url(&request.service, &request.scopes, &state, &verifier).await?;
+    make_room(work, request, now).await?;
+    let scopes = serde_json::to_string(&request.scopes)
+        .map_err(|_| OAuthError::Unreadable { what: "list of scopes" })?;
+    let state_digest = digest_of(&state);
+    let sealed = |field, text: &str| -> Result<Vec<u8>, OAuthError> {
+        let place = request_place(&state_digest, field)?;
+        Ok(ring.seal(Purpose::Vault, &place, text.as_bytes(), &seam.randomness)?)
     };
+    let (sealed_verifier, sealed_url) =
+        (sealed(VERIFIER, &verifier)?, sealed(ADDRESS, authorization_url.as_str())?);
     let id = request.installation_id;
     authorization_request::Entity::insert(authorization_request::ActiveModel {
-        state_digest: Set(digest_of(&state)),
+        state_digest: Set(state_digest),
         installation_id: Set(id),
         generation: Set(request.generation),
         connection: Set(request.connection.clone()),
         target_digest: Set(request.target_digest.clone()),
-        sealed_verifier: Set(sealed(&verifier_place(id), &verifier)?),
-        sealed_url: Set(sealed(&url_place(id), authorization_url.as_str())?),
+        sealed_verifier: Set(sealed_verifier),
+        sealed_url: Set(sealed_url),
         start_digest: Set(digest_of(&start_nonce)),
         browser_digest: Set(None),
         return_url: Set(request.return_url.clone()),
         created_at: Set(now.micros()),
         expires_at: Set(now.plus(LIFE).micros()),
         consumed_at: Set(None),
+        purpose: Set(request.purpose.name().to_owned()),
+        consent_id: Set(request.purpose.consent_id()),
+        user_id: Set(request.purpose.user_id().to_owned()),
+        service_name: Set(Some(request.service.name.clone())),
+        scopes: Set(Some(scopes)),
+        declared_in: Set(request.service.declared_in),
+        granted_by: Set(request.granted_by.clone()),
     })
     .exec_without_returning(work.connection())
     .await?;
@@ -170,18 +212,40 @@ pub(crate) async fn begin(
     Ok(Begun { authorization_url, start_nonce })
 }
 
-/// Drops what expired, and the oldest live states beyond the bound.
+/// The rows of one installation, purpose, connection and user.
+fn alike(
+    installation_id: Uuid,
+    purpose: &AuthorizationPurpose,
+    connection: &str,
+) -> sea_orm::Condition {
+    use authorization_request::Column;
+    sea_orm::Condition::all()
+        .add(Column::InstallationId.eq(installation_id))
+        .add(Column::Purpose.eq(purpose.name()))
+        .add(Column::Connection.eq(connection))
+        .add(Column::UserId.eq(purpose.user_id()))
+}
+
+/// Drops what expired, and the oldest live states beyond the bound: those of the same purpose,
+/// connection and user, so that nobody pushes another out.
 async fn make_room(
     work: &UnitOfWork,
-    installation_id: Uuid,
+    request: &AuthorizationRequest,
     now: Timestamp,
 ) -> Result<(), OAuthError> {
     authorization_request::Entity::delete_many()
         .filter(authorization_request::Column::ExpiresAt.lte(now.micros()))
         .exec(work.connection())
         .await?;
+    let live = authorization_request::Entity::find()
+        .filter(authorization_request::Column::InstallationId.eq(request.installation_id))
+        .count(work.connection())
+        .await?;
+    if live >= MOST_LIVE_OF_ALL {
+        return Err(OAuthError::TooManyStates { most: MOST_LIVE_OF_ALL });
+    }
     let surplus = authorization_request::Entity::find()
-        .filter(authorization_request::Column::InstallationId.eq(installation_id))
+        .filter(alike(request.installation_id, &request.purpose, &request.connection))
         .order_by_desc(authorization_request::Column::CreatedAt)
         .offset(MOST_LIVE as u64 - 1)
         .limit(100)
@@ -224,7 +288,8 @@ pub(crate) async fn start_browser(
         .exec(work.connection())
         .await?;
     let _settled = work.commit(now).await?;
-    let url = ring.unseal(Purpose::Vault, &url_place(row.installation_id), &row.sealed_url)?;
+    let place = request_place(&row.state_digest, ADDRESS)?;
+    let url = ring.unseal(Purpose::Vault, &place, &row.sealed_url)?;
     let authorization_url = std::str::from_utf8(url.expose())
         .ok()
         .and_then(|text| Url::parse(text).ok())
@@ -248,10 +313,22 @@ pub(crate) async fn find(
         .await?
         .filter(|row| row.expires_at > now.micros() && row.consumed_at.is_none())
         .ok_or(OAuthError::InvalidState)?;
+    // A purpose that this release does not know is another release's to finish.
+    let purpose = AuthorizationPurpose::from_columns(&row.purpose, row.consent_id, &row.user_id)
+        .ok_or(OAuthError::InvalidState)?;
+    let scopes = match row.scopes.as_deref().map(serde_json::from_str) {
+        Some(Ok(scopes)) => scopes,
+        Some(Err(_)) => return Err(OAuthError::Unreadable { what: "list of scopes" }),
+        None => Vec::new(),
+    };
     Ok(PendingAuthorization {
         installation_id: row.installation_id,
         generation: row.generation,
+        purpose,
         connection: row.connection,
+        service: row.service_name.map(|name| Service { name, declared_in: row.declared_in }),
+        scopes,
+        granted_by: row.granted_by,
         target_digest: row.target_digest,
         return_url: row.return_url,
         state_digest: row.state_digest,
@@ -275,7 +352,7 @@ impl PendingAuthorization {
         store: &Store,
         ring: &KeyRing,
         providers: &Providers,
-        service: &str,
+        service: &Service,
         code: &str,
         asked: &[String],
         seam: &Seam,
@@ -294,24 +371,39 @@ impl PendingAuthorization {
         let _settled = work.commit(now).await?;
         let verifier = ring.unseal(
             Purpose::Vault,
-            &verifier_place(self.installation_id),
+            &request_place(&self.state_digest, VERIFIER)?,
             &self.sealed_verifier,
         )?;
         let verifier = std::str::from_utf8(verifier.expose())
             .map_err(|_| OAuthError::Unreadable { what: "verifier" })?;
         let tokens = providers.exchange(service, code, verifier).await?;
         Ok(GrantedTokens {
-            service: service.to_owned(),
+            service: service.clone(),
             access: tokens.access,
             refresh: tokens.refresh,
             expires_at: tokens.expires_at,
             // A missing `scope` means that everything asked for was granted (RFC 6749 5.1).
             scopes: tokens.scopes.unwrap_or_else(|| asked.to_vec()),
+            asked: asked.to_vec(),
         })
     }
 }
 
-/// Drops all states of an installation: it is authorised, or gone.
+/// Drops the states of one purpose, connection and user: a right answer ends the others.
+pub(crate) async fn drop_alike(
+    work: &UnitOfWork,
+    installation_id: Uuid,
+    purpose: &AuthorizationPurpose,
+    connection: &str,
+) -> Result<(), OAuthError> {
+    authorization_request::Entity::delete_many()
+        .filter(alike(installation_id, purpose, connection))
+        .exec(work.connection())
+        .await?;
+    Ok(())
+}
+
+/// Drops all states of an installation: it is gone.
 pub(crate) async fn drop_states(
     work: &UnitOfWork,
     installation_id: Uuid,

@@ -1,5 +1,7 @@
 //! What can go wrong with an authorisation.
 
+use std::time::Duration;
+
 use crate::crypto::CryptoError;
 use crate::seam::Timestamp;
 use crate::store::StoreError;
@@ -19,6 +21,15 @@ pub enum OAuthError {
     /// The `state` is unknown, of another installation, expired or used.
     #[error("the state is unknown, expired or used already: start the authorisation anew")]
     InvalidState,
+    /// So many authorisations of one installation are under way that no other can begin.
+    #[error(
+        "{most} authorisations of this installation are under way: try again when some have ended \
+         (each lives 10 minutes at the most)"
+    )]
+    TooManyStates {
+        /// How many there may be.
+        most: u64,
+    },
     /// What was shown to the user is not what would be provisioned now.
     #[error("the extension changed since the consent was asked for: start the authorisation anew")]
     TargetChanged,
@@ -42,6 +53,30 @@ pub enum OAuthError {
     Unreachable {
         /// What happened, without anything secret.
         reason: String,
+    },
+    /// Nobody has connected this.
+    #[error("there is no connection {connection:?}: it has to be authorised first")]
+    NoConnection {
+        /// The connection's name.
+        connection: String,
+    },
+    /// The connection does not work any more; only a new authorisation helps.
+    #[error("the connection {connection:?} is broken: {reason}; authorise it again")]
+    Broken {
+        /// The connection's name.
+        connection: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The authorisation server gives no tokens now; the connection may still be good.
+    #[error("the authorisation server of {service:?} gives no access token now: {reason}")]
+    Unavailable {
+        /// The service.
+        service: String,
+        /// What happened, without anything secret.
+        reason: String,
+        /// When to try again.
+        retry_after: Duration,
     },
     /// The database failed.
     #[error(transparent)]

@@ -2,15 +2,24 @@
 //! (RFC 6749, RFC 7636, RFC 9700), and what becomes of tokens at the end (RFC 7009).
 
 pub(crate) mod authorization;
+mod connections;
+mod declared;
 mod error;
+mod health;
+mod lanes;
 mod provider;
+mod purpose;
+mod refreshing;
 mod revocation;
 mod vault;
 
 pub use authorization::{
     AuthorizationRequest, Begun, GrantedTokens, PendingAuthorization, StartedBrowser,
 };
+pub use connections::{AccessToken, Connections, TokenVersion};
+pub use declared::{DeclaredConnection, HOST_CONNECTION, connections as declared_connections};
 pub use error::OAuthError;
-pub use provider::{DEFAULT_SERVICE, Providers};
+pub use provider::{DEFAULT_SERVICE, Providers, Service};
+pub use purpose::AuthorizationPurpose;
 pub use revocation::{Revocation, Revocations, schedule as schedule_revocation};
-pub use vault::{StoredConnection, forget as forget_connections, store as store_connection};
+pub use vault::StoredConnection;

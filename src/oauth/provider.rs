@@ -1,24 +1,28 @@
-//! The registry of authorisation servers. A token endpoint comes from the configuration and never
-//! from a request.
+//! The registry of authorisation servers. A token endpoint comes from the configuration or from a
+//! published manifest, and never from a request.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, header};
-use oauth2::basic::{BasicClient, BasicErrorResponseType};
+use oauth2::basic::{BasicClient, BasicErrorResponseType, BasicTokenResponse};
 use oauth2::{
     AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, PkceCodeChallenge,
-    PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope, TokenResponse, TokenUrl,
+    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardErrorResponse,
+    TokenResponse, TokenUrl,
 };
 use secrecy::ExposeSecret;
 use url::Url;
+use uuid::Uuid;
 
+use super::declared;
 use super::error::OAuthError;
 use crate::config::{Origin, Provider};
-use crate::crypto::SecretText;
-use crate::egress::{Egress, OauthHttpClient, OutgoingRequest};
+use crate::crypto::{KeyRing, SecretText};
+use crate::egress::{Egress, OauthHttpClient, OauthHttpError, OutgoingRequest};
 use crate::seam::{Clock, Timestamp};
+use crate::store::Store;
 
 /// The service of a manifest that names none: the host's own authorisation server.
 pub const DEFAULT_SERVICE: &str = "zlabs_integration";
@@ -39,10 +43,51 @@ pub(super) struct Tokens {
     pub(super) scopes: Option<Vec<String>>,
 }
 
-/// All configured authorisation servers. Cloning shares them.
+/// Who is asked: a service by its name, and who declares where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Service {
+    /// The `serviceName`.
+    pub name: String,
+    /// The version whose manifest declares the endpoints; nothing where the operator does.
+    pub declared_in: Option<Uuid>,
+}
+
+impl Service {
+    /// A service of the operator's.
+    pub fn of_operator(name: impl Into<String>) -> Self {
+        Self { name: name.into(), declared_in: None }
+    }
+}
+
+/// An authorisation server: where it is, and who says so.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) provider: Provider,
+    /// What is added to the address that the browser is sent to.
+    pub(super) parameters: Vec<(String, String)>,
+    /// Whether the operator named it: called whatever its address. A vendor's are vetted.
+    pub(super) is_operators: bool,
+}
+
+/// What a refresh came to.
+#[derive(Debug)]
+pub(super) enum RefreshError {
+    /// The server says that this refresh token is dead (`invalid_grant`).
+    Dead,
+    /// Everything else: the token may still be good.
+    Failed {
+        /// What happened, without anything secret.
+        reason: String,
+    },
+}
+
+/// All authorisation servers: the operator's, and those that manifests declare. Cloning shares
+/// them.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    by_service: Arc<BTreeMap<String, Provider>>,
+    by_service: Arc<BTreeMap<String, Arc<Server>>>,
+    store: Store,
+    ring: KeyRing,
     redirect_url: Url,
     egress: Egress,
     clock: Clock,
@@ -53,66 +98,105 @@ impl Providers {
     pub fn new(
         providers: BTreeMap<String, Provider>,
         public_url: &Url,
+        store: Store,
+        ring: KeyRing,
         egress: Egress,
         clock: Clock,
     ) -> Self {
         let mut redirect_url = public_url.clone();
         redirect_url.set_path("/oauth/callback");
         redirect_url.set_query(None);
-        Self { by_service: Arc::new(providers), redirect_url, egress, clock }
+        let by_service = providers
+            .into_iter()
+            .map(|(name, provider)| {
+                let server = Server { provider, parameters: Vec::new(), is_operators: true };
+                (name, Arc::new(server))
+            })
+            .collect();
+        Self { by_service: Arc::new(by_service), store, ring, redirect_url, egress, clock }
     }
 
-    pub(super) fn get(&self, service: &str) -> Result<&Provider, OAuthError> {
-        self.by_service
-            .get(service)
-            .ok_or_else(|| OAuthError::UnknownService { service: service.to_owned() })
+    /// The server of a service.
+    pub(super) async fn find(&self, service: &Service) -> Result<Arc<Server>, OAuthError> {
+        let unknown = || OAuthError::UnknownService { service: service.name.clone() };
+        match service.declared_in {
+            None => self.by_service.get(&service.name).cloned().ok_or_else(unknown),
+            Some(version) => declared::server(&self.store, &self.ring, version, &service.name)
+                .await?
+                .map(Arc::new)
+                .ok_or_else(unknown),
+        }
     }
 
-    /// Whether a service is configured.
+    /// Whether the operator configured a service.
     pub fn has(&self, service: &str) -> bool {
         self.by_service.contains_key(service)
     }
 
     /// The origins that a connection's token may go to.
     pub fn api_origins(&self, service: &str) -> &[Origin] {
-        self.by_service.get(service).map_or(&[], |provider| provider.api_origins.as_slice())
+        self.by_service.get(service).map_or(&[], |server| server.provider.api_origins.as_slice())
+    }
+
+    /// Where the token of a service may go, and whether the operator says so: the operator's hosts
+    /// are called whatever their address, those of a manifest are vetted. A service that nobody
+    /// knows reaches nothing.
+    pub(crate) async fn reach_of(
+        &self,
+        service: &Service,
+    ) -> Result<(Vec<Origin>, bool), OAuthError> {
+        match self.find(service).await {
+            Ok(server) => Ok((server.provider.api_origins.clone(), server.is_operators)),
+            Err(OAuthError::UnknownService { .. }) => Ok((Vec::new(), false)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the browser is sent.
-    pub(super) fn authorization_url(
+    pub(super) async fn authorization_url(
         &self,
-        service: &str,
+        service: &Service,
         scopes: &[String],
         state: &str,
         verifier: &str,
     ) -> Result<Url, OAuthError> {
-        let provider = self.get(service)?;
+        let server = self.find(service).await?;
+        let provider = &server.provider;
+        if !server.is_operators {
+            // A browser is not sent where our own calls would not go.
+            let vetted = self.egress.vet(&provider.authorize_url);
+            vetted.map_err(|refusal| OAuthError::Unreachable { reason: refusal.to_string() })?;
+        }
         let challenge = PkceCodeChallenge::from_code_verifier_sha256(&PkceCodeVerifier::new(
             verifier.to_owned(),
         ));
         let client = BasicClient::new(ClientId::new(provider.client_id.clone()))
             .set_auth_uri(AuthUrl::from_url(provider.authorize_url.clone()))
             .set_redirect_uri(RedirectUrl::from_url(self.redirect_url.clone()));
-        let (url, _state) = client
-            .authorize_url(|| CsrfToken::new(state.to_owned()))
+        let mut asking =
+            client.authorize_url(|| CsrfToken::new(state.to_owned())).set_pkce_challenge(challenge);
+        if !scopes.is_empty() {
             // One text: what stands between scopes differs from server to server.
-            .add_scope(Scope::new(scopes.join(&provider.scope_separator)))
-            .set_pkce_challenge(challenge)
-            .url();
+            asking = asking.add_scope(Scope::new(scopes.join(&provider.scope_separator)));
+        }
+        for (name, value) in &server.parameters {
+            asking = asking.add_extra_param(name.clone(), value.clone());
+        }
+        let (url, _state) = asking.url();
         Ok(url)
     }
 
     /// Checks the `iss` of an answer where the configuration declares an issuer.
     ///
     /// A browser must bring it (`is_required`); what the marketplace passes on need not have it.
-    pub(crate) fn check_issuer_of(
+    pub(crate) async fn check_issuer_of(
         &self,
-        service: &str,
+        service: &Service,
         issuer: Option<&str>,
         is_required: bool,
     ) -> Result<(), OAuthError> {
-        let declared = self.get(service)?.issuer.as_deref();
-        match (declared, issuer) {
+        let server = self.find(service).await?;
+        match (server.provider.issuer.as_deref(), issuer) {
             (Some(declared), Some(given)) if declared == given => Ok(()),
             (Some(_), None) if !is_required => Ok(()),
             (Some(_), _) => Err(OAuthError::WrongIssuer),
@@ -120,49 +204,17 @@ impl Providers {
         }
     }
 
-    /// Exchanges a code for tokens.
-    pub(super) async fn exchange(
-        &self,
-        service: &str,
-        code: &str,
-        verifier: &str,
-    ) -> Result<Tokens, OAuthError> {
-        let provider = self.get(service)?;
-        let client = BasicClient::new(ClientId::new(provider.client_id.clone()))
-            .set_client_secret(ClientSecret::new(provider.client_secret.expose_secret().to_owned()))
-            .set_token_uri(TokenUrl::from_url(provider.token_url.clone()))
-            .set_redirect_uri(RedirectUrl::from_url(self.redirect_url.clone()));
-        let http = OauthHttpClient::trusted(self.egress.clone());
-        let answer = client
-            .exchange_code(AuthorizationCode::new(code.to_owned()))
-            .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()))
-            .request_async(&http)
-            .await
-            .map_err(|error| match error {
-                RequestTokenError::ServerResponse(answer) => match answer.error() {
-                    BasicErrorResponseType::InvalidClient
-                    | BasicErrorResponseType::UnauthorizedClient => OAuthError::Unreachable {
-                        reason: format!("it does not know this client ({})", answer.error()),
-                    },
-                    // These say that the server failed, not that the code is wrong; some servers
-                    // answer the authorisation endpoint's codes here (RFC 6749 section 4.1.2.1).
-                    BasicErrorResponseType::Extension(code)
-                        if code == "server_error" || code == "temporarily_unavailable" =>
-                    {
-                        OAuthError::Unreachable { reason: format!("it failed ({code})") }
-                    }
-                    other => OAuthError::CodeRefused { reason: other.to_string() },
-                },
-                RequestTokenError::Request(error) => {
-                    OAuthError::Unreachable { reason: error.to_string() }
-                }
-                RequestTokenError::Parse(..) => OAuthError::Unreachable {
-                    reason: "its answer is not a token answer".to_owned(),
-                },
-                RequestTokenError::Other(reason) => OAuthError::Unreachable { reason },
-            })?;
+    fn client(&self, server: &Server) -> OauthHttpClient {
+        if server.is_operators {
+            OauthHttpClient::trusted(self.egress.clone())
+        } else {
+            OauthHttpClient::vetted(self.egress.clone())
+        }
+    }
+
+    fn tokens(&self, answer: &BasicTokenResponse) -> Tokens {
         let now = self.clock.now();
-        Ok(Tokens {
+        Tokens {
             access: SecretText::new(answer.access_token().secret().clone()),
             refresh: answer.refresh_token().map(|token| SecretText::new(token.secret().clone())),
             expires_at: answer.expires_in().map(|span| now.plus(span)),
@@ -170,22 +222,76 @@ impl Providers {
                 let joined: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
                 split_scopes(&joined.join(" "))
             }),
-        })
+        }
+    }
+
+    /// Exchanges a code for tokens.
+    pub(super) async fn exchange(
+        &self,
+        service: &Service,
+        code: &str,
+        verifier: &str,
+    ) -> Result<Tokens, OAuthError> {
+        let server = self.find(service).await?;
+        let provider = &server.provider;
+        let client = BasicClient::new(ClientId::new(provider.client_id.clone()))
+            .set_client_secret(ClientSecret::new(provider.client_secret.expose_secret().to_owned()))
+            .set_token_uri(TokenUrl::from_url(provider.token_url.clone()))
+            .set_redirect_uri(RedirectUrl::from_url(self.redirect_url.clone()));
+        let http = self.client(&server);
+        let answer = client
+            .exchange_code(AuthorizationCode::new(code.to_owned()))
+            .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()))
+            .request_async(&http)
+            .await
+            .map_err(|error| match failure(error) {
+                Failure::Refused(reason) => OAuthError::CodeRefused { reason },
+                Failure::Other(reason) => OAuthError::Unreachable { reason },
+            })?;
+        Ok(self.tokens(&answer))
+    }
+
+    /// Exchanges a refresh token for new tokens (RFC 6749 section 6). No scope is asked for: what
+    /// was granted goes on.
+    pub(super) async fn refresh(
+        &self,
+        server: &Server,
+        refresh: &SecretText,
+    ) -> Result<Tokens, RefreshError> {
+        let provider = &server.provider;
+        let client = BasicClient::new(ClientId::new(provider.client_id.clone()))
+            .set_client_secret(ClientSecret::new(provider.client_secret.expose_secret().to_owned()))
+            .set_token_uri(TokenUrl::from_url(provider.token_url.clone()));
+        let http = self.client(server);
+        let token = RefreshToken::new(refresh.expose().to_owned());
+        let answer = client.exchange_refresh_token(&token).request_async(&http).await;
+        match answer {
+            Ok(answer) => Ok(self.tokens(&answer)),
+            Err(error) => Err(match failure(error) {
+                Failure::Refused(reason) if reason == "invalid_grant" => RefreshError::Dead,
+                Failure::Refused(reason) => {
+                    RefreshError::Failed { reason: format!("it refuses to refresh ({reason})") }
+                }
+                Failure::Other(reason) => RefreshError::Failed { reason },
+            }),
+        }
     }
 
     /// Revokes a token (RFC 7009). A server without a revocation endpoint has nothing to be asked.
     pub(super) async fn revoke(
         &self,
-        service: &str,
+        service: &Service,
         token: &SecretText,
         kind: &str,
     ) -> Result<(), OAuthError> {
-        let provider = self.get(service)?;
-        let Some(revoke_url) = &provider.revoke_url else { return Ok(()) };
-        let url = self
-            .egress
-            .trusted(revoke_url)
-            .map_err(|refusal| OAuthError::Unreachable { reason: refusal.to_string() })?;
+        let server = self.find(service).await?;
+        let Some(revoke_url) = &server.provider.revoke_url else { return Ok(()) };
+        let url = if server.is_operators {
+            self.egress.trusted(revoke_url)
+        } else {
+            self.egress.vet(revoke_url)
+        };
+        let url = url.map_err(|refusal| OAuthError::Unreachable { reason: refusal.to_string() })?;
         let body = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("token", token.expose())
             .append_pair("token_type_hint", kind)
@@ -195,7 +301,7 @@ impl Providers {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         );
-        headers.insert(header::AUTHORIZATION, basic(provider)?);
+        headers.insert(header::AUTHORIZATION, basic(&server.provider)?);
         let answer = self
             .egress
             .send(OutgoingRequest {
@@ -216,6 +322,37 @@ impl Providers {
                 reason: format!("revocation answered {}", answer.status),
             })
         }
+    }
+}
+
+/// Why a token endpoint gave no tokens.
+enum Failure {
+    /// It refused what it was brought, with this code.
+    Refused(String),
+    /// It failed, in words.
+    Other(String),
+}
+
+fn failure(
+    error: RequestTokenError<OauthHttpError, StandardErrorResponse<BasicErrorResponseType>>,
+) -> Failure {
+    match error {
+        RequestTokenError::ServerResponse(answer) => match answer.error() {
+            BasicErrorResponseType::InvalidClient | BasicErrorResponseType::UnauthorizedClient => {
+                Failure::Other(format!("it does not know this client ({})", answer.error()))
+            }
+            // These say that the server failed, not that the token is wrong; some servers
+            // answer the authorisation endpoint's codes here (RFC 6749 section 4.1.2.1).
+            BasicErrorResponseType::Extension(code)
+                if code == "server_error" || code == "temporarily_unavailable" =>
+            {
+                Failure::Other(format!("it failed ({code})"))
+            }
+            other => Failure::Refused(other.to_string()),
+        },
+        RequestTokenError::Request(error) => Failure::Other(error.to_string()),
+        RequestTokenError::Parse(..) => Failure::Other("its answer is not a token answer".into()),
+        RequestTokenError::Other(reason) => Failure::Other(reason),
     }
 }
 

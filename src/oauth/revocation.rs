@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error::OAuthError;
-use super::provider::Providers;
+use super::provider::{Providers, Service};
 use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
 use crate::seam::{Seam, Timestamp, crash_point};
 use crate::store::entity::{installation, revocation};
@@ -47,7 +47,7 @@ pub struct Revocation<'a> {
     /// The installation that it belonged to.
     pub installation_id: Uuid,
     /// The service that granted it.
-    pub service: String,
+    pub service: Service,
     /// `access_token` or `refresh_token` (RFC 7009 section 2.1).
     pub kind: &'static str,
     /// The token.
@@ -70,7 +70,7 @@ pub async fn schedule(
     revocation::Entity::insert(revocation::ActiveModel {
         id: Set(id),
         installation_id: Set(job.installation_id),
-        service_name: Set(job.service),
+        service_name: Set(job.service.name),
         token_kind: Set(job.kind.to_owned()),
         sealed_token: Set(sealed),
         due_at: Set(now.micros()),
@@ -78,6 +78,7 @@ pub async fn schedule(
         attempts: Set(0),
         last_error: Set(None),
         created_at: Set(now.micros()),
+        declared_in: Set(job.service.declared_in),
     })
     .exec_without_returning(work.connection())
     .await?;
@@ -202,7 +203,8 @@ async fn revoke(
         std::str::from_utf8(token.expose())
             .map_err(|_| OAuthError::Unreadable { what: "token" })?,
     );
-    let outcome = providers.revoke(&row.service_name, &token, &row.token_kind).await;
+    let service = Service { name: row.service_name.clone(), declared_in: row.declared_in };
+    let outcome = providers.revoke(&service, &token, &row.token_kind).await;
     crash_point("revocation.after-call");
     let now = seam.clock.now();
     let work = store.begin().await?;

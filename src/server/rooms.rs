@@ -23,10 +23,10 @@ use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
 use crate::invoke::{Invoke, InvokeOptions, InvokeParts};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, OrgClosures};
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
-use crate::oauth::{Providers, Revocations};
+use crate::oauth::{Connections, Providers, Revocations};
 use crate::rate::KeyedRate;
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
@@ -291,8 +291,17 @@ impl Rooms {
         let providers = Providers::new(
             config.oauth.providers.clone(),
             &config.public_url,
+            store.clone(),
+            keys.ring.clone(),
             egress.clone(),
             seam.clock.clone(),
+        );
+        let connections = Connections::new(
+            store.clone(),
+            keys.ring.clone(),
+            providers.clone(),
+            board.clone(),
+            seam.clone(),
         );
         let revocations = Arc::new(Revocations::new(
             store.clone(),
@@ -307,6 +316,7 @@ impl Rooms {
             dispatcher.clone(),
             providers.clone(),
             Arc::clone(&revocations),
+            connections.clone(),
             ExtensionAuthority::for_server(),
             config.public_url.clone(),
             config.marketplace.return_urls.clone(),
@@ -329,6 +339,7 @@ impl Rooms {
                 keys: keys.clone(),
                 egress: egress.clone(),
                 providers: providers.clone(),
+                connections: connections.clone(),
                 lifecycle: lifecycle.clone(),
                 lease: lease.clone(),
                 seam: seam.clone(),
@@ -346,7 +357,8 @@ impl Rooms {
         // So that the first package does not wait for the schemas; one that comes before does.
         drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
-            lifecycle,
+            lifecycle: lifecycle.clone(),
+            connections: connections.clone(),
             intake,
             routing: routing.clone(),
             dispatcher: dispatcher.clone(),
@@ -385,8 +397,13 @@ impl Rooms {
             stop.clone(),
         ));
         let recover = tokio::spawn(recoveries.run(stop.clone()));
+        let refresh = {
+            let (connections, stop) = (connections.clone(), stop.clone());
+            tokio::spawn(async move { connections.run(stop).await })
+        };
+        let close = tokio::spawn(OrgClosures::new(lifecycle.clone()).run(stop.clone()));
         let record = tokio::spawn(invoke_writer.run(stop.clone()));
-        let mut loops = vec![follow, revoke, prune, reaper, recover, record];
+        let mut loops = vec![follow, revoke, prune, reaper, recover, refresh, close, record];
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
         dispatcher.start(committer.clone());
         let committer_watch =

@@ -9,6 +9,7 @@ mod delivery;
 mod delivery_control;
 mod delivery_terms;
 mod events;
+mod examples;
 mod faults;
 mod ground;
 mod history;

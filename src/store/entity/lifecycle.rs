@@ -70,6 +70,8 @@ pub(crate) mod installation {
         pub authorized_at: Option<i64>,
         pub uninstalled_at: Option<i64>,
         pub updated_at: i64,
+        #[sea_orm(column_type = "Text")]
+        pub user_id: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -134,6 +136,18 @@ pub(crate) mod authorization_request {
         pub created_at: i64,
         pub expires_at: i64,
         pub consumed_at: Option<i64>,
+        #[sea_orm(column_type = "Text")]
+        pub purpose: String,
+        pub consent_id: Option<Uuid>,
+        #[sea_orm(column_type = "Text")]
+        pub user_id: String,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub service_name: Option<String>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub scopes: Option<String>,
+        pub declared_in: Option<Uuid>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub granted_by: Option<String>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -165,6 +179,22 @@ pub(crate) mod connection {
         pub granted_by: Option<String>,
         pub created_at: i64,
         pub updated_at: i64,
+        #[sea_orm(column_type = "Text")]
+        pub user_id: String,
+        pub declared_in: Option<Uuid>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub asked: Option<String>,
+        pub shared: i32,
+        pub version: i64,
+        #[sea_orm(column_type = "Text")]
+        pub health: String,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub reason: Option<String>,
+        pub sealed_former_refresh_token: Option<Vec<u8>>,
+        pub claimed_by: Option<Uuid>,
+        pub claimed_until: Option<i64>,
+        pub refresh_due_at: Option<i64>,
+        pub refresh_failures: i32,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -194,6 +224,7 @@ pub(crate) mod revocation {
         #[sea_orm(column_type = "Text", nullable)]
         pub last_error: Option<String>,
         pub created_at: i64,
+        pub declared_in: Option<Uuid>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

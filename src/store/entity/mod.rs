@@ -1,6 +1,7 @@
 //! The entities: a table's row each, as the migrations lay them.
 
 mod catalogue;
+mod connections;
 mod deliveries;
 mod invoke;
 mod lifecycle;
@@ -8,6 +9,7 @@ mod platform;
 mod recovery;
 
 pub(crate) use catalogue::{extension, extension_version, signing_secret};
+pub(crate) use connections::org_closure;
 pub(crate) use deliveries::{
     attempt, delivery, endpoint, endpoint_state, event, event_key, webhook,
 };

@@ -1,0 +1,248 @@
+//! The connections that a manifest declares, and the authorisation servers that it brings itself.
+//!
+//! A connector names its service. The operator's registry (`oauth.providers`) comes first; a service
+//! that is not there is the one of this name in the manifest's `TPAOauth`. Such a server is the
+//! vendor's: its addresses are vetted like every other of the vendor's, and its client secret is
+//! sealed with the version. An entry of `TPAOauth` that no connector names is a connection by itself.
+
+use std::collections::BTreeMap;
+
+use sea_orm::EntityTrait;
+use serde_json::Value;
+use url::Url;
+use uuid::Uuid;
+
+use super::error::OAuthError;
+use super::provider::{Server, Service};
+use crate::config::{Origin, Provider};
+use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
+use crate::manifest::Manifest;
+use crate::store::Store;
+use crate::store::entity::extension_version;
+
+/// The name of the connection that `zohoAuthorisation` declares.
+pub const HOST_CONNECTION: &str = "zohoAuthorisation";
+
+/// What a manifest may not add to the address that the browser is sent to: these are ours.
+const OURS: &[&str] = &[
+    "client_id",
+    "client_secret",
+    "redirect_uri",
+    "response_type",
+    "scope",
+    "state",
+    "code_challenge",
+    "code_challenge_method",
+];
+
+/// A connection as a manifest declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredConnection {
+    /// [`HOST_CONNECTION`], or the connector's link name.
+    pub name: String,
+    /// What administrators see it as.
+    pub display_name: Option<String>,
+    /// Who grants.
+    pub service: Service,
+    /// The scopes that it needs.
+    pub scopes: Vec<String>,
+    /// Whether each user has one of his own.
+    pub user_access: bool,
+    /// Who made it, as the vendor wrote it: shown, never trusted.
+    pub shared_by: Option<String>,
+}
+
+impl DeclaredConnection {
+    /// Whether it is the host's.
+    pub fn is_host(&self) -> bool {
+        self.name == HOST_CONNECTION
+    }
+}
+
+fn clients(manifest: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    manifest.get("TPAOauth").and_then(Value::as_array).into_iter().flatten().enumerate()
+}
+
+fn text<'v>(client: &'v Value, name: &str) -> Option<&'v str> {
+    client.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// The connections of a version, the host's first.
+pub fn connections(
+    manifest: &Manifest,
+    stored: &Value,
+    version_id: Uuid,
+    is_operators: impl Fn(&str) -> bool,
+) -> Vec<DeclaredConnection> {
+    let service = |name: &str| {
+        let is_declared = clients(stored).any(|(_, client)| text(client, "name") == Some(name));
+        let declared_in = (!is_operators(name) && is_declared).then_some(version_id);
+        Service { name: name.to_owned(), declared_in }
+    };
+    let host = manifest.authorisation.iter().map(|host| DeclaredConnection {
+        name: HOST_CONNECTION.to_owned(),
+        display_name: host.connection_name.clone(),
+        // The host's own server is the operator's to name, whatever a manifest brings.
+        service: Service::of_operator(&host.service_name),
+        scopes: host.scopes.clone(),
+        user_access: host.user_access,
+        shared_by: host.shared_by.clone(),
+    });
+    let connectors = manifest.connectors.iter().map(|connector| DeclaredConnection {
+        name: connector.connection_link_name.clone(),
+        display_name: Some(connector.connection_name.clone()),
+        service: service(&connector.service_name),
+        scopes: connector.scopes.clone(),
+        user_access: connector.user_access,
+        shared_by: connector.shared_by.clone(),
+    });
+    let mut all: Vec<DeclaredConnection> = host.chain(connectors).collect();
+    for (_, client) in clients(stored) {
+        let Some(name) = text(client, "name") else { continue };
+        if all.iter().any(|one| one.service.name == name || one.name == name) {
+            continue;
+        }
+        let scopes = client
+            .pointer("/params/scope")
+            .and_then(Value::as_str)
+            .map(|scopes| scopes.split([' ', ',']).filter(|scope| !scope.is_empty()))
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect();
+        all.push(DeclaredConnection {
+            name: name.to_owned(),
+            display_name: None,
+            service: Service { name: name.to_owned(), declared_in: Some(version_id) },
+            scopes,
+            user_access: false,
+            shared_by: None,
+        });
+    }
+    all
+}
+
+/// The authorisation server of a name that the manifest of a version brings.
+pub(super) async fn server(
+    store: &Store,
+    ring: &KeyRing,
+    version_id: Uuid,
+    name: &str,
+) -> Result<Option<Server>, OAuthError> {
+    let unreadable = |what| OAuthError::Unreadable { what };
+    let Some(row) = extension_version::Entity::find_by_id(version_id).one(store.reader()).await?
+    else {
+        return Ok(None);
+    };
+    let manifest: Value =
+        serde_json::from_str(&row.manifest).map_err(|_| unreadable("manifest"))?;
+    let Some((index, client)) = clients(&manifest).find(|(_, one)| text(one, "name") == Some(name))
+    else {
+        return Ok(None);
+    };
+    let secrets: BTreeMap<String, SecretText> = match &row.sealed_secrets {
+        None => BTreeMap::new(),
+        Some(sealed) => {
+            let place = AssociatedData { subject: row.id, field: "manifest-secrets" };
+            let opened = ring.unseal(Purpose::Vault, &place, sealed)?;
+            serde_json::from_slice(opened.expose()).map_err(|_| unreadable("manifest's secrets"))?
+        }
+    };
+    let secret = secrets
+        .get(&format!("/TPAOauth/{index}/clientSecret"))
+        .ok_or_else(|| unreadable("client secret of a manifest"))?;
+    read(client, secret).map(Some)
+}
+
+fn read(client: &Value, secret: &SecretText) -> Result<Server, OAuthError> {
+    let url = |name: &str| text(client, name).and_then(|text| Url::parse(text).ok());
+    let unreadable = || OAuthError::Unreadable { what: "TPAOauth entry of a manifest" };
+    let authorize_url = url("authoriseUrl").ok_or_else(unreadable)?;
+    let token_url = url("tokenUrl").ok_or_else(unreadable)?;
+    let mut api_origins: Vec<Origin> = Vec::new();
+    for address in [&token_url, &authorize_url] {
+        if let Some(origin) = Origin::of(address)
+            && !api_origins.contains(&origin)
+        {
+            api_origins.push(origin);
+        }
+    }
+    let parameters = client
+        .get("params")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !OURS.contains(&name.as_str()))
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect();
+    Ok(Server {
+        provider: Provider {
+            authorize_url,
+            token_url,
+            revoke_url: url("revokeUrl"),
+            client_id: text(client, "clientId").ok_or_else(unreadable)?.to_owned(),
+            client_secret: secret.expose().to_owned().into(),
+            issuer: None,
+            token_scheme: "Bearer".to_owned(),
+            scope_separator: " ".to_owned(),
+            api_origins,
+        },
+        parameters,
+        is_operators: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry() -> Value {
+        json!({
+            "name": "dropbox", "clientId": "id", "clientSecret": { "$sealed": true },
+            "authoriseUrl": "https://www.dropbox.example/oauth2/authorize",
+            "tokenUrl": "https://api.dropbox.example/oauth2/token",
+            "params": { "token_access_type": "offline", "state": "mine", "redirect_uri": "x", "n": 1 },
+        })
+    }
+
+    #[test]
+    fn a_vendor_adds_parameters_but_takes_none_of_ours() {
+        let server = read(&entry(), &SecretText::new("s")).expect("it is whole");
+        assert_eq!(server.parameters, [("token_access_type".to_owned(), "offline".to_owned())]);
+        assert!(!server.is_operators, "its addresses are vetted");
+        assert_eq!(server.provider.api_origins.len(), 2);
+        let mut broken = entry();
+        broken["tokenUrl"] = json!("/token");
+        assert!(read(&broken, &SecretText::new("s")).is_err());
+    }
+
+    #[test]
+    fn the_operators_registry_comes_before_the_manifest() {
+        let manifest = json!({
+            "locale": ["en"], "service": "DESK", "storage": false, "whiteListedDomains": [],
+            "modules": { "widgets": [{ "name": "W", "url": "/app/w.html" }] },
+            "config": [], "TPAOauth": [entry(), { "name": "lonely", "params": { "scope": "a b" } }],
+            "zohoAuthorisation": { "type": "connectors", "serviceName": "dropbox", "scope": [] },
+            "connectors": [
+                { "connectionName": "D", "serviceName": "dropbox", "connectionLinkName": "my_box" },
+                { "connectionName": "S", "serviceName": "slack", "connectionLinkName": "my_slack" },
+            ],
+        });
+        let package = crate::manifest::CheckedPackage::from_stored(&manifest, &json!({}));
+        let typed = package.expect("it is a manifest").manifest;
+        let version = Uuid::from_u128(5);
+        let of = |is_operators: bool| {
+            let all = connections(&typed, &manifest, version, |_| is_operators);
+            let pairs = all.into_iter().map(|one| (one.name, one.service.declared_in));
+            pairs.collect::<BTreeMap<_, _>>()
+        };
+        let declared = of(false);
+        assert_eq!(declared["my_box"], Some(version));
+        assert_eq!(declared["my_slack"], None);
+        assert_eq!(declared["lonely"], Some(version));
+        assert_eq!(declared[HOST_CONNECTION], None, "the host's server is never the vendor's");
+        assert_eq!(of(true)["my_box"], None);
+    }
+}
