@@ -22,6 +22,8 @@ on_both!(
     fields_have_their_rules,
     only_declared_hosts_are_called,
     redirects_are_not_followed_and_private_addresses_not_called,
+    a_connectors_token_goes_to_its_own_service_only,
+    a_refused_token_is_refreshed_once_and_a_dead_one_is_said_to_be,
     placeholders_are_filled_in,
     answers_are_bounded_and_lose_what_is_not_the_vendors,
     rates_and_places_are_bounded,
@@ -306,6 +308,85 @@ async fn redirects_are_not_followed_and_private_addresses_not_called(backend: Ba
     let kinds: Vec<Value> =
         world.invocations().await.iter().map(|row| row["error"].clone()).collect();
     assert!(kinds.contains(&json!("hostNotAllowed")), "{kinds:?}");
+}
+
+async fn a_connectors_token_goes_to_its_own_service_only(backend: Backend) {
+    let world = InvokeWorld::start(backend).await;
+    let server = &world.world.server;
+    let url = world.chat.url("/messages");
+    let call = async |link: &str, url: &str| {
+        world.call_with("POST", url, "connectionLinkName", link).await
+    };
+    // Nobody has connected it yet.
+    call("chat", &url).await.refused(409, "CONNECTION_BROKEN");
+    assert_eq!(world.chat.connections(), 0);
+    let id = &world.world.installation.id;
+    let body = json!({ "installationId": id, "connectionLinkName": "chat" });
+    let asked = server.callback("connect", &body).await.expect(200);
+    let before = world.access_tokens();
+    let answer = server.consent(&asked.text_of("authorizationUrl")).await;
+    server.authorize(id, &answer).await.expect(200);
+    let granted: Vec<String> =
+        world.access_tokens().into_iter().filter(|token| !before.contains(token)).collect();
+    let answer = call("chat", &url).await;
+    assert_eq!(inner(&answer)["statusCode"], 200);
+    let received = world.chat.wait_for(1, SOON).await.expect("it arrives").remove(0);
+    let sent = received.header("authorization").expect("a token").to_owned();
+    let token = sent.strip_prefix("Chat-token ").expect("the provider's scheme");
+    assert!(granted.iter().any(|one| one == token), "the connector's own token");
+    assert!(!answer.text.contains(token));
+    // Without the name it is called without a token; with it, nobody else is.
+    call("", &url).await.expect(200);
+    assert_eq!(world.chat.received()[1].header("authorization"), None);
+    call("chat", "/api/v1/tickets").await.refused(403, "HOST_NOT_ALLOWED");
+    call("chat", &world.stranger.url("/x")).await.refused(403, "HOST_NOT_ALLOWED");
+    call("mirror_desk", &url).await.refused(403, "HOST_NOT_ALLOWED");
+    call("chat", &world.upstream.url("/x")).await.expect(200);
+    let listed = world.upstream.wait_for(1, SOON).await.expect("it arrives").remove(0);
+    assert_eq!(listed.header("authorization"), None);
+    assert_eq!(world.stranger.connections(), 0);
+    assert!(server.provider.api_calls().is_empty());
+    // A second org's installation of the same extension has no part in it.
+    let second = server.active("60002").await;
+    let told = server.vendor.wait_for_path("/callbacks", 4, SOON).await.expect("it is told");
+    let context = told
+        .iter()
+        .filter_map(|received| received.json().ok())
+        .find(|body| body["installationId"] == second.id)
+        .expect("its callback")["securityContext"]
+        .clone();
+    let mut fields = world.fields("POST", &url);
+    fields["securityContext"] = context;
+    fields["connectionLinkName"] = "chat".into();
+    let hash = hash_of(MANIFEST_SECRET, canonical(&fields).as_bytes());
+    world.call_as("60002", &fields, &hash).await.refused(409, "CONNECTION_BROKEN");
+}
+
+async fn a_refused_token_is_refreshed_once_and_a_dead_one_is_said_to_be(backend: Backend) {
+    let world = InvokeWorld::start(backend).await;
+    let provider = &world.world.server.provider;
+    let asked = provider.token_requests();
+    provider.conduct(|conduct| conduct.api_failures.push_back(401));
+    assert_eq!(inner(&world.get("/api/v1/tickets/1").await)["statusCode"], 200);
+    assert_eq!(provider.token_requests(), asked + 1, "one refresh");
+    let calls = provider.api_calls();
+    let token = |index: usize| {
+        let call: &mortise::development::ApiCall = &calls[index];
+        call.headers.iter().find(|(name, _)| name == "authorization").map(|(_, v)| v.clone())
+    };
+    assert_eq!(calls.len(), 2);
+    assert_ne!(token(0), token(1), "the second time with the new token");
+    // A service that refuses every token is told as it is, and makes no storm.
+    provider.conduct(|conduct| conduct.api_failures.extend([401, 401, 401, 401]));
+    assert_eq!(inner(&world.get("/api/v1/tickets/1").await)["statusCode"], 401);
+    assert!(provider.token_requests() <= asked + 2);
+    provider.conduct(|conduct| conduct.api_failures.clear());
+    // A grant that is dead can only be given anew.
+    world.world.server.advance(Duration::from_mins(2));
+    provider.revoke_all();
+    let before = provider.api_calls().len();
+    world.get("/api/v1/tickets/1").await.refused(409, "CONNECTION_BROKEN");
+    assert!(provider.api_calls().len() <= before + 1);
 }
 
 async fn placeholders_are_filled_in(backend: Backend) {

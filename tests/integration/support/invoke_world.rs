@@ -25,6 +25,8 @@ pub(crate) struct InvokeWorld {
     pub(crate) world: World,
     /// Named in `whiteListedDomains`.
     pub(crate) upstream: SampleVendor,
+    /// Where the token of the connector `chat` may go.
+    pub(crate) chat: SampleVendor,
     /// Named nowhere.
     pub(crate) stranger: SampleVendor,
     /// The securityContext that the vendor was told.
@@ -65,17 +67,32 @@ impl InvokeWorld {
         let vendor = || SampleVendor::start(SampleVendorOptions::default());
         let upstream = vendor().await.expect("the upstream starts");
         let stranger = vendor().await.expect("the stranger starts");
+        let chat = vendor().await.expect("the connector's service starts");
         let origin = upstream.url("");
+        let chat_origin = chat.url("");
+        let settings = |bent: &mut Settings| {
+            for name in ["authorize_url", "token_url", "revoke_url", "client_id", "client_secret"] {
+                let value = bent.get(&format!("oauth.providers.zlabs_integration.{name}"));
+                bent.set(&format!("oauth.providers.chat.{name}"), value);
+            }
+            bent.set("oauth.providers.chat.api_origins", chat_origin);
+            bent.set("oauth.providers.chat.token_scheme", "Chat-token");
+            settings(bent);
+        };
         let world = World::with(backend, settings, |bent| {
             bent.manifest["whiteListedDomains"] =
                 json!([origin, "http://10.1.2.3:8443", "https://{{mirrorHost}}"]);
+            bent.manifest["connectors"] = json!([{
+                "connectionName": "Chat", "serviceName": "chat", "connectionLinkName": "chat",
+                "scope": ["messages.write"],
+            }]);
             package(bent);
         })
         .await;
         let told = world.server.vendor.wait_for_path(CALLBACKS, 2, SOON).await;
         let told = told.expect("the vendor is told")[1].json().expect("JSON");
         let context = told["securityContext"].as_str().expect("a context").to_owned();
-        Self { world, upstream, stranger, context }
+        Self { world, upstream, chat, stranger, context }
     }
 
     /// The fields of a call.
