@@ -6,9 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request};
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
@@ -212,37 +210,30 @@ fn is_fresh(entry: &Entry, now: Timestamp) -> bool {
     now >= entry.read_at && now.since(entry.read_at) < BELIEVED
 }
 
-/// The layer that guards every path.
-pub(crate) async fn guard(
-    State(state): State<ApiState>,
-    matched: Option<MatchedPath>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Some(matched) = matched else { return next.run(request).await };
+/// Guards every path: lets a request on, with its caller where the table asks for one.
+pub(crate) async fn guard(state: &ApiState, request: &mut Request) -> Result<(), Problem> {
+    let Some(matched) = request.extensions().get::<MatchedPath>() else { return Ok(()) };
     let route = match routes::find(request.method(), matched.as_str()) {
         Lookup::Found(route) => route,
-        Lookup::OtherMethods(allow) => return method_not_allowed(&allow).into_response(),
+        Lookup::OtherMethods(allow) => return Err(method_not_allowed(&allow)),
         Lookup::Unknown => {
             tracing::error!(
                 method = %request.method(),
                 path = matched.as_str(),
                 "a mounted path is missing in the table of routes; it is refused"
             );
-            return Problem::new(Code::InternalServerError).into_response();
+            return Err(Problem::new(Code::InternalServerError));
         }
     };
-    let (mut parts, body) = request.into_parts();
     if let Access::Roles(roles) = route.access {
-        match admit(&state, route, roles, &parts).await {
-            Ok(caller) => {
-                tracing::Span::current().record("caller", tracing::field::display(caller.token));
-                parts.extensions.insert(caller);
-            }
-            Err(problem) => return problem.into_response(),
-        }
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let address = address.map(|ConnectInfo(address)| address.ip());
+        let value = bearer_token(request.headers(), route.path)?;
+        let caller = admit(state, route, roles, &value, address).await?;
+        tracing::Span::current().record("caller", tracing::field::display(caller.token));
+        request.extensions_mut().insert(caller);
     }
-    next.run(Request::from_parts(parts, body)).await
+    Ok(())
 }
 
 fn method_not_allowed(allow: &str) -> Problem {
@@ -258,12 +249,12 @@ async fn admit(
     state: &ApiState,
     route: &Route,
     roles: &[Role],
-    parts: &Parts,
+    value: &TokenValue,
+    address: Option<IpAddr>,
 ) -> Result<Caller, Problem> {
-    let value = bearer_token(&parts.headers, route.path)?;
     let record = state
         .authenticator()
-        .find(&value)
+        .find(value)
         .await?
         .ok_or_else(|| invalid_token("The token is unknown, expired or revoked."))?;
     if !roles.contains(&record.role) {
@@ -290,14 +281,13 @@ async fn admit(
             }
         }
     }
-    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     Ok(Caller {
         token: record.id,
         role: record.role,
         org: record.org.clone(),
         vendor: record.vendor.clone(),
         scopes: record.scopes.clone(),
-        address: address.map(|ConnectInfo(address)| address.ip()),
+        address,
     })
 }
 

@@ -2,14 +2,21 @@
 //! carry; and whatever goes wrong is answered as a problem.
 
 use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue};
+use tower::{Layer, Service};
 use tracing::Instrument;
+use uuid::Uuid;
 
+use super::access;
 use super::problem::{Code, Problem};
 use super::state::ApiState;
 
@@ -36,35 +43,85 @@ impl CorrelationId {
             && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_sane.then(|| Self(text.into()))
     }
+
+    /// The id of a request: the caller's, or a new one.
+    fn of(request: &Request, state: &ApiState) -> Self {
+        let given = request.headers().get(CORRELATION_ID).and_then(Self::accept);
+        given.unwrap_or_else(|| {
+            let mut buffer = Uuid::encode_buffer();
+            Self((&*state.seam().randomness.id().hyphenated().encode_lower(&mut buffer)).into())
+        })
+    }
 }
 
-/// Gives the request its id and the answer too, and completes problems.
-pub(crate) async fn correlate(
-    State(state): State<ApiState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let id = request
-        .headers()
-        .get(CORRELATION_ID)
-        .and_then(CorrelationId::accept)
-        .unwrap_or_else(|| CorrelationId(state.seam().randomness.id().to_string().into()));
-    request.extensions_mut().insert(id.clone());
-    // The pattern, not the path: a path may hold what must not be in a log.
-    let span = tracing::info_span!(
-        "request",
-        correlation_id = id.as_str(),
-        method = request.method().as_str(),
-        path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str),
-        caller = tracing::field::Empty,
-    );
-    let response = next.run(request).instrument(span.clone()).await;
-    let mut response = complete(response, state.origin(), &id);
-    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), "answered"));
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        response.headers_mut().insert(CORRELATION_ID, value);
+/// Around every route, in one layer: the id of the request, its span, who calls and whether they
+/// may, the catching of panics, and problems completed.
+///
+/// One, since each layer of axum's own kind copies all that lies below it for each request.
+#[derive(Clone)]
+pub(crate) struct FrameLayer(pub(crate) ApiState);
+
+impl<S> Layer<S> for FrameLayer {
+    type Service = Framed<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Framed { inner, state: self.0.clone() }
     }
-    response
+}
+
+/// A route behind the [`FrameLayer`].
+#[derive(Clone)]
+pub(crate) struct Framed<S> {
+    inner: S,
+    state: ApiState,
+}
+
+impl<S> Service<Request> for Framed<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let state = self.state.clone();
+        // The one that was asked whether it is ready is the one that is called.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let id = CorrelationId::of(&request, &state);
+        request.extensions_mut().insert(id.clone());
+        // The pattern, not the path: a path may hold what must not be in a log.
+        let span = tracing::info_span!(
+            "request",
+            correlation_id = id.as_str(),
+            method = request.method().as_str(),
+            path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str),
+            caller = tracing::field::Empty,
+        );
+        let answer = async move {
+            let answered = async {
+                match access::guard(&state, &mut request).await {
+                    Ok(()) => inner.call(request).await.unwrap_or_else(|never| match never {}),
+                    Err(problem) => problem.into_response(),
+                }
+            };
+            let response = AssertUnwindSafe(answered).catch_unwind().await;
+            let response = response.unwrap_or_else(|panic| caught(&*panic));
+            let mut response = complete(response, state.origin(), &id);
+            tracing::debug!(status = response.status().as_u16(), "answered");
+            if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+                response.headers_mut().insert(CORRELATION_ID, value);
+            }
+            Ok(response)
+        };
+        Box::pin(answer.instrument(span))
+    }
 }
 
 /// Writes a problem anew, with the id and the origin that only this layer knows.
@@ -81,8 +138,7 @@ fn complete(mut response: Response, origin: &str, id: &CorrelationId) -> Respons
 }
 
 /// A handler panicked: the caller learns that something is wrong, the log what.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
-pub(crate) fn caught(panic: Box<dyn Any + Send + 'static>) -> Response {
+fn caught(panic: &(dyn Any + Send)) -> Response {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)

@@ -1,8 +1,8 @@
 //! The HTTP API: one file a resource, and the ground that all of them stand on.
 //!
-//! A request passes, from the outside: [`correlation`] (an id for it, and for its problems),
-//! the catching of panics, [`access`] (who calls, and whether the table in [`routes`] lets them),
-//! then its handler. Handlers take [`extract`]ors, answer [`problem`]s, list with [`paging`] and
+//! A request passes one layer, in [`correlation`]: an id for it and for its problems, the catching
+//! of panics, [`access`] (who calls, and whether the table in [`routes`] lets them); then its
+//! handler. Handlers take [`extract`]ors, answer [`problem`]s, list with [`paging`] and
 //! keep answers for repeated requests with [`answers`].
 
 pub mod access;

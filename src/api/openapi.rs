@@ -2,11 +2,9 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -18,7 +16,7 @@ use super::extract::json_bytes;
 use super::problem::{Code, Problem};
 use super::routes::{Access, Lookup, find};
 use super::state::ApiState;
-use super::{access, correlation, health, tokens};
+use super::{correlation, health, tokens};
 
 /// A router that keeps the document beside the routes. Paths are whole, `/api/v1/…` included.
 pub type ApiRouter = OpenApiRouter<ApiState>;
@@ -118,14 +116,12 @@ pub fn application(state: ApiState, rooms: ApiRouter) -> Router {
     guarded(state, router)
 }
 
-/// Puts the layers around a router.
+/// Puts the frame around a router.
 pub(crate) fn guarded(state: ApiState, router: Router<ApiState>) -> Router {
     router
         .fallback(correlation::url_not_found)
         .method_not_allowed_fallback(correlation::method_not_allowed)
-        .layer(from_fn_with_state(state.clone(), access::guard))
-        .layer(CatchPanicLayer::custom(correlation::caught))
-        .layer(from_fn_with_state(state.clone(), correlation::correlate))
+        .layer(correlation::FrameLayer(state.clone()))
         .with_state(state)
 }
 

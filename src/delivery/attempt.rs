@@ -103,8 +103,9 @@ impl Dispatcher {
             return LaneOutcome::Untried;
         }
         // It must end within its lease, or another may send it meanwhile; it comes back by itself.
-        let ends_by = self.inner.seam.clock.now().plus(self.deadline_of(job.endpoint_id));
-        if job.lease_until.is_some_and(|until| until < ends_by) {
+        if let Some(until) = job.lease_until
+            && until < self.inner.seam.clock.now().plus(self.deadline_of(job.endpoint_id))
+        {
             return LaneOutcome::Untried;
         }
         match job.kind {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::breaker::BreakerPolicy;
 use super::jwt_cache::JwtCache;
 use super::lane::{Content, Job, Kind, LaneOutcome, Turn};
-use super::lanes::{Caps, Lanes};
+use super::lanes::{Caps, Lanes, Wanted};
 use super::node::NodeLease;
 use super::pacer::PacedLanes;
 use super::pulse::Pulses;
@@ -80,6 +80,8 @@ pub(super) struct Inner {
     pub(super) pokes: Pokes,
     /// A long lane got shorter.
     shortened: Notify,
+    /// Wakes workers that rest, one with each permit.
+    rested: Semaphore,
     pub(super) paced: PacedLanes,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -159,6 +161,7 @@ impl Dispatcher {
             pulses: Pulses::default(),
             pokes: Pokes::default(),
             shortened: Notify::new(),
+            rested: Semaphore::new(0),
             paced: PacedLanes::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -180,6 +183,7 @@ impl Dispatcher {
     /// Ends: nothing new begins, what is under way may finish until `limit` has passed.
     pub async fn stop(&self, limit: Duration) {
         self.inner.stop.cancel();
+        self.inner.rested.close();
         self.inner.tasks.close();
         tokio::select! {
             () = self.inner.tasks.wait() => {}
@@ -331,32 +335,54 @@ impl Dispatcher {
         self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has what became ready done. Each worker starts the next one while there is more to do.
     pub(super) fn spawn_workers(&self) {
-        // Each worker starts the next one while there is more to do.
-        let (wants_worker, paced) = {
+        if self.inner.stop.is_cancelled() {
+            return;
+        }
+        let (wanted, paced) = {
             let mut lanes = self.lanes();
-            (!self.inner.stop.is_cancelled() && lanes.wants_worker(), lanes.is_paced_anew())
+            (lanes.wants_worker(), lanes.is_paced_anew())
         };
+        self.call(wanted, paced);
+    }
+
+    fn call(&self, wanted: Wanted, paced: bool) {
         if paced {
             self.inner.paced.notify();
         }
-        if wants_worker {
-            self.inner.tasks.spawn_on(self.clone().work(), &self.inner.runtime);
+        match wanted {
+            Wanted::Nobody => {}
+            Wanted::Rested => self.inner.rested.add_permits(1),
+            Wanted::New => {
+                self.inner.tasks.spawn_on(self.clone().work(), &self.inner.runtime);
+            }
         }
     }
 
-    /// One worker: takes the next job in turn until there is none.
+    /// One worker: takes the next job in turn; rests while there is none.
     async fn work(self) {
         loop {
-            let (turn, paced) = {
+            let (turn, wanted, paced, rests) = {
                 let mut lanes = self.lanes();
-                (lanes.next(self.inner.seam.clock.now()), lanes.is_paced_anew())
+                let turn = lanes.next(self.inner.seam.clock.now());
+                let wanted = lanes.wants_worker();
+                let paced = lanes.is_paced_anew();
+                let rests = turn.is_none() && lanes.rest();
+                (turn, wanted, paced, rests)
             };
-            if paced {
-                self.inner.paced.notify();
-            }
-            let Some(turn) = turn else { return };
-            self.spawn_workers();
+            self.call(wanted, paced);
+            let Some(turn) = turn else {
+                if !rests {
+                    return;
+                }
+                // Closed when the dispatcher stops.
+                match self.inner.rested.acquire().await {
+                    Ok(permit) => permit.forget(),
+                    Err(_) => return,
+                }
+                continue;
+            };
             let Turn { mut job, cancel } = turn;
             let (endpoint, kind, id) = (job.endpoint_id, job.kind, job.id);
             let began = self.inner.seam.clock.instant();

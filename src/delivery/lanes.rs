@@ -31,6 +31,9 @@ const PACED: usize = 4_096;
 /// The same where memory is half full.
 const CROWDED: usize = 256;
 
+/// How many workers rest for the next job instead of ending: waking one is cheaper than a new task.
+const MOST_RESTING: usize = 64;
+
 /// How many of this node's requests may be under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caps {
@@ -62,8 +65,21 @@ pub(super) struct Lanes {
     caps: Caps,
     policy: BreakerPolicy,
     workers: usize,
+    /// Workers that rest until there is something to do.
+    resting: usize,
     busy: usize,
     queued: usize,
+}
+
+/// Who does what became ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Nothing is ready, or all are at work.
+    Nobody,
+    /// One that rests.
+    Rested,
+    /// A new one.
+    New,
 }
 
 impl Lanes {
@@ -78,6 +94,7 @@ impl Lanes {
             caps: Caps { per_lane: caps.per_lane.max(1), in_all: caps.in_all.max(1) },
             policy,
             workers: 0,
+            resting: 0,
             busy: 0,
             queued: 0,
         }
@@ -161,13 +178,32 @@ impl Lanes {
     }
 
     /// Whether one more worker is of use; counts it in.
-    pub(super) fn wants_worker(&mut self) -> bool {
-        let wanted = !self.ready.is_empty() && self.workers < self.caps.in_all;
-        self.workers += usize::from(wanted);
-        wanted
+    pub(super) fn wants_worker(&mut self) -> Wanted {
+        if self.ready.is_empty() {
+            Wanted::Nobody
+        } else if self.resting > 0 {
+            self.resting -= 1;
+            Wanted::Rested
+        } else if self.workers < self.caps.in_all {
+            self.workers += 1;
+            Wanted::New
+        } else {
+            Wanted::Nobody
+        }
     }
 
-    /// The next job in turn; a worker that gets none has ended.
+    /// A worker has nothing to do: whether it rests, or ends since enough rest already.
+    pub(super) fn rest(&mut self) -> bool {
+        let rests = self.resting < MOST_RESTING;
+        if rests {
+            self.resting += 1;
+        } else {
+            self.workers -= 1;
+        }
+        rests
+    }
+
+    /// The next job in turn; a worker that gets none [rests](Self::rest) or ends.
     pub(super) fn next(&mut self, now: Timestamp) -> Option<Turn> {
         while let Some(endpoint) = self.ready.pop_front() {
             let free = self.free();
@@ -197,7 +233,6 @@ impl Lanes {
             self.make_ready(endpoint, now);
             return Some(Turn { job, cancel });
         }
-        self.workers -= 1;
         None
     }
 

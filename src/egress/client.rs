@@ -1,28 +1,31 @@
 //! The pooled clients behind the door.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::tls::{Certificate, Identity};
-use reqwest::{NoProxy, Proxy, redirect};
+use tokio_rustls::TlsConnector;
 use url::Url;
 
-use super::exchange::{self, Outcome, OutgoingRequest, ProbeLayer};
-use super::resolver::{Resolver, VettingResolver};
+use super::answer::Outcome;
+use super::connecting::Connector;
+use super::connections::Connections;
+use super::exchange::{self, Carrier, OutgoingRequest};
+use super::library::Library;
+use super::resolver::Resolver;
+use super::tls::client_config;
 use super::vetting::{Policy, Refusal, Trust, VettedUrl, vet_url};
 use crate::crypto::SecretBytes;
 use crate::seam::Clock;
 
 /// A kept connection is given up before the usual receiver does so: many close theirs after 5 s,
 /// and a request that crosses the closing is lost.
-const IDLE: Duration = Duration::from_secs(4);
+pub(super) const IDLE: Duration = Duration::from_secs(4);
 /// Kept connections of one host; more are closed when they fall idle.
-const IDLE_PER_HOST: usize = 256;
-/// Time for a whole connection. Where a name has several addresses, each gets its part of it, so
-/// that a dead first address leaves time for the second within the deadline.
-const CONNECT: Duration = Duration::from_secs(8);
+pub(super) const IDLE_PER_HOST: usize = 256;
+/// Time for a whole connection, within the deadline of its request.
+pub(super) const CONNECT: Duration = Duration::from_secs(8);
 
 /// How the door is built.
 #[derive(Clone, Debug, Default)]
@@ -84,8 +87,8 @@ pub enum EgressError {
 pub struct Egress(Arc<Inner>);
 
 struct Inner {
-    vetted: reqwest::Client,
-    trusted: reqwest::Client,
+    vetted: Carrier,
+    trusted: Carrier,
     policy: Arc<Policy>,
     options: EgressOptions,
     clock: Clock,
@@ -117,15 +120,21 @@ impl Egress {
         profile: &TlsProfile,
     ) -> Result<Self, EgressError> {
         let policy = Arc::new(options.policy.clone());
-        let mut roots = Vec::new();
-        if let Some(path) = &options.ca_file {
-            roots.extend(read_roots(path)?);
-        }
-        if let Some(pem) = &profile.extra_roots {
-            roots.extend(certificates(pem, "the webhook's own CA")?);
-        }
-        let build = |trust| build_client(&options, &clock, &policy, &roots, profile, trust);
-        let (vetted, trusted) = (build(Trust::Vetted)?, build(Trust::Operator)?);
+        let tls = client_config(&options, profile)?;
+        let library =
+            |tls, trust| Library::new(&options, &clock, &policy, tls, trust).map(Carrier::Library);
+        let trusted = library(tls.clone(), Trust::Operator)?;
+        let vetted = if options.proxy.is_some() {
+            library(tls, Trust::Vetted)?
+        } else {
+            let connector = Connector {
+                resolver: options.resolver.clone(),
+                policy: Arc::clone(&policy),
+                tls: TlsConnector::from(Arc::new(tls)),
+                clock: clock.clone(),
+            };
+            Carrier::Own(Connections::new(connector, &options.user_agent, clock.clone()))
+        };
         Ok(Self(Arc::new(Inner { vetted, trusted, policy, options, clock })))
     }
 
@@ -151,98 +160,16 @@ impl Egress {
     ///
     /// Dropping the future ends the exchange; what was not written by then is never sent.
     pub async fn send(&self, request: OutgoingRequest) -> Outcome {
-        let client = match request.url.trust() {
+        let carrier = match request.url.trust() {
             Trust::Vetted => &self.0.vetted,
             Trust::Operator => &self.0.trusted,
         };
-        exchange::run(client, &self.0.clock, request).await
+        exchange::run(carrier, &self.0.clock, request).await
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the door that the rule keeps shut")]
-fn build_client(
-    options: &EgressOptions,
-    clock: &Clock,
-    policy: &Arc<Policy>,
-    roots: &[Certificate],
-    profile: &TlsProfile,
-    trust: Trust,
-) -> Result<reqwest::Client, EgressError> {
-    let proxy_host = options.proxy.as_ref().and_then(Url::host_str).map(Box::from);
-    let resolver = || VettingResolver {
-        resolver: options.resolver.clone(),
-        policy: (trust == Trust::Vetted).then(|| Arc::clone(policy)),
-        proxy: proxy_host.clone(),
-        clock: clock.clone(),
-    };
-    let identity = match &profile.identity {
-        None => None,
-        Some(pem) => Some(Identity::from_pem(pem.expose()).map_err(|_| EgressError::Identity)?),
-    };
-    let proxy = match &options.proxy {
-        None => None,
-        Some(url) => {
-            let proxy = Proxy::all(url.clone()).map_err(|_| EgressError::Proxy)?;
-            // The operator's own services on this machine are not behind the proxy.
-            let local = (trust == Trust::Operator)
-                .then(|| NoProxy::from_string("localhost,127.0.0.0/8,::1"))
-                .flatten();
-            Some(proxy.no_proxy(local))
-        }
-    };
-    let prepare = || {
-        let mut builder = reqwest::Client::builder()
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .http1_only()
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .user_agent(&options.user_agent)
-            .dns_resolver(resolver())
-            .connector_layer(ProbeLayer { clock: clock.clone() })
-            .tls_danger_accept_invalid_certs(profile.accept_any_certificate);
-        if let Some(identity) = identity.clone() {
-            builder = builder.identity(identity);
-        }
-        if let Some(proxy) = proxy.clone() {
-            builder = builder.proxy(proxy);
-        }
-        builder
-    };
-    let failed = |error: reqwest::Error| EgressError::Client(chain(&error));
-    match prepare().tls_certs_merge(roots.iter().cloned()).build() {
-        Ok(client) => Ok(client),
-        // Most often the system has no root certificates at all, as in a bare container. The
-        // server is of use without them; what fails then is each https call, as a TLS error.
-        Err(error) => {
-            let client = prepare().tls_certs_only(roots.iter().cloned()).build().map_err(failed)?;
-            tracing::warn!(
-                error = chain(&error),
-                "the system's root certificates cannot be used: https calls will fail unless egress.ca_file names some"
-            );
-            Ok(client)
-        }
-    }
-}
-
-fn read_roots(path: &Path) -> Result<Vec<Certificate>, EgressError> {
-    let pem = std::fs::read(path)
-        .map_err(|source| EgressError::CaFile { path: path.to_owned(), source })?;
-    certificates(&pem, &format!("egress.ca_file {}", path.display()))
-}
-
-fn certificates(pem: &[u8], what: &str) -> Result<Vec<Certificate>, EgressError> {
-    Certificate::from_pem_bundle(pem)
-        .ok()
-        .filter(|certificates| !certificates.is_empty())
-        .ok_or_else(|| EgressError::Certificates { what: what.to_owned() })
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

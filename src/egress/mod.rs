@@ -12,12 +12,19 @@
 //! nothing is retried, one deadline covers a request from name resolution to the last byte of the
 //! answer, and answers are read to a cap.
 
+mod answer;
 mod client;
+mod connecting;
+mod connections;
 mod exchange;
+mod gated;
+mod library;
 mod oauth;
+mod probe;
 mod receiver_control;
 mod resolver;
 mod retry_after;
+mod tls;
 mod vetting;
 
 #[cfg(test)]
@@ -27,8 +34,10 @@ mod receivers;
 #[cfg(test)]
 mod tls_receivers;
 
+pub use answer::{Answer, ErrorClass, Outcome, Phases, SendError};
 pub use client::{Egress, EgressError, EgressOptions, TlsProfile};
-pub use exchange::{Answer, ErrorClass, Gate, Outcome, OutgoingRequest, Phases, SendError};
+pub use exchange::OutgoingRequest;
+pub use gated::Gate;
 pub use oauth::{OauthHttpClient, OauthHttpError};
 pub use receiver_control::{ReceiverControl, receiver_control};
 pub use resolver::{Resolver, ScriptedNames, SystemNames};

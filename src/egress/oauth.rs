@@ -9,7 +9,8 @@ use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use url::Url;
 
 use super::Egress;
-use super::exchange::{OutgoingRequest, SendError};
+use super::answer::SendError;
+use super::exchange::OutgoingRequest;
 use super::vetting::Refusal;
 
 /// Longest answer of a token endpoint that is read.

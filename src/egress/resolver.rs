@@ -12,7 +12,9 @@ use futures_util::future::Shared;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 
-use super::exchange::CONNECTING;
+use super::connecting::ConnectFailure;
+use super::library::CONNECTING;
+use super::probe::Probe;
 use super::vetting::{Policy, vet_address};
 use crate::seam::Clock;
 
@@ -178,40 +180,44 @@ impl Resolve for VettingResolver {
         let resolver = self.resolver.clone();
         let clock = self.clock.clone();
         Box::pin(async move {
-            let started = clock.instant();
-            let answer = resolver.look_up(name.as_str()).await;
-            if let Some(probe) = &probe {
-                probe.resolved(started.elapsed());
-            }
-            let addresses = answer?;
+            let resolver = (&resolver, policy.as_deref(), &clock);
             let port = probe.as_ref().map_or(0, |probe| probe.port);
-            let mut refusal = None;
-            let vetted: Vec<_> = addresses
-                .iter()
-                .filter(|address| match &policy {
-                    None => true,
-                    Some(policy) => match vet_address(**address, port, policy) {
-                        Ok(()) => true,
-                        Err(reason) => {
-                            refusal = Some(reason);
-                            false
-                        }
-                    },
-                })
-                .map(|address| SocketAddr::new(*address, 0))
-                .collect();
-            if !vetted.is_empty() {
-                return Ok(Box::new(vetted.into_iter()) as Addrs);
-            }
-            match refusal {
-                None => Err(LookupFailed { reason: "the name has no addresses".into() }.into()),
-                Some(reason) => {
-                    if let Some(probe) = &probe {
-                        probe.refuse(reason.clone());
-                    }
-                    Err(reason.into())
-                }
-            }
+            let vetted = vetted_addresses(resolver, name.as_str(), port, probe.as_deref()).await?;
+            let addresses = vetted.into_iter().map(|address| SocketAddr::new(address, 0));
+            Ok(Box::new(addresses) as Addrs)
         })
+    }
+}
+
+/// The addresses of a name that may be connected to at the port; at least one. Without a policy
+/// all of them may.
+pub(super) async fn vetted_addresses(
+    (resolver, policy, clock): (&Resolver, Option<&Policy>, &Clock),
+    name: &str,
+    port: u16,
+    probe: Option<&Probe>,
+) -> Result<Vec<IpAddr>, ConnectFailure> {
+    let started = clock.instant();
+    let answer = resolver.look_up(name).await;
+    if let Some(probe) = probe {
+        probe.resolved(started.elapsed());
+    }
+    let mut refusal = None;
+    let mut vetted = Vec::new();
+    for address in answer?.iter() {
+        match policy.map_or(Ok(()), |policy| vet_address(*address, port, policy)) {
+            Ok(()) => vetted.push(*address),
+            Err(reason) => refusal = Some(reason),
+        }
+    }
+    match refusal {
+        _ if !vetted.is_empty() => Ok(vetted),
+        None => Err(LookupFailed { reason: "the name has no addresses".into() }.into()),
+        Some(reason) => {
+            if let Some(probe) = probe {
+                probe.refuse(reason.clone());
+            }
+            Err(reason.into())
+        }
     }
 }

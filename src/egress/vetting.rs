@@ -12,7 +12,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use url::{Host, Url};
+use http::{HeaderValue, Uri};
+use url::{Host, Position, Url};
 
 pub use allow::{AllowRule, InvalidAllowRule};
 
@@ -129,44 +130,97 @@ pub(super) enum Trust {
     Operator,
 }
 
+/// Where connections go: what two URLs must share to use the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    pub(super) is_https: bool,
+    pub(super) host: Host<String>,
+    pub(super) port: u16,
+}
+
+/// How a URL is written in a request, made ready once.
+#[derive(Clone)]
+struct Written {
+    origin: Arc<Origin>,
+    target: Uri,
+    host: HeaderValue,
+}
+
+impl Written {
+    /// Nothing where it cannot be written, as with a path of more than 65,534 bytes.
+    fn of(url: &Url) -> Option<Self> {
+        let port = url.port_or_known_default()?;
+        let name = url.host_str()?;
+        let host = match url.port() {
+            Some(port) => HeaderValue::try_from(format!("{name}:{port}")),
+            None => HeaderValue::try_from(name),
+        };
+        let origin =
+            Origin { is_https: url.scheme() == "https", host: url.host()?.to_owned(), port };
+        Some(Self {
+            origin: Arc::new(origin),
+            target: Uri::try_from(&url[Position::BeforePath..Position::AfterQuery]).ok()?,
+            host: host.ok()?,
+        })
+    }
+}
+
 /// A URL that may be called. Cloning is cheap. Only vetting makes one, and only
 /// [`Egress::send`](super::Egress::send) takes one.
 #[derive(Clone)]
 pub struct VettedUrl {
-    url: Arc<Url>,
+    inner: Arc<Vetted>,
+}
+
+#[derive(Clone)]
+struct Vetted {
+    url: Url,
     port: u16,
     trust: Trust,
     documentation: bool,
+    written: Option<Written>,
 }
 
 impl VettedUrl {
+    fn new(url: &Url, port: u16, trust: Trust, documentation: bool) -> Self {
+        let written = Written::of(url);
+        Self { inner: Arc::new(Vetted { url: url.clone(), port, trust, documentation, written }) }
+    }
+
     /// The URL.
     pub fn url(&self) -> &Url {
-        &self.url
+        &self.inner.url
     }
 
     /// Whether its name is one for documentation, which no receiver has.
     pub fn is_documentation(&self) -> bool {
-        self.documentation
+        self.inner.documentation
     }
 
     /// The same destination with another path and query.
     ///
     /// # Errors
     /// Gives nothing where the origin or the user name differs: that must be vetted anew.
-    pub fn with_url(&self, url: Url) -> Option<Self> {
-        let same = url.origin() == self.url.origin()
-            && url.username() == self.url.username()
-            && url.password() == self.url.password();
-        same.then(|| Self { url: Arc::new(url), ..self.clone() })
+    pub fn with_url(&self, url: &Url) -> Option<Self> {
+        let own = self.url();
+        let same = url.origin() == own.origin()
+            && url.username() == own.username()
+            && url.password() == own.password();
+        let Vetted { port, trust, documentation, .. } = *self.inner;
+        same.then(|| Self::new(url, port, trust, documentation))
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.port
+        self.inner.port
     }
 
     pub(super) fn trust(&self) -> Trust {
-        self.trust
+        self.inner.trust
+    }
+
+    /// Origin, request target and `Host`, where it can be written.
+    pub(super) fn written(&self) -> Option<(&Arc<Origin>, &Uri, &HeaderValue)> {
+        self.inner.written.as_ref().map(|written| (&written.origin, &written.target, &written.host))
     }
 
     /// Accepts one of the operator's own URLs as it is.
@@ -175,7 +229,7 @@ impl VettedUrl {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Refusal::Scheme { scheme: url.scheme().to_owned() });
         }
-        Ok(Self { url: Arc::new(url.clone()), port, trust: Trust::Operator, documentation: false })
+        Ok(Self::new(url, port, Trust::Operator, false))
     }
 }
 
@@ -184,8 +238,8 @@ impl fmt::Debug for VettedUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("VettedUrl")
-            .field("origin", &self.url.origin().ascii_serialization())
-            .field("trust", &self.trust)
+            .field("origin", &self.url().origin().ascii_serialization())
+            .field("trust", &self.trust())
             .finish_non_exhaustive()
     }
 }
@@ -207,7 +261,7 @@ pub fn vet_url(url: &Url, policy: &Policy) -> Result<VettedUrl, Refusal> {
         HostVerdict::Documentation => true,
         HostVerdict::NotPublic { reason } => return Err(reason),
     };
-    Ok(VettedUrl { url: Arc::new(url.clone()), port, trust: Trust::Vetted, documentation })
+    Ok(VettedUrl::new(url, port, Trust::Vetted, documentation))
 }
 
 /// What a host can be, for a call to the given port.

@@ -260,22 +260,19 @@ impl Routing {
             .into_iter()
             .filter_map(|row| RoutingChange::read(&row.kind, row.subject))
             .collect();
-        let before = self.open_endpoints();
         let orgs = if is_whole { self.orgs_of(&changes).await? } else { HashSet::new() };
         // Where changes were pruned, one of the keys may have been among them.
         let has_new_keys = !is_whole || changes.contains(&RoutingChange::Keys);
         if has_new_keys {
             self.inner.loader.keys().reload(&self.inner.store).await?;
         }
-        if !has_new_keys && orgs.len() <= MOST_NAMED {
-            self.reload(&orgs).await?;
+        let stopped = if !has_new_keys && orgs.len() <= MOST_NAMED {
+            self.reload(&orgs).await?
         } else {
             // What lay between was pruned while this node was away, or nearly all of it changed.
+            let before = self.read(|index| open_of(index.endpoints.values()));
             self.reload_all().await?;
-        }
-        let stopped: Vec<Uuid> = {
-            let after = self.open_endpoints();
-            before.into_iter().filter(|id| !after.contains(id)).collect()
+            self.read(|index| stopped_of(before, index))
         };
         let hooks = self.inner.hooks.read().unwrap_or_else(PoisonError::into_inner).clone();
         for hook in hooks {
@@ -289,18 +286,6 @@ impl Routing {
     fn publish(&self, revision: i64) {
         self.inner.published.store(revision, std::sync::atomic::Ordering::Release);
         self.inner.changed.notify_one();
-    }
-
-    /// The endpoints that deliver, with the generation that they deliver for.
-    fn open_endpoints(&self) -> HashSet<Uuid> {
-        self.read(|index| {
-            index
-                .endpoints
-                .values()
-                .filter(|endpoint| endpoint.passage == Passage::Open)
-                .map(|endpoint| endpoint.id)
-                .collect()
-        })
     }
 
     fn secrets_expired(&self) -> bool {
@@ -339,14 +324,18 @@ impl Routing {
         Ok(orgs)
     }
 
-    async fn reload(&self, orgs: &HashSet<String>) -> Result<(), RoutingError> {
+    /// Reads some orgs anew: what that costs does not grow with the others. Returns the endpoints
+    /// that stopped delivering.
+    async fn reload(&self, orgs: &HashSet<String>) -> Result<Vec<Uuid>, RoutingError> {
         if orgs.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut loaded = self.inner.loader.orgs(Some(orgs)).await?;
         let mut index = self.inner.index.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = Vec::new();
         for org in orgs {
             if let Some(former) = index.orgs.remove(org.as_str()) {
+                before.extend(open_of(former.endpoints()));
                 for endpoint in former.endpoints() {
                     index.endpoints.remove(&endpoint.id);
                 }
@@ -359,7 +348,7 @@ impl Routing {
             }
         }
         index.secrets_until = earlier(index.secrets_until, loaded.secrets_until);
-        Ok(())
+        Ok(stopped_of(before, &index))
     }
 
     /// Reads everything anew. Returns the revision that the reading stands for.
@@ -385,6 +374,23 @@ impl Routing {
     fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
         look(&self.inner.index.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Those of some endpoints that deliver.
+fn open_of<'e>(endpoints: impl IntoIterator<Item = &'e Arc<Endpoint>>) -> Vec<Uuid> {
+    endpoints
+        .into_iter()
+        .filter(|endpoint| endpoint.passage == Passage::Open)
+        .map(|endpoint| endpoint.id)
+        .collect()
+}
+
+/// Those of some endpoints that delivered before and do not any more.
+fn stopped_of(before: Vec<Uuid>, index: &Index) -> Vec<Uuid> {
+    let delivers = |id: &Uuid| {
+        index.endpoints.get(id).is_some_and(|endpoint| endpoint.passage == Passage::Open)
+    };
+    before.into_iter().filter(|id| !delivers(id)).collect()
 }
 
 fn earlier(left: Option<Timestamp>, right: Option<Timestamp>) -> Option<Timestamp> {

@@ -38,9 +38,7 @@ fn job(endpoint: u128, id: u128, attempts_before: i32, kind: Kind) -> Job {
 }
 
 fn lanes(cap: usize) -> Lanes {
-    let mut lanes = Lanes::new(Caps { per_lane: cap, in_all: 100 }, POLICY);
-    lanes.workers = 100;
-    lanes
+    Lanes::new(Caps { per_lane: cap, in_all: 100 }, POLICY)
 }
 
 fn order(lanes: &mut Lanes) -> Vec<u128> {
@@ -96,7 +94,6 @@ fn what_is_over_the_rate_waits_and_others_go_on() {
     assert_eq!(order(&mut lanes), [10, 20, 11, 21, 22, 23, 24]);
     let half = Duration::from_millis(500);
     assert_eq!(lanes.next_paced(), Some(NOW.plus(half)));
-    lanes.workers = 100;
     assert!(!lanes.wake_paced(NOW) && lanes.next(NOW).is_none());
     let later = NOW.plus(half);
     assert!(lanes.wake_paced(later));
@@ -133,7 +130,6 @@ fn an_idle_moment_does_not_fill_a_bucket() {
     lanes.push(job(1, 1, 0, Kind::Webhook), NOW);
     assert_eq!(order(&mut lanes), [1]);
     lanes.done(slow, LaneOutcome::Success, SOON, NOW);
-    lanes.workers = 100;
     lanes.push(job(1, 2, 0, Kind::Webhook), NOW);
     assert!(lanes.next(NOW).is_none() && lanes.is_paced_anew());
     let full = NOW.plus(Duration::from_secs(10));
@@ -174,7 +170,6 @@ fn hanging_lanes_leave_workers_for_others() {
     }
     let taken = order(&mut lanes).len();
     assert!(taken < 100, "{taken} of 100 workers are taken by lanes that never end");
-    lanes.workers = 100;
     lanes.push(job(99, 1, 0, Kind::Webhook), NOW);
     assert_eq!(order(&mut lanes), [1], "a lane with nothing under way gets a worker");
 }
@@ -189,7 +184,6 @@ fn a_starved_lane_goes_on_when_others_end() {
     let mut under_way: VecDeque<Uuid> = VecDeque::new();
     let mut sent = 0;
     loop {
-        lanes.workers = 100;
         while let Some(turn) = lanes.next(NOW) {
             under_way.push_back(turn.job.endpoint_id);
             sent += 1;
@@ -255,7 +249,6 @@ fn what_came_in_during_a_pause_is_the_probe() {
         lanes.push(job(1, id, 0, Kind::Webhook), NOW);
     }
     assert_eq!(order(&mut lanes).len(), 3);
-    lanes.workers = 100;
     let mut until = None;
     for _ in 0..3 {
         let after = lanes.done(endpoint, LaneOutcome::Failure, SOON, NOW);
@@ -266,7 +259,6 @@ fn what_came_in_during_a_pause_is_the_probe() {
     lanes.push(job(1, 9, 0, Kind::Webhook), NOW);
     lanes.wake(NOW);
     assert!(lanes.next(NOW).is_none());
-    lanes.workers = 100;
     lanes.wake(until);
     assert_eq!(lanes.next(until).map(|turn| turn.job.id.as_u128()), Some(9));
 }
