@@ -6,6 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{
-    Idempotent, Path, Query, RawBody, idempotency_key, json_response, require_json,
+    Idempotent, Path, Query, RawBody, idempotency_key, json_response, parse_json, require_json,
 };
 use super::openapi::ApiRouter;
 use super::problem::{Code, Problem};
@@ -170,6 +171,8 @@ async fn write_storage(
     let (parts, body) = request.into_parts();
     let limit = state.config().limits.request_body_bytes;
     let body = RawBody::from(Request::from_parts(parts.clone(), body)).read(limit).await?;
+    // What is no JSON at all is told as everywhere.
+    let _is_json: IgnoredAny = parse_json(&body)?;
     let values = StoredValues::parse(&body)?;
     let effect = match Effect::start(&state, idempotency_key(&parts, &body)?).await? {
         Start::Answered(answer) => return Ok(*answer),

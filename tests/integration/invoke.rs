@@ -109,7 +109,7 @@ async fn whoever_is_not_proven_gets_one_and_the_same_refusal(backend: Backend) {
         manifest.remove("callbackListener");
     });
     server.active_package(&bare, ORG).await;
-    server.active("60002").await;
+    world.another("60002").await;
     let callbacks = server.vendor.wait_for_path("/callbacks", 4, SOON).await.expect("told");
     let foreign = callbacks[3].json().expect("JSON")["securityContext"].clone();
     assert_eq!(world.world.fans_out(&ticket(ORG, "t")).await, 2);
@@ -192,7 +192,7 @@ async fn whoever_is_not_proven_gets_one_and_the_same_refusal(backend: Backend) {
     server.callback("uninstall", &body).await.expect(200);
     check("uninstalled", &world.call(&fields).await);
     // Its successor has a context of its own; the dead one stays dead.
-    server.active(ORG).await;
+    world.another(ORG).await;
     check("of a former generation", &world.call(&fields).await);
     assert_eq!(server.provider.api_calls().len(), before + 1, "nothing went out but one call");
 }
@@ -347,7 +347,7 @@ async fn a_connectors_token_goes_to_its_own_service_only(backend: Backend) {
     assert_eq!(world.stranger.connections(), 0);
     assert!(server.provider.api_calls().is_empty());
     // A second org's installation of the same extension has no part in it.
-    let second = server.active("60002").await;
+    let second = world.another("60002").await;
     let told = server.vendor.wait_for_path("/callbacks", 4, SOON).await.expect("it is told");
     let context = told
         .iter()

@@ -73,7 +73,7 @@ async fn secret_properties_are_sealed_and_never_shown(backend: Backend) {
 
 async fn names_values_and_numbers_are_bounded(backend: Backend) {
     let (server, vendor) = published(backend).await;
-    for name in ["9a", "a%20b", "%2e", "a%2Fb", &"a".repeat(65)] {
+    for name in ["9a", "a%20b", "a%2Fb", &"a".repeat(65)] {
         let refused = set(&server, &vendor, name, json!({ "value": "x" })).await;
         refused.refused(422, "INVALID_DATA");
     }

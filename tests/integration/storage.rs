@@ -249,7 +249,7 @@ async fn the_store_is_the_installations_own_and_ends_with_it(backend: Backend) {
     server.client.post(&path, &vendor, &body).await.expect(200);
     server.client.get(&path, &other).await.refused(404, "RESOURCE_NOT_FOUND");
     server.client.get(&path, &server.admin(ORG).await).await.refused(403, "FORBIDDEN");
-    let second = server.active("60002").await;
+    let second = world.another("60002").await;
     let theirs = format!("/api/v1/installedExtensions/{}/storage", second.id);
     assert!(server.client.get(&theirs, &vendor).await.expect(200).data().is_empty());
     // Without `storage` in the manifest there is none.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::client::Answer;
 use super::delivery_world::{SOON, World};
 use super::package::{MANIFEST_SECRET, Package};
-use super::server::{Backend, ORG, Settings};
+use super::server::{Backend, Installation, ORG, Settings};
 
 /// The path of the lifecycle callbacks of the usual package.
 const CALLBACKS: &str = "/callbacks";
@@ -93,6 +93,15 @@ impl InvokeWorld {
         let told = told.expect("the vendor is told")[1].json().expect("JSON");
         let context = told["securityContext"].as_str().expect("a context").to_owned();
         Self { world, upstream, chat, stranger, context }
+    }
+
+    /// Installs the extension in another org, or again, and authorises it.
+    pub(crate) async fn another(&self, org: &str) -> Installation {
+        let server = &self.world.server;
+        let installation = server.install("ticket-mirror", org).await;
+        let answer = server.consent(&installation.authorization_url).await;
+        server.authorize(&installation.id, &answer).await.expect(200);
+        installation
     }
 
     /// The fields of a call.
