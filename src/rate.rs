@@ -54,8 +54,8 @@ impl<K: Eq + Hash> KeyedRate<K> {
         }
         // No use lies further ahead than a burst, but where the time of day was set back.
         let furthest = now.plus(self.pause * self.burst);
-        let used = used_until.get(&key).copied().unwrap_or(now).clamp(now, furthest);
-        let taken = used.plus(self.pause * uses.clamp(1, self.burst));
+        let before = used_until.get(&key).copied().unwrap_or(now).clamp(now, furthest);
+        let taken = before.plus(self.pause * uses.clamp(1, self.burst));
         let over = taken.since(furthest);
         if !over.is_zero() {
             return Err(over);

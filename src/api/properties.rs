@@ -17,6 +17,7 @@ use super::state::ApiState;
 use crate::catalogue;
 use crate::crypto::SecretText;
 use crate::extension_data::properties::{self, Owner, Property};
+use crate::identifier::VendorKey;
 
 /// The routes of properties.
 pub(super) fn router() -> ApiRouter {
@@ -86,7 +87,7 @@ async fn own(
     key: &str,
 ) -> Result<catalogue::ExtensionRow, Problem> {
     let vendor = match caller.role {
-        Role::Vendor => caller.vendor.as_ref().map(|vendor| vendor.as_str()),
+        Role::Vendor => caller.vendor.as_ref().map(VendorKey::as_str),
         _ => None,
     };
     Ok(catalogue::extension(state.store(), key, vendor).await?)

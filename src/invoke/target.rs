@@ -90,7 +90,7 @@ pub(super) fn read_url(
     filling: &mut Filling<'_>,
 ) -> Result<Url, Unreachable> {
     // The URL Standard forgives blanks and backslashes, which others read differently.
-    if text.is_empty() || text.contains('\\') || text.chars().any(|c| c.is_control()) {
+    if text.is_empty() || text.contains('\\') || text.chars().any(char::is_control) {
         return Err(Unreachable::Malformed);
     }
     // What follows is never sent.

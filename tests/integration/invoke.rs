@@ -8,7 +8,7 @@ use mortise::seam::Clock;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::Answer;
+use crate::support::client::{Answer, Client};
 use crate::support::delivery_world::{HOOK, SOON, a_while, ticket};
 use crate::support::invoke_world::{InvokeWorld, canonical, inner};
 use crate::support::on_both;
@@ -34,6 +34,46 @@ on_both!(
     an_upstream_that_gives_no_answer_is_said_to,
     calls_are_recorded_and_bounded,
 );
+
+/// Two nodes on one database: what is answered as ended on one is over on the other, calls under way
+/// among it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_on_one_node_is_over_on_the_other() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let url = database.url().to_owned();
+    let world = Box::pin(InvokeWorld::start(Backend::Postgres(database))).await;
+    let server = &world.world.server;
+    let config = server.config_of_another_node(&url);
+    let second = mortise::server::start(config, server.seam.clone()).await.expect("it starts");
+    let there = Client::new(format!("http://{}", second.address()));
+    let call = async |url: &str| {
+        let fields = world.fields("GET", url);
+        let hash = hash_of(MANIFEST_SECRET, canonical(&fields).as_bytes());
+        world.call_at(&there, ORG, &fields, &hash).await
+    };
+    assert_eq!(call("/api/v1/tickets/1").await.status, 200);
+    assert_eq!(world.get("/api/v1/tickets/1").await.status, 200);
+    for what in ["suspend", "resume"] {
+        let path = format!("/api/v1/extensions/ticket-mirror/{what}");
+        server.client.post(&path, &server.operator, &json!({ "reason": "r" })).await.expect(200);
+        let status = if what == "suspend" { 401 } else { 200 };
+        assert_eq!(call("/api/v1/tickets/1").await.status, status, "{what}");
+    }
+    world.upstream.behave("/slow", Behaviour::status(200).after(Duration::from_secs(8)));
+    let slow = world.upstream.url("/slow");
+    let clock = Clock::default();
+    let began = clock.instant();
+    let (cut, ()) = tokio::join!(call(&slow), async {
+        world.upstream.wait_for_path("/slow", 1, SOON).await.expect("it is under way");
+        let body = json!({ "installationId": world.world.installation.id });
+        server.callback("uninstall", &body).await.expect(200);
+        call(&world.upstream.url("/late")).await.refused(401, "SIGNATURE_INVALID");
+    });
+    cut.refused(401, "SIGNATURE_INVALID");
+    assert!(began.elapsed() < Duration::from_secs(6), "it was cut, not waited for");
+    assert!(world.upstream.received_at("/late").is_empty());
+    second.stop().await;
+}
 
 async fn the_host_is_called_with_its_token_and_nothing_of_it_comes_back(backend: Backend) {
     let world = InvokeWorld::start(backend).await;

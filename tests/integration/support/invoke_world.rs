@@ -7,7 +7,7 @@ use mortise::development::{SampleVendor, SampleVendorOptions, hash_of};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::Answer;
+use super::client::{Answer, Client};
 use super::delivery_world::{SOON, World};
 use super::package::{MANIFEST_SECRET, Package};
 use super::server::{Backend, Installation, ORG, Settings};
@@ -117,13 +117,23 @@ impl InvokeWorld {
 
     /// Makes a call with any org and hash.
     pub(crate) async fn call_as(&self, org: &str, fields: &Value, hash: &str) -> Answer {
+        self.call_at(&self.world.server.client, org, fields, hash).await
+    }
+
+    /// The same at any node.
+    pub(crate) async fn call_at(
+        &self,
+        client: &Client,
+        org: &str,
+        fields: &Value,
+        hash: &str,
+    ) -> Answer {
         let pairs: Vec<(&str, &str)> = fields
             .as_object()
             .expect("an object")
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str().expect("a text")))
             .collect();
-        let client = &self.world.server.client;
         let request = client.request(Method::POST, &format!("/api/v1/invoke?orgId={org}"), "");
         client.send(request.header("HASH", hash).form(&pairs)).await
     }
