@@ -1,5 +1,5 @@
 //! Connections beyond the first authorisation: what a browser was sent for, refreshing, whose a
-//! connection is, orgs that close, and the rotation of data keys.
+//! connection is, and orgs that close.
 
 use sea_orm_migration::prelude::*;
 
@@ -51,6 +51,9 @@ const UP: &[&str] = &[
     "alter table connections add column refresh_failures integer not null default 0",
     "drop index connections_identity",
     "create unique index connections_identity on connections (installation_id, name, user_id)",
+    // What a user granted, and what is his own: looked up when he leaves.
+    "create index connections_granter on connections (granted_by)",
+    "create index connections_user on connections (user_id)",
     "create index connections_refresh on connections (refresh_due_at)
         where refresh_due_at is not null",
     "alter table revocations add column declared_in {uuid}",
@@ -69,17 +72,4 @@ const UP: &[&str] = &[
         finished_at {long}
     )",
     "create index org_closures_open on org_closures (requested_at) where finished_at is null",
-    "create table key_rotations (
-        id {uuid} primary key,
-        purpose text not null,
-        key_id integer not null,
-        stage integer not null,
-        place {bytes},
-        rows_done {long} not null,
-        started_at {long} not null,
-        updated_at {long} not null,
-        finished_at {long},
-        last_error text
-    )",
-    "create unique index key_rotations_open on key_rotations (purpose) where finished_at is null",
 ];

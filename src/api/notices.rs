@@ -49,7 +49,7 @@ struct NoticeBody {
     /// Its id.
     id: Uuid,
     /// What it is about: `webhook.failing`, `webhook.gone`, `webhook.disabled` or
-    /// `webhook.recovered`.
+    /// `webhook.recovered`, `connection.broken`.
     kind: String,
     /// The org.
     org_id: String,

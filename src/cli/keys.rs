@@ -1,6 +1,7 @@
 //! `mortise keys`: the platform's signing keys, in the database or, where a server holds it, through
 //! that server.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -13,7 +14,9 @@ use super::output::{CliError, Exit, Output};
 use crate::api::keys::{KeyBody, KeysBody, LONGEST_OVERLAP, RotatedBody};
 use crate::audit::Actor;
 use crate::config::{Config, parse_duration};
-use crate::crypto::{KeyStoreError, NewSigningKey, SigningPurpose, open_keys, rotate_signing_key};
+use crate::crypto::{
+    KeyStoreError, NewSigningKey, Rewrapped, SigningPurpose, open_keys, rewrap, rotate_signing_key,
+};
 use crate::seam::Seam;
 use crate::server::store_options;
 use crate::store::{Store, StoreError};
@@ -30,6 +33,17 @@ enum Step {
     List(List),
     /// Replace a signing key; running servers take the new one at once
     Rotate(Rotate),
+    /// Wrap the data keys by another master key; what they seal is not touched
+    Rewrap(Rewrap),
+}
+
+#[derive(Debug, Args)]
+struct Rewrap {
+    /// The file of the new master key; made where it is not there
+    #[arg(long, value_name = "FILE")]
+    new_master: PathBuf,
+    #[command(flatten)]
+    configuration: ConfigurationArguments,
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +89,19 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
                 rotated.former_until
             ));
             output.answer(&rotated.key_id)?;
+        }
+        Step::Rewrap(wanted) => {
+            let config = wanted.configuration.load()?;
+            let rewrapped = rewrap_here(&config, &seam, &wanted.new_master).await?;
+            output.message(format_args!(
+                "{} data keys are wrapped by the master key in {} now; nodes that run go on. Before \
+                 the next start of any node put this file in the place of {}, and keep the former \
+                 one with the backups that it belongs to",
+                rewrapped.keys,
+                wanted.new_master.display(),
+                config.keys.master_file.display(),
+            ));
+            output.answer(&rewrapped.fingerprint)?;
         }
     }
     Ok(Exit::Success)
@@ -159,6 +186,23 @@ async fn rotate_here(
         key_id: rotated.key_id,
         former_until: rotated.former_until.rfc3339(),
     })
+}
+
+/// A server that holds the file of `SQLite` has to be stopped: it must start with the new key.
+async fn rewrap_here(
+    config: &Config,
+    seam: &Seam,
+    new_master: &Path,
+) -> Result<Rewrapped, CliError> {
+    let Ok(store) = door(config, seam).await? else {
+        return Err(CliError::failed("a server holds this database")
+            .hint("stop it first: it needs the new master key at its next start"));
+    };
+    let actor = Actor::system("command-line");
+    let master = &config.keys.master_file;
+    let rewrapped = rewrap(&store, master, new_master, &actor, seam).await;
+    close(&store).await;
+    rewrapped.map_err(unusable)
 }
 
 /// Closes the database, so that SQLite takes its log into the file.

@@ -15,7 +15,7 @@ use crate::seam::Seam;
 use crate::store::entity::{data_key, setting};
 use crate::store::{Store, StoreError};
 
-const FINGERPRINT: &str = "master_key_fingerprint";
+pub(super) const FINGERPRINT: &str = "master_key_fingerprint";
 const JWT_KEY: &str = "jwt_signing_key";
 
 /// Why the keys cannot be used.
@@ -143,18 +143,19 @@ async fn open_once(store: &Store, master_file: &Path, seam: &Seam) -> Result<Key
         .await
         .map_err(StoreError::from)?
         .into_iter()
-        .map(|row| {
-            let unreadable = KeyStoreError::Unreadable { what: "its purpose or id" };
-            let (Ok(purpose), Ok(id)) = (row.purpose.parse::<Purpose>(), u32::try_from(row.id))
-            else {
-                return Err(unreadable);
-            };
-            Ok(WrappedKey { purpose, id: KeyId(id), bytes: row.wrapped })
-        })
+        .map(read_wrapped)
         .collect::<Result<Vec<_>, _>>()?;
     let ring = KeyRing::open(wrapped, &master)?;
     let signing = key_rotation::open_signing_keys(store, &ring, seam).await?;
     Ok(Keys { ring, signing, master_key_is_new })
+}
+
+/// A data key of the table, still wrapped.
+pub(super) fn read_wrapped(row: data_key::Model) -> Result<WrappedKey, KeyStoreError> {
+    let (Ok(purpose), Ok(id)) = (row.purpose.parse::<Purpose>(), u32::try_from(row.id)) else {
+        return Err(KeyStoreError::Unreadable { what: "its purpose or id" });
+    };
+    Ok(WrappedKey { purpose, id: KeyId(id), bytes: row.wrapped })
 }
 
 impl Keys {

@@ -268,10 +268,14 @@ async fn token(
     let (issued, conduct) = {
         let mut book = shared.book();
         let conduct = book.conduct.clone();
+        book.conduct.lost_token_answers = conduct.lost_token_answers.saturating_sub(1);
         (issue(&mut book.grants, &shared.seam, &fields, &conduct), conduct)
     };
     if !conduct.token_answer_delay.is_zero() {
         shared.seam.clock.sleep(conduct.token_answer_delay).await;
+    }
+    if conduct.lost_token_answers > 0 {
+        return failing(503);
     }
     match issued {
         Ok(pair) => token_answer(&pair, &conduct),
@@ -296,7 +300,13 @@ fn issue(
         }
         "refresh_token" => {
             let asked = fields.get("scope").map(|scope| scopes_of(scope));
-            grants.refresh(seam, field("refresh_token")?, asked.as_deref(), lifetime)
+            let token = field("refresh_token")?;
+            let resilient = conduct.resilient_refresh;
+            let mut pair = grants.refresh(seam, token, asked.as_deref(), lifetime, resilient)?;
+            if let Some(narrowed) = &conduct.narrow_refresh {
+                pair.scopes.retain(|scope| narrowed.contains(scope));
+            }
+            Ok(pair)
         }
         "client_credentials" => {
             let mut scopes = scopes_of(fields.get("scope").map_or("", String::as_str));

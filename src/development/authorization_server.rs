@@ -42,6 +42,7 @@ impl Default for DevelopmentAuthorizationServerOptions {
 
 /// How the server behaves; can be changed while it runs.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a way to behave by itself")]
 pub struct Conduct {
     /// Answer the consent page without asking.
     pub auto: Option<Decision>,
@@ -61,6 +62,12 @@ pub struct Conduct {
     pub token_delay: Duration,
     /// How long the token endpoint thinks after it has issued tokens and before it answers.
     pub token_answer_delay: Duration,
+    /// So many answers of the token endpoint are lost: tokens are issued, and the answer is a 503.
+    pub lost_token_answers: u32,
+    /// A former refresh token is good until its successor is used (FAPI 2.0).
+    pub resilient_refresh: bool,
+    /// A refresh grants at most these scopes.
+    pub narrow_refresh: Option<Vec<String>>,
     /// The next requests to the token endpoint fail with these statuses.
     pub token_failures: VecDeque<u16>,
     /// The next requests to the revocation endpoint fail with these statuses.
@@ -81,6 +88,9 @@ impl Default for Conduct {
             access_token_lifetime: Duration::from_hours(1),
             token_delay: Duration::ZERO,
             token_answer_delay: Duration::ZERO,
+            lost_token_answers: 0,
+            resilient_refresh: false,
+            narrow_refresh: None,
             token_failures: VecDeque::new(),
             revocation_failures: VecDeque::new(),
             api_failures: VecDeque::new(),
@@ -254,6 +264,11 @@ impl DevelopmentAuthorizationServer {
     /// Revokes every token, as a user does who withdraws the consent at the provider.
     pub fn revoke_all(&self) {
         self.shared.book().grants.revoke_all();
+    }
+
+    /// Loses a token, as a server does whose write did not last.
+    pub fn forget(&self, token: &str) {
+        self.shared.book().grants.forget(token);
     }
 
     /// How many requests the token endpoint got.

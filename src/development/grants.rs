@@ -68,6 +68,8 @@ struct Token {
     issued: IssuedToken,
     expires: Option<Timestamp>,
     state: State,
+    /// The refresh token that took its place.
+    successor: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,8 +151,24 @@ impl Grants {
         value: &str,
         asked: Option<&[String]>,
         lifetime: Duration,
+        is_resilient: bool,
     ) -> Result<Pair, Refusal> {
         let unknown = refusal("invalid_grant", "the refresh token is unknown or revoked");
+        // FAPI 2.0: the former token is good until its successor is used; who lost the answer asks
+        // again.
+        let unused =
+            self.tokens.get(value).filter(|token| token.state == State::Rotated).filter(|token| {
+                let successor = token.successor.as_ref().and_then(|next| self.tokens.get(next));
+                is_resilient && successor.is_none_or(|next| next.state == State::Live)
+            });
+        if let Some(successor) = unused.map(|token| token.successor.clone()) {
+            if let Some(lost) = successor.and_then(|next| self.tokens.get_mut(&next)) {
+                lost.state = State::Revoked;
+            }
+            if let Some(token) = self.tokens.get_mut(value) {
+                token.state = State::Live;
+            }
+        }
         let token = self.tokens.get_mut(value).ok_or(unknown)?;
         if token.issued.kind != TokenKind::Refresh || token.state == State::Revoked {
             return Err(unknown);
@@ -170,7 +188,16 @@ impl Grants {
             None => token.issued.scopes.clone(),
         };
         token.state = State::Rotated;
-        self.issue_pair(seam, family, scopes, lifetime, true)
+        let pair = self.issue_pair(seam, family, scopes, lifetime, true)?;
+        if let Some(token) = self.tokens.get_mut(value) {
+            token.successor.clone_from(&pair.refresh);
+        }
+        Ok(pair)
+    }
+
+    /// Loses a token, as a server does whose write did not last.
+    pub(crate) fn forget(&mut self, value: &str) {
+        self.tokens.remove(value);
     }
 
     /// Issues an access token to the client itself.
@@ -203,7 +230,10 @@ impl Grants {
                 self.tokens.remove(&oldest);
             }
             self.order.push_back(value.clone());
-            self.tokens.insert(value.clone(), Token { issued, expires, state: State::Live });
+            self.tokens.insert(
+                value.clone(),
+                Token { issued, expires, state: State::Live, successor: None },
+            );
             Ok(value)
         };
         let access = issue(TokenKind::Access, Some(expires))?;
@@ -311,9 +341,9 @@ mod tests {
         let (mut grants, code) = granted(&seam);
         let first = redeem(&mut grants, &seam, &code).expect("tokens");
         let old = first.refresh.expect("a refresh token");
-        let second = grants.refresh(&seam, &old, None, HOUR).expect("new tokens");
+        let second = grants.refresh(&seam, &old, None, HOUR, false).expect("new tokens");
         assert!(grants.live(&second.access, seam.clock.now()).is_some());
-        assert!(grants.refresh(&seam, &old, None, HOUR).is_err());
+        assert!(grants.refresh(&seam, &old, None, HOUR, false).is_err());
         assert!(grants.live(&second.access, seam.clock.now()).is_none());
     }
 
@@ -322,9 +352,9 @@ mod tests {
         let seam = Seam::default();
         let (mut grants, code) = granted(&seam);
         let refresh = redeem(&mut grants, &seam, &code).expect("tokens").refresh.expect("one");
-        let wide = grants.refresh(&seam, &refresh, Some(&["c".to_owned()]), HOUR);
+        let wide = grants.refresh(&seam, &refresh, Some(&["c".to_owned()]), HOUR, false);
         assert_eq!(wide.expect_err("refused").error, "invalid_scope");
-        let narrow = grants.refresh(&seam, &refresh, Some(&["b".to_owned()]), HOUR);
+        let narrow = grants.refresh(&seam, &refresh, Some(&["b".to_owned()]), HOUR, false);
         assert_eq!(narrow.expect("tokens").scopes, ["b"]);
     }
 

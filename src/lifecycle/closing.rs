@@ -172,33 +172,48 @@ impl OrgClosures {
     pub async fn run(self, stop: CancellationToken) {
         let inner = &self.lifecycle.inner;
         loop {
+            let more = self.round(&stop).await;
+            if more && !stop.is_cancelled() {
+                continue;
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = inner.seam.clock.sleep(POLL) => {}
             }
-            let open = org_closure::Entity::find()
-                .filter(org_closure::Column::FinishedAt.is_null())
-                .order_by_asc(org_closure::Column::RequestedAt)
-                .limit(ROUND)
-                .all(inner.store.reader())
-                .await;
-            match open {
-                Ok(open) => {
-                    for closure in open {
-                        if stop.is_cancelled() {
-                            return;
-                        }
-                        self.step(&closure.org_id).await;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "cannot read which orgs close"),
-            }
         }
     }
 
-    /// A page of each in turn: a large org does not hold the others.
-    async fn step(&self, org_id: &str) {
-        let Err(error) = self.lifecycle.close_page(org_id).await else { return };
+    /// A page of each in turn: a large org does not hold the others. Returns whether there is more
+    /// to be done at once.
+    async fn round(&self, stop: &CancellationToken) -> bool {
+        let open = org_closure::Entity::find()
+            .filter(org_closure::Column::FinishedAt.is_null())
+            .order_by_asc(org_closure::Column::RequestedAt)
+            .limit(ROUND)
+            .all(self.lifecycle.inner.store.reader())
+            .await;
+        let open = match open {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read which orgs close");
+                return false;
+            }
+        };
+        let mut more = false;
+        for closure in open {
+            if stop.is_cancelled() {
+                return false;
+            }
+            more |= self.step(&closure.org_id).await;
+        }
+        more
+    }
+
+    async fn step(&self, org_id: &str) -> bool {
+        let error = match self.lifecycle.close_page(org_id).await {
+            Ok(closed) => return !closed.finished,
+            Err(error) => error,
+        };
         tracing::warn!(org = org_id, %error, "a closed org still has installations; tried again");
         let noted = async {
             let work = self.lifecycle.begin().await?;
@@ -212,5 +227,6 @@ impl OrgClosures {
         if let Err(error) = noted.await {
             tracing::warn!(org = org_id, %error, "why a closure does not go on was not written");
         }
+        false
     }
 }

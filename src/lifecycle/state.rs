@@ -248,9 +248,8 @@ pub fn step(state: State, command: Command) -> Step {
         }
         (Active, Authorize) => Step::Refused("it is authorised already"),
 
-        (PendingAuthorization | Active, Configure) => to(phase, suspended_by, &[]),
-
-        (Active, Reauthorize | Connect | Disconnect) => to(phase, suspended_by, &[]),
+        (PendingAuthorization | Active, Configure)
+        | (Active, Reauthorize | Connect | Disconnect) => to(phase, suspended_by, &[]),
         (PendingAuthorization, Reauthorize | Connect | Disconnect) => {
             Step::Refused("it was not authorised yet: authorise it first")
         }

@@ -25,6 +25,7 @@ pub(super) fn is_main(installation: &installation::Model, row: &connection::Mode
 
 /// Breaks a connection, in the caller's transaction, which holds the locks of the installation and
 /// of the row, in this order. Its tokens go into the revocation job; the row stays and says why.
+#[expect(clippy::too_many_arguments, reason = "each is another room's")]
 pub(super) async fn break_connection(
     ring: &KeyRing,
     board: &Board,

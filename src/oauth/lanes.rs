@@ -52,7 +52,7 @@ mod tests {
         let held: Vec<_> = (0..WIDTH).filter_map(|_| lanes.enter(&slow)).collect();
         assert_eq!(held.len(), WIDTH);
         assert!(lanes.enter(&slow).is_none());
-        assert_eq!(lanes.full(), [slow.clone()]);
+        assert_eq!(lanes.full(), std::slice::from_ref(&slow));
         for number in 0..2 * MANY {
             assert!(lanes.enter(&Service::of_operator(number.to_string())).is_some());
         }

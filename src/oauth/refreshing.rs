@@ -173,17 +173,16 @@ impl Inner {
     ) -> Result<Outcome, OAuthError> {
         let end = self.seam.clock.instant() + PATIENCE;
         let lane = self.lanes.of(&service_of(seen));
-        let _place = match place {
-            Some(place) => place,
-            None => tokio::select! {
-                place = lane.acquire_owned() => match place {
-                    Ok(place) => place,
-                    Err(_) => return Ok(busy("this node stops")),
-                },
-                () = self.seam.clock.sleep(PATIENCE) => {
-                    return Ok(busy("its authorisation server has many slow calls under way"));
-                }
-            },
+        let place = if place.is_some() {
+            place
+        } else {
+            tokio::select! {
+                place = lane.acquire_owned() => place.ok(),
+                () = self.seam.clock.sleep(PATIENCE) => None,
+            }
+        };
+        let Some(_place) = place else {
+            return Ok(busy("its authorisation server has many slow calls under way"));
         };
         let mine = self.seam.randomness.id();
         let row = loop {
@@ -200,7 +199,7 @@ impl Inner {
         let answer = self.ask(&row).await;
         crash_point("connection.after-refresh-call");
         let outcome = match answer {
-            Ok((tokens, used)) => self.write_tokens(&row, mine, tokens, &used).await?,
+            Ok((tokens, used)) => self.write_tokens(&row, mine, &tokens, &used).await?,
             Err(RefreshError::Dead) => {
                 let reason = "the authorisation server does not accept its refresh token any more \
                               (invalid_grant): the consent was withdrawn, or has ended";
@@ -279,7 +278,7 @@ impl Inner {
         &self,
         row: &connection::Model,
         mine: Uuid,
-        tokens: Tokens,
+        tokens: &Tokens,
         used: &SecretText,
     ) -> Result<Outcome, OAuthError> {
         let scopes = tokens.scopes.clone();
@@ -293,14 +292,17 @@ impl Inner {
         if !lost.is_empty() {
             let reason =
                 format!("its scopes were narrowed: {} is granted no more", lost.join(", "));
-            return self.write_broken(row, Some(mine), &reason, Some(&tokens)).await;
+            return self.write_broken(row, Some(mine), &reason, Some(tokens)).await;
         }
         let now = self.seam.clock.now();
         let work = self.store.begin().await?;
         let present = self.lock_both(&work, row).await?.map(|(_, present)| present);
-        let Some(present) = present.filter(|present| present.created_at == row.created_at) else {
-            // Uninstalled, disconnected or authorised anew meanwhile: nobody uses these.
-            self.discard(&work, row, &tokens).await?;
+        let is_same = |present: &connection::Model| {
+            present.created_at == row.created_at && present.health == "ok"
+        };
+        let Some(present) = present.filter(is_same) else {
+            // Uninstalled, disconnected, broken or authorised anew meanwhile: nobody uses these.
+            self.discard(&work, row, tokens).await?;
             let _no_routing = work.commit(now).await?;
             return Ok(Outcome::Done);
         };

@@ -50,6 +50,8 @@ pub(super) struct Rooms {
     store: Store,
     seam: Seam,
     dispatcher: Dispatcher,
+    /// Hands out access tokens.
+    pub(super) connections: Connections,
     routing: Routing,
     committer: Committer,
     lease: NodeLease,
@@ -412,6 +414,7 @@ impl Rooms {
             store: store.clone(),
             seam: seam.clone(),
             dispatcher,
+            connections,
             routing,
             committer,
             lease,

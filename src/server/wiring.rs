@@ -14,6 +14,7 @@ use crate::api::token_store::{TokenError, make_first_operator_token};
 use crate::api::{Answers, ApiParts, ApiState, application, rooms};
 use crate::config::{Config, DatabaseUrl};
 use crate::crypto::{KeyStoreError, open_keys};
+use crate::oauth::Connections;
 use crate::seam::{Clock, Seam};
 use crate::store::{Backend, Store, StoreError, StoreOptions};
 use crate::webhook::RoutingError;
@@ -166,6 +167,11 @@ impl RunningServer {
     /// The configuration, with that address in it.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The connections of installations: who hands out access tokens.
+    pub fn connections(&self) -> &Connections {
+        &self.work.connections
     }
 
     /// Waits until the server ends, which it does only when something broke: the listener, or

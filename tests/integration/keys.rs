@@ -5,19 +5,25 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use mortise::crypto::{DEFAULT_TOLERANCE, Ed25519PublicKey, SignatureHeaders, Verifier};
+use mortise::audit::Actor;
+use mortise::crypto::{
+    DEFAULT_TOLERANCE, Ed25519PublicKey, KeyStoreError, MasterKey, SignatureHeaders, Verifier,
+    open_keys, rewrap,
+};
 use mortise::development::Received;
-use mortise::seam::Timestamp;
+use mortise::oauth::HOST_CONNECTION;
+use mortise::seam::{Seam, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::delivery_world::{World, a_while};
 use crate::support::on_both;
-use crate::support::server::Backend;
+use crate::support::server::{Backend, ORG, Place, TestServer};
 
 on_both!(
     signatures_by_key_pair_verify_through_a_rotation,
     a_new_key_signs_tokens_and_the_former_stays_published,
     only_operators_rotate_keys,
+    another_master_key_wraps_the_same_data_keys,
 );
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -140,4 +146,47 @@ async fn only_operators_rotate_keys(backend: Backend) {
     let day = client.post(path, operator, &json!({})).await.expect(200);
     assert_eq!(day.json["purpose"], "jwt");
     assert_eq!(published(&world, "RSA").await.len(), 2);
+}
+
+async fn another_master_key_wraps_the_same_data_keys(backend: Backend) {
+    let wrapped = match &backend {
+        Backend::Sqlite => "select hex(wrapped) from data_keys",
+        Backend::Postgres(_) => "select encode(wrapped, 'hex') from data_keys",
+    };
+    let server = TestServer::start(backend, |_| {}).await;
+    let installation = server.active(ORG).await;
+    let former: Vec<String> = server.texts(wrapped).await;
+    assert_eq!(former.len(), 3);
+    let server = server.restart_after(wrap_anew).await;
+    let dump = server.dump().await.to_lowercase();
+    for wrapped in former {
+        assert!(!dump.contains(&wrapped.to_lowercase()), "a former wrapping is left");
+    }
+    // What was sealed before opens as before.
+    let id = installation.id.parse().expect("an id");
+    let token = server.connections().access_token(id, HOST_CONNECTION, None, None).await;
+    assert!(server.provider.is_live(token.expect("a token").token.expose()));
+    server.stop().await.audit_holds(&[ORG]).await;
+}
+
+async fn wrap_anew(place: Place) -> Place {
+    let folder = place.folder();
+    let (present, new) = (folder.join("master.key"), folder.join("new.key"));
+    let store = place.store().await;
+    let (actor, seam) = (Actor::system("test"), Seam::default());
+    let is_refused = |error| matches!(error, KeyStoreError::OtherMasterKey { .. });
+    // A stranger's key changes nothing.
+    let stranger = folder.join("stranger.key");
+    MasterKey::create(&stranger, &seam.randomness).expect("a key");
+    let refused = rewrap(&store, &stranger, &new, &actor, &seam).await;
+    assert!(is_refused(refused.expect_err("it is another's")));
+    let done = rewrap(&store, &present, &new, &actor, &seam).await.expect("it is wrapped anew");
+    assert_eq!(done.keys, 3);
+    let refused = rewrap(&store, &present, &new, &actor, &seam).await;
+    assert!(is_refused(refused.expect_err("the former is no more")));
+    let refused = open_keys(&store, &present, &seam).await;
+    assert!(is_refused(refused.expect_err("the former is no more")));
+    store.close().await.expect("it closes");
+    std::fs::rename(&new, &present).expect("the new one takes its place");
+    place
 }

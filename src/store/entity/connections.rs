@@ -1,4 +1,4 @@
-//! Rows of what happens to connections and keys as jobs.
+//! Rows of what happens to connections as jobs.
 #![expect(
     unreachable_pub,
     reason = "the derive writes public items; the room re-exports none of them"

@@ -11,6 +11,7 @@ use mortise::development::{
     Browser, Decision, DevelopmentAuthorizationServer, DevelopmentAuthorizationServerOptions,
     ProviderAnswer, SampleVendor, SampleVendorOptions,
 };
+use mortise::oauth::Connections;
 use mortise::seam::{Clock, Seam};
 use mortise::server::RunningServer;
 use mortise::store::Store;
@@ -149,6 +150,11 @@ impl TestServer {
         Self { client: Client::new(base), seam, provider, vendor, operator, running, place }
     }
 
+    /// Who hands out access tokens.
+    pub(crate) fn connections(&self) -> &Connections {
+        self.running.connections()
+    }
+
     /// The folder with the server's files.
     pub(crate) fn folder(&self) -> PathBuf {
         self.place.folder.path().to_owned()
@@ -159,6 +165,16 @@ impl TestServer {
         let Self { seam, provider, vendor, running, place, .. } = self;
         running.stop().await;
         Self::open(place, seam, provider, vendor).await
+    }
+
+    /// Stops the server, lets something be done to what it left, and starts another on it.
+    pub(crate) async fn restart_after<F>(self, change: impl FnOnce(Place) -> F) -> Self
+    where
+        F: Future<Output = Place>,
+    {
+        let Self { seam, provider, vendor, running, place, .. } = self;
+        running.stop().await;
+        Self::open(change(place).await, seam, provider, vendor).await
     }
 
     /// Stops the server; what it leaves can be looked at.
@@ -315,6 +331,11 @@ impl TestServer {
 }
 
 impl Place {
+    /// The folder with the server's files.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
     /// What the configuration of the server set.
     pub(crate) fn settings(&self) -> BTreeMap<String, String> {
         self.settings.0.clone()
