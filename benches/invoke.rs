@@ -160,10 +160,10 @@ async fn run(arguments: &Arguments) -> Result<bool, Failure> {
     }
     let config = Config::load(&Inputs { overrides: settings, ..Inputs::default() })?;
     let running = mortise::server::start(config, Seam::default()).await?;
-    let base = format!("http://{}", running.address());
-    provider.register_redirect_uri(format!("{base}/oauth/callback"));
+    let origin = format!("http://{}", running.address());
+    provider.register_redirect_uri(format!("{origin}/oauth/callback"));
     let operator = std::fs::read_to_string(folder.path().join("operator.token"))?;
-    let world = World { base, operator: operator.trim().to_owned(), client: client()?, vendor };
+    let world = World { origin, operator: operator.trim().to_owned(), client: client()?, vendor };
     let calls = world.calls(arguments.installations).await?;
 
     let bare: Vec<Call> = calls
@@ -182,7 +182,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Failure> {
 
 /// A server with what calls it.
 struct World {
-    base: String,
+    origin: String,
     operator: String,
     client: reqwest::Client,
     vendor: SampleVendor,
@@ -190,7 +190,7 @@ struct World {
 
 impl World {
     async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let request = self.client.post(format!("{}/api/v1{path}", self.base));
+        let request = self.client.post(format!("{}/api/v1{path}", self.origin));
         let answer = request.bearer_auth(&self.operator).json(body).send().await?;
         Ok(answer.error_for_status()?.json().await?)
     }
@@ -232,7 +232,7 @@ impl World {
                 "requestType": "GET",
             });
             calls.push(Call {
-                url: format!("{}/api/v1/invoke?orgId={org}", self.base),
+                url: format!("{}/api/v1/invoke?orgId={org}", self.origin),
                 hash: Some(hash_of(SECRET, b"requestURL=/api/v1/tickets/1&requestType=GET")),
                 body: fields.to_string(),
             });

@@ -83,6 +83,11 @@ pub enum Unreachable {
     NoHost(&'static str),
 }
 
+/// Stands for the host's origin where the operator has not set one: what this server answers itself
+/// can be called all the same, and nothing else.
+const NO_HOST: &str = "https://host.invalid";
+const NOT_SET: Unreachable = Unreachable::NoHost("the operator has not set host.api_base");
+
 /// Reads `requestURL` and fills its placeholders in. A path is one of the host's API.
 pub(super) fn read_url(
     text: &str,
@@ -100,10 +105,9 @@ pub(super) fn read_url(
             (scheme.to_ascii_lowercase(), rest)
         }
         _ if text.starts_with('/') && !text.starts_with("//") => {
-            let base =
-                api_base.ok_or(Unreachable::NoHost("the operator has not set host.api_base"))?;
+            let base = api_base.map_or_else(|| NO_HOST.to_owned(), ToString::to_string);
             let (path, query) = text.split_once('?').map_or((text, None), |(p, q)| (p, Some(q)));
-            return join(&base.to_string(), path, query, filling);
+            return join(&base, path, query, filling);
         }
         _ => return Err(Unreachable::Malformed),
     };
@@ -165,9 +169,13 @@ pub(super) fn listed_origins(domains: &[String], filling: &mut Filling<'_>) -> V
 impl Reach {
     /// Where a URL leads.
     pub(super) fn classify(&self, url: &Url, link_name: &str) -> Result<Target, Unreachable> {
+        let is_nowhere = self.api_base.is_none() && url.as_str().starts_with(NO_HOST);
         let is_host = self.api_base.as_ref().is_some_and(|origin| origin.contains(url));
-        if is_host && url.path().starts_with(OWN_PATH) {
+        if (is_host || is_nowhere) && url.path().starts_with(OWN_PATH) {
             return Ok(Target::Own);
+        }
+        if is_nowhere {
+            return Err(NOT_SET);
         }
         let named = |connection: &&DeclaredConnection| {
             connection.name == link_name || connection.link_name.as_deref() == Some(link_name)
@@ -300,6 +308,21 @@ mod tests {
         assert!(matches!(reach.classify(&url, ""), Err(Unreachable::NoHost(_))));
         let own = Url::parse("https://desk.example/api/v1/installedExtensions/1/storage");
         assert_eq!(reach.classify(&own.expect("a URL"), ""), Ok(Target::Own));
+    }
+
+    #[test]
+    fn without_a_host_this_server_still_answers_itself() {
+        let reach = Reach { api_base: None, ..reach() };
+        let values = Values::default();
+        let classify = |text: &str| {
+            let url = read_url(text, None, &mut Filling::new(&values, false))?;
+            reach.classify(&url, "")
+        };
+        assert_eq!(classify("/api/v1/installedExtensions/1/storage"), Ok(Target::Own));
+        for elsewhere in ["/api/v1/tickets", "/api/v1/installedExtensions/../tickets"] {
+            assert_eq!(classify(elsewhere), Err(NOT_SET), "{elsewhere}");
+        }
+        assert_eq!(classify("https://mirror.example/x"), Ok(Target::Listed));
     }
 
     fn read(text: &str) -> Result<String, Unreachable> {

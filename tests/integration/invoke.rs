@@ -329,7 +329,7 @@ async fn only_declared_hosts_are_called(backend: Backend) {
     assert_eq!(world.stranger.connections(), 0, "no packet left");
     // The host's token goes to the host only, and no further than its origin.
     let issuer = world.world.server.provider.issuer().to_owned();
-    let other_port = format!("{}0/api/v1/x", issuer);
+    let other_port = format!("{issuer}0/api/v1/x");
     let refused = world.get(&other_port).await;
     assert!([403, 422].contains(&refused.status), "{}", refused.text);
 }
