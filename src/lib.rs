@@ -19,7 +19,10 @@
 //! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
 //! | [`event`] | the catalogue of event types, intake, why an event went where it went |
 //! | [`catalogue`] | extensions, versions, signing secrets |
+//! | [`rate`] | how often somebody may do something |
+//! | [`extension_data`] | what extensions keep here: store, properties, users' tokens, the incoming lane |
 //! | [`lifecycle`] | the state table and its steps: install, authorise, configure, upgrade, suspend, uninstall; rollouts |
+//! | [`invoke`] | the vendor's way back in |
 //! | [`rotation`] | data keys that take each other's place, and what is sealed anew with them |
 //! | [`doctor`] | whether everything stands as it should, and the way back after a restored backup |
 //! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
@@ -41,11 +44,14 @@ pub mod dialect;
 pub mod doctor;
 pub mod egress;
 pub mod event;
+pub mod extension_data;
 pub mod identifier;
+pub mod invoke;
 pub mod lifecycle;
 pub mod manifest;
 pub mod notice;
 pub mod oauth;
+pub mod rate;
 pub mod rotation;
 pub mod seam;
 pub mod server;

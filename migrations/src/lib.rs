@@ -22,6 +22,7 @@ mod m20261121_000008_upgrade;
 mod m20261121_000009_connections;
 mod m20261121_000010_platform_steps;
 mod m20261121_000011_reconciler;
+mod m20261121_000012_invoke;
 mod m20261121_000013_data_keys;
 
 /// All steps, in order.
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000009_connections::Migration),
             Box::new(m20261121_000010_platform_steps::Migration),
             Box::new(m20261121_000011_reconciler::Migration),
+            Box::new(m20261121_000012_invoke::Migration),
             Box::new(m20261121_000013_data_keys::Migration),
         ]
     }

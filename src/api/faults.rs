@@ -7,6 +7,8 @@ use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::upgrades::WaitingUpgradeBody;
 use crate::catalogue::CatalogueError;
 use crate::event::{Fault, IntakeError, ParseError};
+use crate::extension_data::ExtensionDataError;
+use crate::invoke::InvokeError;
 use crate::lifecycle::LifecycleError;
 use crate::oauth::OAuthError;
 use crate::webhook::RoutingError;
@@ -194,6 +196,59 @@ impl From<ParseError> for Problem {
                     })
                     .collect::<Vec<_>>(),
             ),
+        }
+    }
+}
+
+impl From<ExtensionDataError> for Problem {
+    fn from(error: ExtensionDataError) -> Self {
+        let text = error.to_string();
+        match error {
+            ExtensionDataError::Invalid { pointer, message } => {
+                Self::invalid(vec![FieldError::new(pointer, FieldErrorKind::Invalid, message)])
+            }
+            ExtensionDataError::Unknown(_) => Self::new(Code::ResourceNotFound).detail(text),
+            ExtensionDataError::Full { most, .. } => {
+                Self::new(Code::UnprocessableEntity).detail(text).with("limit", most)
+            }
+            ExtensionDataError::Store(error) => error.into(),
+            error @ (ExtensionDataError::Crypto(_) | ExtensionDataError::Unreadable(_)) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<InvokeError> for Problem {
+    fn from(error: InvokeError) -> Self {
+        let text = error.to_string();
+        match error {
+            InvokeError::Unproven => Self::new(Code::SignatureInvalid).detail(text),
+            InvokeError::Ambiguous(ambiguous) => {
+                Self::invalid(vec![FieldError::new(ambiguous.field, FieldErrorKind::Invalid, text)])
+            }
+            InvokeError::Invalid { field, rule } => {
+                Self::invalid(vec![FieldError::new(field, FieldErrorKind::Invalid, rule)])
+            }
+            InvokeError::NotAllowed(_) => Self::new(Code::HostNotAllowed).detail(text),
+            InvokeError::ConnectionBroken { connection, .. } => {
+                Self::new(Code::ConnectionBroken).detail(text).with("connection", connection)
+            }
+            InvokeError::TooMany { wait, .. } => {
+                Self::new(Code::TooManyRequests).detail(text).retry_after(wait)
+            }
+            InvokeError::NoAnswer { class, .. } => {
+                Self::new(Code::UpstreamFailed).detail(text).with("error", class.as_str())
+            }
+            InvokeError::Unavailable => {
+                Self::new(Code::ServiceUnavailable).detail(text).retry_after(SOON)
+            }
+            InvokeError::OAuth(error) => error.into(),
+            InvokeError::Store(error) => error.into(),
+            InvokeError::Routing(error) => error.into(),
+            InvokeError::Data(error) => error.into(),
+            InvokeError::Lifecycle(error) => error.into(),
+            error @ (InvokeError::Crypto(_) | InvokeError::Unreadable(_)) => Self::internal(&error),
         }
     }
 }

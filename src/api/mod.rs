@@ -21,7 +21,10 @@ pub mod extract;
 mod faults;
 pub mod health;
 mod holds;
+mod incoming;
 mod installations;
+mod installed_extensions;
+mod invoke;
 mod jobs;
 mod journal;
 pub(crate) mod keys;
@@ -30,6 +33,7 @@ pub mod openapi;
 mod ownership;
 pub mod paging;
 pub mod problem;
+mod properties;
 mod rates;
 pub(crate) mod reconcile;
 pub mod role;
@@ -42,6 +46,7 @@ pub mod token_store;
 pub mod tokens;
 mod trials;
 mod upgrades;
+mod user_tokens;
 mod webhooks;
 
 #[cfg(test)]
@@ -80,4 +85,9 @@ pub fn rooms() -> ApiRouter {
         .merge(descriptions::router())
         .merge(keys::router())
         .merge(reconcile::router())
+        .merge(invoke::router())
+        .merge(installed_extensions::router())
+        .merge(properties::router())
+        .merge(user_tokens::router())
+        .merge(incoming::router())
 }

@@ -37,6 +37,7 @@ const BEARER: &str = "bearer";
         (name = "events", description = "Events from the host"),
         (name = "webhooks", description = "Webhooks of an org"),
         (name = "deliveries", description = "Deliveries to vendors"),
+        (name = "invoke", description = "The vendor's way back in, and what extensions keep here"),
         (name = "notices", description = "What one must know"),
         (name = "tokens", description = "API tokens"),
         (name = "operation", description = "Whether everything is as it should be"),

@@ -113,6 +113,8 @@ codes! {
         "A fault of this server; its log has the details under the correlation id.";
     ProviderError, "PROVIDER_ERROR", BAD_GATEWAY, "The authorisation server failed",
         "The provider refused, or could not be reached.";
+    UpstreamFailed, "UPSTREAM_FAILED", BAD_GATEWAY, "The upstream gave no answer",
+        "What was to be called through invoke could not be reached, or did not answer in time.";
     ServiceUnavailable, "SERVICE_UNAVAILABLE", SERVICE_UNAVAILABLE, "Not available right now",
         "The database cannot be reached, or there is no room; repeat later.";
 }

@@ -59,6 +59,10 @@ const INSTALLATIONS: Access = Roles(&[Operator, Marketplace, Vendor, Admin, View
 const DELIVERIES: Access = Roles(&[Operator, Vendor, Admin, Viewer]);
 const JOB_OWNERS: Access = Roles(&[Operator, Marketplace, Vendor, Admin]);
 const SENDERS: Access = Roles(&[Operator, Vendor, Admin]);
+const CONFIGURERS: Access = Roles(&[Operator, Admin]);
+const CONFIGURATION: Access = Roles(&[Operator, Admin, Viewer]);
+const USERS: Access = Roles(&[Operator, Marketplace, Admin, Viewer]);
+const USER_KEEPERS: Access = Roles(&[Operator, Marketplace, Admin]);
 const EVENTS: Access = Roles(&[Operator, Host, Admin, Viewer]);
 
 const EXTENSIONS_READ: Option<&str> = Some("Desk.extensions.READ");
@@ -67,6 +71,7 @@ const EXTENSIONS_UPDATE: Option<&str> = Some("Desk.extensions.UPDATE");
 const WEBHOOKS_READ: Option<&str> = Some("Desk.webhooks.READ");
 const WEBHOOKS_UPDATE: Option<&str> = Some("Desk.webhooks.UPDATE");
 const WEBHOOKS_DELETE: Option<&str> = Some("Desk.webhooks.DELETE");
+const EXTENSIONS_DELETE: Option<&str> = Some("Desk.extensions.DELETE");
 const EVENTS_READ: Option<&str> = Some("Desk.events.READ");
 const EVENTS_CREATE: Option<&str> = Some("Desk.events.CREATE");
 
@@ -140,6 +145,37 @@ pub static ROUTES: &[Route] = &[
         "All lifecycle events of a vendor's extensions"),
     row(Method::POST, "/api/v1/journal/{id}/redeliver", CATALOGUE, EXTENSIONS_UPDATE,
         "Send a lifecycle callback again"),
+
+    row(Method::POST, "/api/v1/invoke", Open, None,
+        "Call the host or another service as an installation; proven by securityContext and HASH"),
+    row(Method::GET, "/api/v1/installations/{id}/invocations", DELIVERIES, EXTENSIONS_READ,
+        "List what an installation called through invoke"),
+    row(Method::GET, "/api/v1/installedExtensions/{installationId}/configParams", CONFIGURATION, EXTENSIONS_READ,
+        "Show the parameters of an installation; secure ones without their value"),
+    row(Method::POST, "/api/v1/installedExtensions/{installationId}/configParams", CONFIGURERS, EXTENSIONS_CREATE,
+        "Set parameters of an installation"),
+    row(Method::GET, "/api/v1/installedExtensions/{installationId}/storage", OWNER, EXTENSIONS_READ,
+        "Read the key-value store of an installation"),
+    row(Method::POST, "/api/v1/installedExtensions/{installationId}/storage", OWNER, EXTENSIONS_CREATE,
+        "Write to the key-value store of an installation"),
+    row(Method::DELETE, "/api/v1/installedExtensions/{installationId}/storage", OWNER, EXTENSIONS_DELETE,
+        "Delete from the key-value store of an installation"),
+    row(Method::GET, "/api/v1/extensions/{key}/properties", OWNER, EXTENSIONS_READ,
+        "List the properties of an extension"),
+    row(Method::GET, "/api/v1/extensions/{key}/properties/{name}", OWNER, EXTENSIONS_READ,
+        "Show a property; a secret one without its value"),
+    row(Method::PUT, "/api/v1/extensions/{key}/properties/{name}", OWNER, EXTENSIONS_UPDATE,
+        "Set a property"),
+    row(Method::DELETE, "/api/v1/extensions/{key}/properties/{name}", OWNER, EXTENSIONS_DELETE,
+        "Delete a property"),
+    row(Method::GET, "/api/v1/installations/{id}/user-tokens", USERS, EXTENSIONS_READ,
+        "List the tokens of an installation's users, without their values"),
+    row(Method::POST, "/api/v1/installations/{id}/user-tokens", USER_KEEPERS, EXTENSIONS_CREATE,
+        "Make a user's token, in place of the former one; its value is told once"),
+    row(Method::DELETE, "/api/v1/installations/{id}/user-tokens/{tokenId}", USER_KEEPERS, EXTENSIONS_DELETE,
+        "Revoke a user's token"),
+    row(Method::POST, "/api/v1/incoming/{extensionKey}", Open, None,
+        "Post to an extension for a user, by the user's token in `zapikey`"),
 
     row(Method::POST, "/api/v1/events", Roles(&[Operator, Host]), EVENTS_CREATE,
         "Post events"),
@@ -347,7 +383,11 @@ mod tests {
             let name = format!("{} {}", route.method, route.path);
             assert!(!seen.contains(&name), "{name}");
             seen.push(name);
-            assert_eq!(route.access == Open, !route.path.starts_with("/api/"), "{}", route.path);
+            // These two are proven by what they bring, not by a token.
+            let is_proven_otherwise =
+                route.path == "/api/v1/invoke" || route.path.starts_with("/api/v1/incoming/");
+            let is_open = !route.path.starts_with("/api/") || is_proven_otherwise;
+            assert_eq!(route.access == Open, is_open, "{}", route.path);
             if let Roles(roles) = route.access {
                 assert!(roles.contains(&Operator), "{}: the operator may everything", route.path);
             }

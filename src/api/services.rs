@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::crypto::Verifier;
 use crate::delivery::{Dispatcher, EndpointScope, Recoveries};
 use crate::event::Intake;
+use crate::invoke::Invoke;
 use crate::lifecycle::{InstallationScope, Lifecycle, Reconciler, RolloutScope, Rollouts};
 use crate::manifest;
 use crate::notice::{Audience, Board};
 use crate::oauth::Connections;
+use crate::rate::KeyedRate;
 use crate::rotation::Rotations;
 use crate::store::Store;
 use crate::webhook::Routing;
@@ -47,6 +51,10 @@ pub struct Services {
     pub rotations: Rotations,
     /// How often a token may ping and test.
     pub trials: Arc<TrialRates>,
+    /// The vendors' way back in.
+    pub invoke: Invoke,
+    /// How often a user's token may post.
+    pub incoming_rate: Arc<KeyedRate<Uuid>>,
     /// The rules for packages.
     pub policy: Arc<manifest::Policy>,
     /// Checks callbacks of the marketplace, where it signs them.

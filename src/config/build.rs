@@ -288,6 +288,13 @@ fn read_limits(reader: &mut Reader) -> Read<Limits> {
     let request_body_bytes = reader.required("limits.request_body_bytes", value::size);
     let package_bytes = reader.required("limits.package_bytes", value::size);
     let tests_per_minute = reader.required("limits.tests_per_minute", value::integer);
+    let invoke_per_minute = reader.required("limits.invoke_per_minute", value::integer);
+    let invoke_under_way = reader.required("limits.invoke_under_way", value::integer);
+    let invoke_deadline = reader.required("limits.invoke_deadline", value::duration);
+    let invoke_response_bytes = reader.required("limits.invoke_response_bytes", value::size);
+    let invocations_kept = reader.required("limits.invocations_kept", value::integer);
+    let incoming_body_bytes = reader.required("limits.incoming_body_bytes", value::size);
+    let incoming_per_minute = reader.required("limits.incoming_per_minute", value::integer);
     let connections = reader.required("limits.connections", value::integer);
     let header_read_timeout = reader.required("limits.header_read_timeout", value::duration);
     let body_read_timeout = reader.required("limits.body_read_timeout", value::duration);
@@ -298,6 +305,13 @@ fn read_limits(reader: &mut Reader) -> Read<Limits> {
         request_body_bytes: request_body_bytes?,
         package_bytes: package_bytes?,
         tests_per_minute: tests_per_minute?,
+        invoke_per_minute: invoke_per_minute?,
+        invoke_under_way: invoke_under_way?,
+        invoke_deadline: invoke_deadline?,
+        invoke_response_bytes: invoke_response_bytes?,
+        invocations_kept: invocations_kept?,
+        incoming_body_bytes: incoming_body_bytes?,
+        incoming_per_minute: incoming_per_minute?,
         connections: connections?,
         header_read_timeout: header_read_timeout?,
         body_read_timeout: body_read_timeout?,

@@ -266,6 +266,20 @@ pub struct Limits {
     pub package_bytes: usize,
     /// How many pings and tests one token may make a minute.
     pub tests_per_minute: u32,
+    /// How many calls one installation may make through invoke a minute.
+    pub invoke_per_minute: u32,
+    /// How many calls through invoke are under way at the most.
+    pub invoke_under_way: usize,
+    /// How long a call through invoke may take.
+    pub invoke_deadline: Duration,
+    /// How much of an answer invoke hands back, in bytes.
+    pub invoke_response_bytes: usize,
+    /// How many calls through invoke are remembered.
+    pub invocations_kept: u64,
+    /// The largest body that a third party may post, in bytes.
+    pub incoming_body_bytes: usize,
+    /// How many requests a user's token may post a minute.
+    pub incoming_per_minute: u32,
     /// The most connections of clients at a time.
     pub connections: usize,
     /// How long headers may take.

@@ -483,6 +483,48 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How many pings and test requests one token may make a minute, on each node.",
     ),
     setting(
+        "limits.invoke_per_minute",
+        Kind::Integer { least: 1, most: 10_000_000 },
+        Value("600"),
+        "How many calls one installation may make through `POST /invoke` a minute, on each node.",
+    ),
+    setting(
+        "limits.invoke_under_way",
+        Kind::Integer { least: 1, most: 100_000 },
+        Value("512"),
+        "How many calls through `POST /invoke` are under way on a node; one installation has an eighth of them.",
+    ),
+    setting(
+        "limits.invoke_deadline",
+        seconds(1, 120),
+        Value("20s"),
+        "How long a call through `POST /invoke` may take in all.",
+    ),
+    setting(
+        "limits.invoke_response_bytes",
+        Kind::Size { least: KIB, most: GIB },
+        Value("1MiB"),
+        "How much of an answer is read and handed back by `POST /invoke`.",
+    ),
+    setting(
+        "limits.invocations_kept",
+        Kind::Integer { least: 1_000, most: 1_000_000_000 },
+        Value("1000000"),
+        "How many calls through `POST /invoke` are remembered; the oldest go first.",
+    ),
+    setting(
+        "limits.incoming_body_bytes",
+        Kind::Size { least: KIB, most: 64 * (1 << 20) },
+        Value("256KiB"),
+        "The largest body of `POST /incoming/{extensionKey}`.",
+    ),
+    setting(
+        "limits.incoming_per_minute",
+        Kind::Integer { least: 1, most: 1_000_000 },
+        Value("600"),
+        "How many requests one user's token may post to `POST /incoming/{extensionKey}` a minute, on each node.",
+    ),
+    setting(
         "limits.connections",
         Kind::Integer { least: 1, most: 1_000_000 },
         Value("10000"),

@@ -110,7 +110,9 @@ impl Dispatcher {
         }
         match job.kind {
             Kind::Callback => self.attempt_callback(job, cancel).await,
-            Kind::Webhook | Kind::OrderedWebhook => self.attempt_webhook(job, cancel).await,
+            Kind::Webhook | Kind::OrderedWebhook | Kind::Incoming => {
+                self.attempt_webhook(job, cancel).await
+            }
         }
     }
 
@@ -119,6 +121,9 @@ impl Dispatcher {
             self.withdraw(&mut job).await;
             return LaneOutcome::Untried;
         };
+        if endpoint.is_incoming {
+            job.kind = Kind::Incoming;
+        }
         let request = match self.webhook_request(&job, &endpoint) {
             Ok(request) => request,
             Err(Unprepared::Address(refusal)) => {
@@ -363,8 +368,8 @@ impl Dispatcher {
             Decision::Delivered | Decision::Disabled { delivered: true } => {
                 (DeliveryState::Delivered, None)
             }
-            // Nobody reactivates a callback's address: the next callback goes on.
-            Decision::Gone | Decision::Disabled { .. } if job.kind == Kind::Callback => {
+            // Nobody reactivates these addresses: the next delivery goes on.
+            Decision::Gone | Decision::Disabled { .. } if !job.kind.has_webhook() => {
                 (DeliveryState::Failed, None)
             }
             // What a gone webhook still has waiting is kept until somebody reactivates it.
@@ -373,11 +378,11 @@ impl Dispatcher {
             Decision::Failed | Decision::Aborted => (DeliveryState::Failed, None),
         };
         let closes = matches!(decision, Decision::Gone | Decision::Disabled { .. });
-        if closes && job.kind != Kind::Callback {
+        if closes && job.kind.has_webhook() {
             // Nothing more goes there until that is known everywhere.
             self.lanes().pause(job.endpoint_id, ended_at.plus(CLOSING), ended_at);
         }
-        if job.kind != Kind::Callback {
+        if job.kind.has_webhook() {
             self.note_pulse(job.endpoint_id, ended_at, sent.as_ref());
         }
         let result = AttemptResult {

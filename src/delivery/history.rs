@@ -105,7 +105,7 @@ async fn few_webhooks(
         .select_only()
         .column(endpoint::Column::Id)
         .filter(scope.condition())
-        .filter(endpoint::Column::Lane.eq("webhook"))
+        .filter(endpoint::Column::Lane.is_in(["webhook", "incoming"]))
         .limit(FEW + 1);
     if let Some(id) = filter.webhook_id {
         query = query.filter(endpoint::Column::Id.eq(id));
@@ -266,7 +266,7 @@ impl Stretch {
             };
             and(format!(
                 "exists (select 1 from endpoints p where p.id = w.endpoint_id \
-                 and p.lane = 'webhook'{owned})"
+                 and p.lane in ('webhook', 'incoming'){owned})"
             ));
         }
         self.filters = filters;

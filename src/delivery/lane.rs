@@ -36,6 +36,8 @@ pub(super) enum Kind {
     Webhook,
     /// A webhook whose deliveries go one after the other.
     OrderedWebhook,
+    /// What third parties post to an extension. It has no webhook whose health could be kept.
+    Incoming,
     /// The callbacks of an installation, which go one after the other too.
     Callback,
 }
@@ -43,6 +45,11 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn is_ordered(self) -> bool {
         matches!(self, Self::OrderedWebhook | Self::Callback)
+    }
+
+    /// Whether there is a webhook behind it, with a health and somebody who can reactivate it.
+    pub(super) fn has_webhook(self) -> bool {
+        matches!(self, Self::Webhook | Self::OrderedWebhook)
     }
 }
 

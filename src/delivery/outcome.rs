@@ -86,6 +86,10 @@ pub(super) const TROUBLE: &[NoticeKind] =
 impl Dispatcher {
     /// Notes what a webhook's attempt came to, where that changes its health.
     pub(super) fn note_webhook(&self, endpoint: &Endpoint, decision: Decision) {
+        if endpoint.is_incoming {
+            // There is no webhook that could be failing: its deliveries tell how they went.
+            return;
+        }
         let health = match decision {
             Decision::Delivered if endpoint.is_failing => Health::Ok,
             Decision::Failed if !endpoint.is_failing => Health::Failing,

@@ -18,7 +18,7 @@ use crate::seam::Timestamp;
 use crate::store::StoreError;
 use crate::store::claims::{self, ClaimedDelivery, DeliveryState, HELD, PARKED};
 use crate::store::committer::EVENT_OVERHEAD;
-use crate::store::entity::{endpoint, event, webhook};
+use crate::store::entity::{endpoint, event, incoming_lane, webhook};
 use crate::webhook::Passage;
 
 /// How often the whole table is looked over.
@@ -162,10 +162,9 @@ async fn standing(dispatcher: &Dispatcher, id: Uuid) -> Result<Standing, StoreEr
         return Ok(Standing::Open(Kind::Callback));
     }
     // Another node may have provisioned it just now, and this one not have heard of it yet.
-    Ok(match webhook::Entity::find_by_id(id).one(reader).await? {
-        Some(_) => Standing::Unreadable,
-        None => Standing::Gone,
-    })
+    let is_there = webhook::Entity::find_by_id(id).one(reader).await?.is_some()
+        || incoming_lane::Entity::find_by_id(id).one(reader).await?.is_some();
+    Ok(if is_there { Standing::Unreadable } else { Standing::Gone })
 }
 
 /// What was held while its webhook came back or went is found here: a hold and a release may cross.

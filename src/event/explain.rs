@@ -80,7 +80,8 @@ pub async fn explain(
     facts.automation = event.origin != 0;
     let mut webhooks = Vec::new();
     if let Some(routes) = routing.org(&event.org_id) {
-        let visible = routes.endpoints().iter().filter(|endpoint| scope.covers(endpoint));
+        let visible = routes.endpoints().iter();
+        let visible = visible.filter(|endpoint| !endpoint.is_incoming && scope.covers(endpoint));
         for endpoint in visible.filter(|endpoint| !deliveries.contains_key(&endpoint.id)) {
             let is_younger =
                 created.get(&endpoint.id).is_some_and(|created| *created > event.accepted_at);

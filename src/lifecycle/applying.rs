@@ -16,6 +16,7 @@ use super::service::{Lifecycle, Locked, read_package};
 use super::state::Settlement;
 use crate::audit::Actor;
 use crate::crypto::{AssociatedData, Purpose};
+use crate::extension_data;
 use crate::manifest::{
     CheckedPackage, Growth, Manifest, Provisioned, ProvisionedWebhook, SubscriptionOptions, Upgrade,
 };
@@ -290,6 +291,8 @@ impl Lifecycle {
         let manifest = prepared.package.manifest;
         self.end_connections(work, locked, &manifest).await?;
         let row = &mut locked.row;
+        // The secret of the version that serves now counts for a while longer.
+        extension_data::former_versions::remember(work, row.id, row.version_id, now).await?;
         row.former_version_id = Some(row.version_id);
         row.upgraded_at = Some(now.micros());
         row.version_id = prepared.version.id;

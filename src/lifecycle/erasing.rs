@@ -22,8 +22,8 @@ use crate::delivery::without_words;
 use crate::seam::{Timestamp, crash_point};
 use crate::store::UnitOfWork;
 use crate::store::entity::{
-    attempt, authorization_request, connection, delivery, endpoint, erasure, event, notice,
-    notice_dismissal, recovery_job, revocation, token_exchange, transition, upgrade,
+    attempt, authorization_request, connection, delivery, endpoint, erasure, event, invocation,
+    notice, notice_dismissal, recovery_job, revocation, token_exchange, transition, upgrade,
 };
 
 /// How often the table is looked at.
@@ -236,7 +236,7 @@ impl Lifecycle {
         };
         let lane = endpoint::Entity::find()
             .filter(endpoint::Column::InstallationId.eq(job.installation_id))
-            .filter(endpoint::Column::Lane.eq("webhook"))
+            .filter(endpoint::Column::Lane.ne("lifecycle"))
             .filter(endpoint::Column::Id.gte(endpoint))
             .order_by_asc(endpoint::Column::Id)
             .limit(2)
@@ -319,7 +319,7 @@ impl Lifecycle {
         for table in ["endpoint_states", "endpoint_sequences"] {
             let sql = format!(
                 "delete from {table} where endpoint_id in (
-                     select id from endpoints where installation_id = $1 and lane = 'webhook')"
+                     select id from endpoints where installation_id = $1 and lane <> 'lifecycle')"
             );
             let done = work
                 .connection()
@@ -483,7 +483,7 @@ async fn erase_audit(work: &UnitOfWork, job: &erasure::Model) -> Result<Done, Li
     let after: i64 = job.position.parse().unwrap_or(0);
     let webhooks = endpoint::Entity::find()
         .filter(endpoint::Column::InstallationId.eq(job.installation_id))
-        .filter(endpoint::Column::Lane.eq("webhook"))
+        .filter(endpoint::Column::Lane.ne("lifecycle"))
         .all(work.connection())
         .await?;
     let subjects: HashSet<String> = webhooks
@@ -539,13 +539,34 @@ async fn erase_jobs(work: &UnitOfWork, job: &erasure::Model) -> Result<Done, Lif
         .map(|row| row.id)
         .collect();
     if ids.is_empty() {
-        return Ok(Done::all("jobs", 0));
+        return erase_invocations(work, job).await;
     }
     let done = recovery_job::Entity::delete_many()
         .filter(recovery_job::Column::Id.is_in(ids))
         .exec(work.connection())
         .await?;
-    Ok(Done::stretch("jobs", done.rows_affected, STEP))
+    // The stage is over when nothing of it is left.
+    Ok(Done { erased: vec![("jobs", done.rows_affected)], then: Then::From(String::new()) })
+}
+
+/// The record of what the vendor called in the org's name.
+async fn erase_invocations(
+    work: &UnitOfWork,
+    job: &erasure::Model,
+) -> Result<Done, LifecycleError> {
+    let rows = invocation::Entity::find()
+        .select_only()
+        .column(invocation::Column::Id)
+        .filter(invocation::Column::InstallationId.eq(job.installation_id))
+        .limit(STEP)
+        .into_tuple::<Uuid>()
+        .all(work.connection())
+        .await?;
+    let done = invocation::Entity::delete_many()
+        .filter(invocation::Column::Id.is_in(rows))
+        .exec(work.connection())
+        .await?;
+    Ok(Done::stretch("invocations", done.rows_affected, STEP))
 }
 
 /// What people wrote into callbacks, and what the vendor answered. Not before the last one was

@@ -7,6 +7,7 @@
 mod applying;
 mod authorize;
 mod closing;
+mod config_params;
 mod configure;
 mod consent;
 mod erasing;
@@ -32,6 +33,7 @@ mod views;
 
 pub use authorize::{BrowserReturn, Exchanged, Returned};
 pub use closing::{Closed, OrgClosures};
+pub use config_params::{ConfigParameter, ConfigVariable, ConfigVariables};
 pub use configure::ConfigureRequest;
 pub use consent::{ConsentRequest, WaitingUpgrade};
 pub use erasure::{ErasureView, erasure};

@@ -8,6 +8,7 @@ use super::error::LifecycleError;
 use super::service::Lifecycle;
 use super::state::Command;
 use crate::audit::{self, Actor, Entry};
+use crate::extension_data;
 use crate::store::UnitOfWork;
 use crate::store::entity::{authorization_request, connection, installation};
 
@@ -69,6 +70,8 @@ impl Lifecycle {
     ) -> Result<(UserLeft, Option<uuid::Uuid>), LifecycleError> {
         let mut left = UserLeft::default();
         let mut work = self.begin().await?;
+        // Third parties post for him no more.
+        extension_data::user_tokens::user_removed(&work, org_id, user_id).await?;
         let granted = connection::Entity::find()
             .select_only()
             .column(connection::Column::InstallationId)

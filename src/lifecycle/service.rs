@@ -22,6 +22,7 @@ use crate::config::Origin;
 use crate::crypto::Keys;
 use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
 use crate::egress::Egress;
+use crate::extension_data;
 use crate::manifest::{CheckedPackage, Manifest};
 use crate::notice::Board;
 use crate::oauth::{self, Connections, Providers, Revocations};
@@ -246,6 +247,7 @@ impl Lifecycle {
                 inner.connections.remove(work, id, None).await?;
                 let tokens = inner.connections.waiting_revocations(work, id).await?;
                 oauth::authorization::drop_states(work, id).await?;
+                extension_data::erase(&inner.store, work, id).await?;
                 locked.row.sealed_config = None;
                 locked.row.request_digest = Vec::new();
                 locked.row.uninstalled_at = Some(now.micros());
@@ -391,6 +393,34 @@ impl Lifecycle {
         )
         .await?;
         Ok(())
+    }
+
+    /// Holds an installation live until the transaction ends: its end waits for that, and what is
+    /// written for one that has ended is refused.
+    pub async fn hold_live(&self, work: &UnitOfWork, id: Uuid) -> Result<(), LifecycleError> {
+        let row = installation::Entity::find_by_id(id)
+            .lock_shared()
+            .one(work.connection())
+            .await?
+            .filter(|row| row.live == 1);
+        row.map(|_| ()).ok_or_else(|| LifecycleError::Unknown(id.to_string()))
+    }
+
+    /// The generation of an installation that takes what third parties post: it is active, and its
+    /// serving version says where that goes. Its end waits for the transaction.
+    pub async fn incoming_generation(
+        &self,
+        work: &UnitOfWork,
+        id: Uuid,
+    ) -> Result<Option<i32>, LifecycleError> {
+        let row = installation::Entity::find_by_id(id)
+            .lock_shared()
+            .one(work.connection())
+            .await?
+            .filter(|row| state_of(row).name() == "active");
+        let Some(row) = row else { return Ok(None) };
+        let locked = self.with_version(work, row).await?;
+        Ok(locked.manifest.incoming_webhook.is_some().then_some(locked.row.generation))
     }
 
     /// The live installation of an extension in an org; of a personal one, that of a user.

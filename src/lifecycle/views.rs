@@ -152,6 +152,26 @@ impl InstallationView {
         ChangeCursor { position: self.row.change_position, id: self.row.id }
     }
 
+    /// Its org.
+    pub fn org_id(&self) -> &str {
+        &self.row.org_id
+    }
+
+    /// Its extension.
+    pub fn extension_key(&self) -> &str {
+        &self.row.extension_key
+    }
+
+    /// Whether it has not ended.
+    pub fn is_live(&self) -> bool {
+        self.row.live == 1
+    }
+
+    /// Whether the serving version's manifest asks for the key-value store.
+    pub fn has_storage(&self) -> bool {
+        read_manifest(&self.version).is_ok_and(|manifest| manifest.storage)
+    }
+
     /// Who holds it suspended.
     pub fn suspended_by(&self) -> Vec<&'static str> {
         Holders::from_number(self.row.suspended_by).names()

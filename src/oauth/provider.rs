@@ -138,6 +138,20 @@ impl Providers {
         self.by_service.get(service).map_or(&[], |server| server.provider.api_origins.as_slice())
     }
 
+    /// Where the token of a service may go, and whether the operator says so: the operator's hosts
+    /// are called whatever their address, those of a manifest are vetted. A service that nobody
+    /// knows reaches nothing.
+    pub(crate) async fn reach_of(
+        &self,
+        service: &Service,
+    ) -> Result<(Vec<Origin>, bool), OAuthError> {
+        match self.find(service).await {
+            Ok(server) => Ok((server.provider.api_origins.clone(), server.is_operators)),
+            Err(OAuthError::UnknownService { .. }) => Ok((Vec::new(), false)),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Where the browser is sent.
     pub(super) async fn authorization_url(
         &self,

@@ -3,6 +3,8 @@
 //! What is not in this list is lost when its key is retired; a test reads the schema and refuses a
 //! sealed column that is missing.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sea_orm::{QueryResult, Value};
@@ -117,6 +119,22 @@ pub(crate) enum Place {
     Digest(&'static str),
     /// The nil UUID, and a field.
     Nowhere(&'static str),
+    /// The extension that a row's key names first, and a field made from what it names second.
+    Property,
+}
+
+/// What one ciphertext is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    subject: Uuid,
+    field: Cow<'static, str>,
+}
+
+impl Bound {
+    /// As the ring takes it.
+    pub(crate) fn as_data(&self) -> AssociatedData<'_> {
+        AssociatedData { subject: self.subject, field: &self.field }
+    }
 }
 
 /// A column that holds ciphertexts.
@@ -141,6 +159,7 @@ pub(crate) struct SealedColumn {
 const ID: &[KeyPart] = &[KeyPart::Uuid("id")];
 const STATE: &[KeyPart] = &[KeyPart::Bytes("state_digest")];
 const SCOPE: &[KeyPart] = &[KeyPart::Bytes("scope")];
+const PROPERTY: &[KeyPart] = &[KeyPart::Text("extension_key"), KeyPart::Text("name")];
 const NAME: &[KeyPart] = &[KeyPart::Text("name")];
 
 const fn vault(table: &'static str, column: &'static str, field: &'static str) -> SealedColumn {
@@ -160,6 +179,10 @@ const fn of_state(column: &'static str, field: &'static str) -> SealedColumn {
     SealedColumn { key: STATE, place, ..vault("authorization_requests", column, field) }
 }
 
+/// The id of the extension of a property, as SQL.
+const OWNER: &str = "(select e.id from extensions e \
+                     where e.extension_key = extension_properties.extension_key)";
+
 /// Every sealed column. Its order is the order in which a rotation walks: a new one comes last.
 pub(crate) const SEALED_COLUMNS: &[SealedColumn] = &[
     vault("extension_versions", "sealed_secrets", "manifest-secrets"),
@@ -175,6 +198,11 @@ pub(crate) const SEALED_COLUMNS: &[SealedColumn] = &[
     vault("connections", "sealed_former_refresh_token", "connection-former-refresh-token"),
     vault("revocations", "sealed_token", "revocation"),
     vault("token_exchanges", "sealed", "token-exchange"),
+    SealedColumn {
+        key: PROPERTY,
+        place: Place::Property,
+        ..vault("extension_properties", "sealed_value", "property")
+    },
     // The key that signed tokens before there was a table of signing keys.
     SealedColumn {
         key: NAME,
@@ -251,19 +279,45 @@ impl SealedColumn {
         values.collect::<Option<Vec<_>>>().ok_or(CORRUPT).map(Some)
     }
 
+    /// What is selected to open the ciphertext of a row, as SQL; see [`SealedColumn::read_sealed`].
+    pub(crate) fn sealed_list(&self) -> String {
+        match self.place {
+            Place::Property => format!("{}, {OWNER}", self.column),
+            Place::Row(_) | Place::Digest(_) | Place::Nowhere(_) => self.column.to_owned(),
+        }
+    }
+
+    /// Reads a ciphertext and what it is bound to from a row, `index` columns behind its beginning.
+    pub(crate) fn read_sealed(
+        &self,
+        row: &QueryResult,
+        index: usize,
+        key: &[KeyValue],
+    ) -> Result<(Vec<u8>, Bound), StoreError> {
+        let owner: Option<Uuid> = match self.place {
+            Place::Property => row.try_get_by_index(index + 1)?,
+            Place::Row(_) | Place::Digest(_) | Place::Nowhere(_) => None,
+        };
+        Ok((self.encoding.read(row, index)?, self.bound(key, owner)?))
+    }
+
     /// What the ciphertext of a row is bound to.
-    pub(crate) fn place_of(&self, key: &[KeyValue]) -> Result<AssociatedData<'static>, StoreError> {
+    fn bound(&self, key: &[KeyValue], owner: Option<Uuid>) -> Result<Bound, StoreError> {
         let (subject, field) = match (self.place, key) {
-            (Place::Row(field), [KeyValue::Uuid(id)]) => (*id, field),
+            (Place::Row(field), [KeyValue::Uuid(id)]) => (*id, Cow::Borrowed(field)),
             (Place::Digest(field), [KeyValue::Bytes(digest)]) => {
                 let half =
                     digest.first_chunk::<16>().ok_or(StoreError::Corrupt { what: "digest" })?;
-                (Uuid::from_bytes(*half), field)
+                (Uuid::from_bytes(*half), Cow::Borrowed(field))
             }
-            (Place::Nowhere(field), _) => (Uuid::nil(), field),
+            (Place::Nowhere(field), _) => (Uuid::nil(), Cow::Borrowed(field)),
+            // Without its extension it opens nowhere, and is told of as such.
+            (Place::Property, [_, KeyValue::Text(name)]) => {
+                (owner.unwrap_or_default(), Cow::Owned(format!("property:{name}")))
+            }
             _ => return Err(StoreError::Corrupt { what: "key of a sealed row" }),
         };
-        Ok(AssociatedData { subject, field })
+        Ok(Bound { subject, field })
     }
 }
 
@@ -290,8 +344,8 @@ mod tests {
     #[test]
     fn a_short_digest_stands_for_nothing() {
         let digest = SealedColumn::of(Purpose::Answers)[0];
-        assert!(digest.place_of(&[KeyValue::Bytes(vec![1; 15])]).is_err());
-        let place = digest.place_of(&[KeyValue::Bytes(vec![1; 32])]).unwrap();
+        assert!(digest.bound(&[KeyValue::Bytes(vec![1; 15])], None).is_err());
+        let place = digest.bound(&[KeyValue::Bytes(vec![1; 32])], None).unwrap();
         assert_eq!(place.subject, Uuid::from_bytes([1; 16]));
     }
 

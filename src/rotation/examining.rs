@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, Statement};
 
-use super::columns::{KeyValue, SEALED_COLUMNS, SealedColumn};
+use super::columns::{Bound, KeyValue, SEALED_COLUMNS, SealedColumn};
 use crate::crypto::KeyRing;
 use crate::store::{Store, StoreError};
 
@@ -33,16 +33,15 @@ pub(crate) async fn examine_sealed(store: &Store, ring: &KeyRing) -> Result<Exam
         loop {
             let page = page(store, column, after.as_deref()).await?;
             let is_last = page.len() < PAGE;
-            for (key, sealed) in &page {
+            for (_, sealed, bound) in &page {
                 looked_at += 1;
-                let place = column.place_of(key)?;
-                if ring.unseal(column.purpose, &place, sealed).is_ok() {
+                if ring.unseal(column.purpose, &bound.as_data(), sealed).is_ok() {
                     examined.opened += 1;
                 } else {
                     unreadable += 1;
                 }
             }
-            after = page.into_iter().next_back().map(|(key, _)| key);
+            after = page.into_iter().next_back().map(|(key, ..)| key);
             if is_last {
                 break;
             }
@@ -59,7 +58,8 @@ pub(crate) async fn examine_sealed(store: &Store, ring: &KeyRing) -> Result<Exam
     Ok(examined)
 }
 
-type Row = (Vec<KeyValue>, Vec<u8>);
+/// A row's key, its ciphertext, and what that is bound to.
+type Row = (Vec<KeyValue>, Vec<u8>, Bound);
 
 async fn page(
     store: &Store,
@@ -69,7 +69,7 @@ async fn page(
     let sql = format!(
         "select {}, {} from {} where {} {} order by {} limit {PAGE}",
         column.key_list(),
-        column.column,
+        column.sealed_list(),
         column.table,
         column.is_sealed(),
         column.beyond(after),
@@ -80,8 +80,9 @@ async fn page(
     let rows = store.reader().query_all_raw(statement).await?;
     rows.iter()
         .map(|row| {
-            let sealed = column.encoding.read(row, column.key.len())?;
-            Ok((column.read_key(row)?, sealed))
+            let key = column.read_key(row)?;
+            let (sealed, bound) = column.read_sealed(row, key.len(), &key)?;
+            Ok((key, sealed, bound))
         })
         .collect()
 }

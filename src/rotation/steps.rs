@@ -379,8 +379,8 @@ impl Rotations {
     ) -> Result<Outcome, RotationError> {
         let inner = &self.inner;
         let Some(row) = self.lock_row(work, column, key).await? else { return Ok(Outcome::Left) };
-        let sealed = column.encoding.read(&row, 0)?;
-        let place = column.place_of(key)?;
+        let (sealed, bound) = column.read_sealed(&row, 0, key)?;
+        let place = bound.as_data();
         let ring = &inner.keys.ring;
         let fresh = match ring.reseal(column.purpose, &place, &sealed, &inner.seam.randomness) {
             Ok(Some(fresh)) => fresh,
@@ -423,7 +423,7 @@ impl Rotations {
         let lock = if self.inner.nodes.is_shared() { "for update skip locked" } else { "" };
         let sql = format!(
             "select {} from {} where {} and {condition} {lock}",
-            column.column,
+            column.sealed_list(),
             column.table,
             column.is_sealed()
         );

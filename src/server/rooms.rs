@@ -22,12 +22,14 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
+use crate::invoke::{Invoke, InvokeOptions, InvokeParts};
 use crate::lifecycle::{
     Lifecycle, LifecycleOptions, OrgClosures, Reconciler, ReconcilerParts, Rollouts, run_reconciler,
 };
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Connections, Providers, Revocations, exchanges};
+use crate::rate::KeyedRate;
 use crate::rotation::Rotations;
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
@@ -227,6 +229,32 @@ fn hooks(dispatcher: &Dispatcher, authenticator: &Authenticator) -> Vec<RouteHoo
     vec![stopped, unpaused, revoked]
 }
 
+fn invoke_options(config: &Config) -> InvokeOptions {
+    let limits = &config.limits;
+    InvokeOptions {
+        api_base: config.host.api_base.clone(),
+        per_minute: limits.invoke_per_minute,
+        under_way: limits.invoke_under_way,
+        deadline: limits.invoke_deadline,
+        response_bytes: limits.invoke_response_bytes,
+        kept: limits.invocations_kept,
+    }
+}
+
+fn incoming_rate(config: &Config, seam: &Seam) -> KeyedRate<Uuid> {
+    let per_minute = config.limits.incoming_per_minute;
+    KeyedRate::new(per_minute, (per_minute / 10).max(1), seam.clock.clone())
+}
+
+/// Ends the calls of installations that stop to serve, before that counts as applied.
+fn invoke_hook(invoke: &Invoke) -> RouteHook {
+    let invoke = invoke.clone();
+    Box::new(move |changes: Vec<RoutingChange>, _| -> HookFuture {
+        let invoke = invoke.clone();
+        Box::pin(async move { invoke.apply(&changes).await })
+    })
+}
+
 impl Rooms {
     /// Puts the rooms together and starts their loops.
     pub(super) async fn open(
@@ -292,7 +320,7 @@ impl Rooms {
             keys.clone(),
             routing.clone(),
             dispatcher.clone(),
-            providers,
+            providers.clone(),
             Arc::clone(&revocations),
             connections.clone(),
             ExtensionAuthority::for_server(),
@@ -329,6 +357,21 @@ impl Rooms {
             .map_err(|error| StartError::MarketplaceSecret(error.to_string()))?;
         let outbox = outbox(config, store, &egress, &board, seam)
             .map_err(|error| StartError::NoticesSecret(error.to_string()))?;
+        let (invoke, invoke_writer) = Invoke::new(
+            InvokeParts {
+                store: store.clone(),
+                keys: keys.clone(),
+                egress: egress.clone(),
+                providers: providers.clone(),
+                connections: connections.clone(),
+                lifecycle: lifecycle.clone(),
+                lease: lease.clone(),
+                seam: seam.clone(),
+            },
+            invoke_options(config),
+        )
+        .map_err(|error| StartError::Egress(error.to_string()))?;
+        routing.add_hook(invoke_hook(&invoke));
         let recoveries = Recoveries::new(
             store.clone(),
             dispatcher.clone(),
@@ -353,6 +396,8 @@ impl Rooms {
             rollouts: rollouts.clone(),
             rotations: rotations.clone(),
             trials: Arc::new(TrialRates::new(config.limits.tests_per_minute, seam.clock.clone())),
+            invoke,
+            incoming_rate: Arc::new(incoming_rate(config, seam)),
             policy: Arc::new(package_policy(config)?),
             marketplace,
         });
@@ -399,9 +444,10 @@ impl Rooms {
         let roll_out = tokio::spawn(rollouts.run(stop.clone()));
         let rotate = tokio::spawn(rotations.run(stop.clone()));
         let erase = tokio::spawn(erasing.run_erasures(stop.clone()));
+        let record = tokio::spawn(invoke_writer.run(stop.clone()));
         let mut loops = vec![
             follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase, exchanges,
-            rotate,
+            record, rotate,
         ];
         if let Some(every) = config.reconcile.every {
             let repair = config.reconcile.repair;

@@ -64,6 +64,8 @@ pub struct Endpoint {
     /// What of the stored webhook this release cannot read. Its deliveries are made and held, for a
     /// node that can.
     pub unreadable: Option<&'static str>,
+    /// Whether it gets what third parties post, and no events.
+    pub is_incoming: bool,
 }
 
 /// What a webhook asks of one event type.

@@ -25,7 +25,7 @@ use crate::store::entity::{
 use crate::store::{Store, StoreError};
 
 /// How many ids one statement asks for: under the parameter limits of both databases.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
 
 /// The options of a subscription, as a webhook's row keeps them.
 #[derive(Debug, Default, Deserialize)]
@@ -58,7 +58,7 @@ pub(super) struct Loader {
 type Routes = (HashMap<Arc<str>, Vec<Subscription>>, Vec<Arc<Endpoint>>);
 
 /// What signs for an extension, and until when that is so.
-type Signers = HashMap<String, (Arc<Signer>, Option<Timestamp>)>;
+pub(super) type Signers = HashMap<String, (Arc<Signer>, Option<Timestamp>)>;
 
 impl Loader {
     pub(super) fn new(
@@ -69,6 +69,11 @@ impl Loader {
         options: RoutingOptions,
     ) -> Self {
         Self { store, keys, egress, clock, options }
+    }
+
+    /// The database.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The keys that unseal and sign.
@@ -101,6 +106,7 @@ impl Loader {
                 break;
             }
         }
+        self.incoming(orgs, &mut loaded).await?;
         Ok(loaded)
     }
 
@@ -188,7 +194,7 @@ impl Loader {
         Ok(())
     }
 
-    fn endpoint(
+    pub(super) fn endpoint(
         &self,
         row: &webhook::Model,
         owner: Option<&installation::Model>,
@@ -252,11 +258,12 @@ impl Loader {
             is_failing: health == "failing",
             terms: self.options.bounds.terms(wishes.as_ref()),
             unreadable,
+            is_incoming: false,
         })
     }
 
     /// What signs for each extension: every live secret at once while a rotation overlaps.
-    async fn signers(&self, keys: &HashSet<String>) -> Result<Signers, RoutingError> {
+    pub(super) async fn signers(&self, keys: &HashSet<String>) -> Result<Signers, RoutingError> {
         let now = self.clock.now();
         let rows = signing_secret::Entity::find()
             .filter(signing_secret::Column::ExtensionKey.is_in(keys.iter().cloned()))

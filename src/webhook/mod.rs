@@ -6,6 +6,7 @@
 
 mod callback_url;
 mod endpoint;
+mod incoming;
 mod loading;
 pub mod matching;
 pub mod provisioning;

@@ -177,7 +177,7 @@ pub async fn remove(
 }
 
 /// Cancels what waits for a webhook that goes, and forgets what delivering found out about it.
-pub(super) async fn drop_waiting(
+pub(crate) async fn drop_waiting(
     store: &Store,
     work: &UnitOfWork,
     id: Uuid,

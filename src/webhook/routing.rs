@@ -134,7 +134,7 @@ struct Inner {
     /// Held while revisions are applied, with the newest one.
     applied: Mutex<i64>,
     /// They lead to rooms that hold this routing: emptied at the end, so that all of them go.
-    hooks: RwLock<Arc<[RouteHook]>>,
+    hooks: RwLock<Vec<Arc<RouteHook>>>,
     /// Wakes the loop that applies, and whoever renews the lease after it.
     changed: Notify,
     published: std::sync::atomic::AtomicI64,
@@ -184,7 +184,7 @@ impl Routing {
             ),
             index: RwLock::default(),
             applied: Mutex::new(0),
-            hooks: RwLock::new(Arc::from([])),
+            hooks: RwLock::default(),
             changed: Notify::new(),
             published: std::sync::atomic::AtomicI64::new(0),
             epoch: OnceLock::new(),
@@ -200,12 +200,19 @@ impl Routing {
     /// Sets who is told of changes, and the epoch of this node.
     pub fn attach(&self, epoch: Epoch, hooks: Vec<RouteHook>) {
         let _set = self.inner.epoch.set(epoch);
-        *self.inner.hooks.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(hooks);
+        *self.inner.hooks.write().unwrap_or_else(PoisonError::into_inner) =
+            hooks.into_iter().map(Arc::new).collect();
+    }
+
+    /// Adds one who is told of changes, after the others.
+    pub fn add_hook(&self, hook: RouteHook) {
+        let hook = Arc::new(hook);
+        self.inner.hooks.write().unwrap_or_else(PoisonError::into_inner).push(hook);
     }
 
     /// Forgets who is told of changes, and with them all that they hold.
     pub fn detach(&self) {
-        *self.inner.hooks.write().unwrap_or_else(PoisonError::into_inner) = Arc::from([]);
+        self.inner.hooks.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The webhooks of an org.
@@ -315,8 +322,8 @@ impl Routing {
             self.reload_all().await?;
             self.read(|index| stopped_of(before, index))
         };
-        let hooks = Arc::clone(&self.inner.hooks.read().unwrap_or_else(PoisonError::into_inner));
-        for hook in hooks.iter() {
+        let hooks = self.inner.hooks.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for hook in hooks {
             hook(changes.clone(), stopped.clone()).await;
         }
         *applied = newest;

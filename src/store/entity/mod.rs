@@ -3,6 +3,7 @@
 mod catalogue;
 mod connections;
 mod deliveries;
+mod invoke;
 mod lifecycle;
 mod platform;
 mod platform_steps;
@@ -15,6 +16,10 @@ pub(crate) use catalogue::{extension, extension_version, signing_secret};
 pub(crate) use connections::org_closure;
 pub(crate) use deliveries::{
     attempt, delivery, endpoint, endpoint_state, event, event_key, webhook,
+};
+pub(crate) use invoke::{
+    extension_property, extension_storage, former_version, incoming_lane, invocation,
+    invoke_message_id, invoke_signer, user_token,
 };
 pub(crate) use lifecycle::{
     authorization_request, connection, installation, installation_generation, revocation,

@@ -17,6 +17,7 @@ use crate::support::server::{Backend, eventually};
 on_both!(
     killed_in_an_authorisation_it_is_whole_or_not_there,
     killed_while_tokens_are_revoked_none_is_left,
+    killed_in_a_connection_it_works_again,
     killed_in_another_step_it_is_whole_or_not_there,
 );
 
@@ -28,6 +29,10 @@ enum Step {
     /// With a consent that is too small: its tokens are discarded.
     AuthorizeTooLittle,
     Configure,
+    /// The connection is authorised again.
+    Reauthorize,
+    /// The connection's token is refreshed, by the loop.
+    Refresh,
     Uninstall,
     /// The operator has a lost webhook put back.
     Reconcile,
@@ -57,6 +62,12 @@ const ROWS: &[(&str, Step, After)] = &[
     ("lifecycle.after-commit", Step::AuthorizeTooLittle, Before),
     ("lifecycle.before-commit", Step::Configure, Before),
     ("lifecycle.after-commit", Step::Configure, Done),
+    ("connect.after-exchange", Step::Reauthorize, Before),
+    ("lifecycle.before-commit", Step::Reauthorize, Before),
+    ("lifecycle.after-commit", Step::Reauthorize, Done),
+    ("connection.before-refresh", Step::Refresh, Before),
+    ("connection.after-refresh-call", Step::Refresh, Before),
+    ("connection.after-commit", Step::Refresh, Done),
     ("lifecycle.before-commit", Step::Uninstall, Before),
     ("lifecycle.after-commit", Step::Uninstall, Done),
     ("revocation.before-call", Step::Uninstall, Done),
@@ -106,7 +117,11 @@ impl<'g> Campaign<'g> {
                 id = Some(made);
                 ("/api/v1/callbacks/authorize", body)
             }
-            Step::Configure | Step::Uninstall | Step::Reconcile => {
+            Step::Configure
+            | Step::Reauthorize
+            | Step::Refresh
+            | Step::Uninstall
+            | Step::Reconcile => {
                 let made = ground.active(program, &org).await;
                 let seen = ground.installation(program, &made).await;
                 webhook = seen["webhooks"][0]["id"].as_str().map(str::to_owned);
@@ -116,6 +131,20 @@ impl<'g> Campaign<'g> {
                         "/api/v1/callbacks/configure",
                         json!({ "installationId": made, "departmentIds": ["7"] }),
                     ),
+                    Step::Reauthorize => {
+                        let begun = json!({ "installationId": made });
+                        let begun = ground.call(program, "reauthorize", &begun).await;
+                        let url = begun["authorizationUrl"].as_str().expect("a URL");
+                        let answer = ground.consent(url).await;
+                        let body = json!({ "installationId": made, "code": answer.code,
+                            "state": answer.state });
+                        ("/api/v1/callbacks/authorize", body)
+                    }
+                    // Nobody calls: see `arm`.
+                    Step::Refresh => {
+                        ground.provider.conduct(|conduct| conduct.resilient_refresh = true);
+                        ("/health/live", Value::Null)
+                    }
                     Step::Uninstall => {
                         ("/api/v1/callbacks/uninstall", json!({ "installationId": made }))
                     }
@@ -133,8 +162,21 @@ impl<'g> Campaign<'g> {
         Self { ground, step, org, id, webhook, path, body, key }
     }
 
+    /// While no program runs: what makes the next one die by itself.
+    async fn arm(&self) {
+        if self.step == Step::Refresh {
+            let id = self.ground.sql_id(self.id.as_deref().expect("it is installed"));
+            let due =
+                format!("update connections set refresh_due_at = 0 where installation_id = {id}");
+            self.ground.place.execute(&due).await;
+        }
+    }
+
     /// Takes the step, at a program that may die of it.
     async fn attempt(&self, program: &Program) -> Option<crate::support::client::Answer> {
+        if self.step == Step::Refresh {
+            return None;
+        }
         let request = program
             .client
             .request(Method::POST, self.path, &self.ground.operator)
@@ -191,7 +233,28 @@ impl<'g> Campaign<'g> {
     async fn repeat(&self, program: &Program, point: &str) {
         let what = format!("{point} in {:?}", self.step);
         self.ground.provider.conduct(|conduct| conduct.grant_only = None);
+        if self.step == Step::Refresh {
+            let id = self.ground.sql_id(self.id.as_deref().expect("it is installed"));
+            let fresh = format!(
+                "connections where installation_id = {id} and version > 1 and health = 'ok'
+                 and claimed_by is null and refresh_due_at > 0"
+            );
+            eventually(&format!("the token is refreshed: {what}"), async || {
+                (self.ground.number(&fresh).await == 1).then_some(())
+            })
+            .await;
+            return;
+        }
         let answer = self.attempt(program).await.expect("an answer");
+        if self.step == Step::Reauthorize && answer.status == 422 {
+            // A code works once: it is begun anew.
+            let id = self.id.as_deref().expect("it is installed");
+            let begun = json!({ "installationId": id });
+            let begun = self.ground.call(program, "reauthorize", &begun).await;
+            let url = begun["authorizationUrl"].as_str().expect("a fresh address");
+            self.ground.authorize(program, id, url).await;
+            return;
+        }
         let is_authorization = matches!(self.step, Step::Authorize | Step::AuthorizeTooLittle);
         if is_authorization && answer.status == 422 {
             // A code works once: the installation that waits is installed again for a fresh address.
@@ -239,6 +302,7 @@ fn part(point: &str, step: Step) -> usize {
     match step {
         Step::Authorize | Step::AuthorizeTooLittle => 0,
         _ if point.starts_with("revocation.") => 1,
+        Step::Reauthorize | Step::Refresh => 3,
         _ => 2,
     }
 }
@@ -259,6 +323,10 @@ async fn killed_in_another_step_it_is_whole_or_not_there(backend: Backend) {
     Box::pin(campaign(backend, rows(2))).await;
 }
 
+async fn killed_in_a_connection_it_works_again(backend: Backend) {
+    Box::pin(campaign(backend, rows(3))).await;
+}
+
 async fn campaign(backend: Backend, rows: Vec<(&str, Step, After)>) {
     let ground = Ground::new(backend, |_| {}).await;
     let mut program = ground.launch().await;
@@ -266,17 +334,22 @@ async fn campaign(backend: Backend, rows: Vec<(&str, Step, After)>) {
         let what = format!("{point} in {step:?}");
         let campaign = Campaign::prepare(&ground, &program, *step, format!("{number}")).await;
         program.terminate(DYING).await;
+        campaign.arm().await;
         let armed = Program::start_armed(&ground.settings, ground.address, Some(point)).await;
         let _answered = campaign.attempt(&armed).await;
         let ended = armed.ended(DYING).await;
         assert!(!ended.success(), "{what}: it did not die: {ended}");
         program = ground.launch().await;
         campaign.stands(&program, *after, point).await;
-        if *step != Step::Reconcile {
+        let is_whole = !matches!(step, Step::Reconcile | Step::Refresh);
+        if is_whole {
             nothing_is_left(&ground, &program, &what).await;
         }
         campaign.repeat(&program, point).await;
-        nothing_is_left(&ground, &program, &format!("{what}, repeated")).await;
+        // An access token whose answer was lost ends by itself, or with its family.
+        if *step != Step::Refresh {
+            nothing_is_left(&ground, &program, &format!("{what}, repeated")).await;
+        }
         // The end of each: uninstalled, it leaves nothing.
         let body = json!({ "extensionKey": "ticket-mirror", "orgId": campaign.org });
         ground.call(&program, "uninstall", &body).await;

@@ -20,6 +20,10 @@ use super::server::{Backend, Place, Settings, TestServer};
 #[derive(Debug)]
 pub(crate) struct Ground {
     pub(crate) vendor: SampleVendor,
+    #[cfg_attr(
+        not(feature = "fault-injection"),
+        expect(dead_code, reason = "only the campaign of crashes looks at it")
+    )]
     pub(crate) provider: DevelopmentAuthorizationServer,
     pub(crate) operator: String,
     pub(crate) host: String,

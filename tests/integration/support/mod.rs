@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod delivery_world;
 pub(crate) mod ground;
+pub(crate) mod invoke_world;
 pub(crate) mod load;
 pub(crate) mod package;
 pub(crate) mod postgres;

@@ -52,6 +52,11 @@ impl Settings {
         self.0.insert(key.to_owned(), value.into());
     }
 
+    /// What is set.
+    pub(crate) fn get(&self, key: &str) -> String {
+        self.0.get(key).cloned().unwrap_or_default()
+    }
+
     /// Sets all that others set.
     pub(crate) fn extend(&mut self, others: Self) {
         self.0.extend(others.0);
