@@ -9,6 +9,7 @@ use mortise::development::Received;
 use mortise::oauth::{AccessToken, HOST_CONNECTION, OAuthError};
 use mortise::rotation::{RotationState, Rotations};
 use mortise::seam::{Clock, Seam};
+use reqwest::Method;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::sync::Mutex;
@@ -103,6 +104,13 @@ fn is_signed_with(received: &Received, secret: &str) -> bool {
     header("webhook-signature").split(' ').any(|signature| signature == expected)
 }
 
+/// Makes a token with the same key each time: the first answer is the only one.
+async fn answered_once(client: &Client, operator: &str) -> Value {
+    let request = client.request(Method::POST, "/api/v1/tokens", operator);
+    let request = request.header("Idempotency-Key", "once").json(&json!({ "role": "host" }));
+    client.send(request).await.expect(201).json
+}
+
 /// Installs, posts and refreshes until told to stop; says how many events it posted. Who holds `turn`
 /// keeps it from beginning anything.
 async fn traffic(world: &World, stop: &AtomicBool, turn: &Mutex<()>) -> usize {
@@ -133,6 +141,12 @@ async fn under_traffic_nothing_fails_and_nothing_of_the_old_key_is_left(backend:
     let world = World::start(backend).await;
     let server = &world.server;
     let secret = world.secret().await;
+    // A browser on its way, an answer that is kept, and a secret of the vendor.
+    server.install("ticket-mirror", "pending").await;
+    let kept = answered_once(&server.client, &server.operator).await;
+    let property = "/api/v1/extensions/ticket-mirror/properties/apiKey";
+    let value = json!({ "value": "a-secret-of-the-vendor", "secret": true });
+    server.client.call(Method::PUT, property, &server.operator, Some(&value)).await.expect(200);
     let wrapped = format!(
         "select {} from data_keys where purpose in ('vault', 'answers')",
         hex(is_sqlite, "wrapped")
@@ -176,11 +190,14 @@ async fn under_traffic_nothing_fails_and_nothing_of_the_old_key_is_left(backend:
         ("signing_keys", "sealed", &vault),
         ("installations", "request_digest", &vault),
         ("authorization_requests", "sealed_url", &vault),
+        ("extension_properties", "sealed_value", &vault),
         ("kept_answers", "sealed", &answers),
     ] {
         let beginning = hex(is_sqlite, &format!("substr({column}, 1, 5)"));
         let sql = format!("select {beginning} from {table} where length({column}) > 0");
-        for found in server.texts(&sql).await {
+        let found = server.texts(&sql).await;
+        assert!(!found.is_empty(), "{table}.{column} was written");
+        for found in found {
             assert_eq!(found, header(&key["keyId"]), "{table}.{column}");
         }
     }
@@ -192,6 +209,8 @@ async fn under_traffic_nothing_fails_and_nothing_of_the_old_key_is_left(backend:
     let sealed = checks.iter().find(|check| check["name"] == "sealed values").expect("a check");
     assert_eq!(sealed["status"], "ok", "{sealed}");
     ask(&server, world.installation.id.parse().expect("an id")).await.expect("a token");
+    let again = answered_once(&server.client, &server.operator).await;
+    assert_eq!(again, kept, "the answer that was kept");
     let dump = server.dump().await.to_lowercase();
     let place = server.stop().await;
     let raw = place.raw();
@@ -438,7 +457,7 @@ mod at_points {
         for point in points {
             let program = Program::start_armed(&stage.settings, stage.address, Some(point)).await;
             let path = "/api/v1/keys/vault/rotate";
-            let request = program.client.request(reqwest::Method::POST, path, &stage.operator);
+            let request = program.client.request(Method::POST, path, &stage.operator);
             let request = request.header("Idempotency-Key", point).json(&json!({}));
             // The answer may be lost with the program.
             let _answer = program.client.try_send(request).await;
