@@ -13,7 +13,7 @@ use super::access::Caller;
 use super::effect::{Effect, Start};
 use super::extract::{Idempotent, Json, Path};
 use super::openapi::ApiRouter;
-use super::problem::{FieldError, FieldErrorKind, Problem};
+use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;
 use crate::crypto::{
     DataKeyView, KeyStoreError, NewSigningKey, Purpose, SigningKeyView, SigningPurpose, data_keys,
@@ -319,6 +319,10 @@ impl From<KeyStoreError> for Problem {
     fn from(error: KeyStoreError) -> Self {
         match error {
             KeyStoreError::Store(error) => error.into(),
+            // The operator put another file there, or not yet the one that wraps the keys now.
+            KeyStoreError::OtherMasterKey { .. } => {
+                Self::new(Code::StateConflict).detail(error.to_string())
+            }
             other => Self::internal(&other),
         }
     }

@@ -306,7 +306,7 @@ pub enum RoutingChange {
     Extension(String),
     /// An API token.
     Token(String),
-    /// The keys that sign for the platform.
+    /// The keys that sign and seal for the platform.
     Keys,
     /// A webhook that works again, as somebody says: nothing pauses it any more.
     Endpoint(String),
