@@ -72,7 +72,7 @@ impl Arguments {
             Command::Diff(arguments) => diff::run(&arguments, output),
             Command::Migrate(arguments) => migrate::run(arguments, output).await,
             Command::Token(arguments) => token::run(arguments, output).await,
-            Command::Keys(arguments) => keys::run(arguments, output).await,
+            Command::Keys(arguments) => Box::pin(keys::run(arguments, output)).await,
             Command::Doctor(arguments) => Box::pin(doctor::run(arguments, output)).await,
         }
     }
