@@ -256,18 +256,15 @@ async fn after_restore(
 }
 
 async fn release(config: &Config, seam: Seam, output: &mut Output) -> Result<Exit, CliError> {
-    let released = match open(config).await? {
-        Some(store) => {
-            let done = release_here(config, &store, &seam).await;
-            close(&store).await;
-            done.map_err(CliError::failed)?
-        }
-        None => {
-            let server = LocalServer::of(config, seam)?;
-            let body: Option<ReleasedBody> =
-                server.call(Method::POST, "/api/v1/hold/release", Some(json!({}))).await?;
-            body.is_some_and(|body| body.released)
-        }
+    let released = if let Some(store) = open(config).await? {
+        let done = release_here(config, &store, &seam).await;
+        close(&store).await;
+        done.map_err(CliError::failed)?
+    } else {
+        let server = LocalServer::of(config, seam)?;
+        let body: Option<ReleasedBody> =
+            server.call(Method::POST, "/api/v1/hold/release", Some(json!({}))).await?;
+        body.is_some_and(|body| body.released)
     };
     output.answer(if released {
         "released: every node delivers within two seconds"

@@ -23,6 +23,8 @@ pub(super) enum Content {
     Json(Value),
     /// A package.
     Zip(Vec<u8>),
+    /// A vendor's call back in: no token, but the `HASH` that it made.
+    Signed(Value, String),
 }
 
 /// What was answered.
@@ -80,6 +82,7 @@ impl Client {
         request = match content {
             Content::Nothing => request,
             Content::Json(document) => request.json(&document),
+            Content::Signed(document, hash) => request.json(&document).header("HASH", hash),
             Content::Zip(bytes) => request.header(CONTENT_TYPE, "application/zip").body(bytes),
         };
         let mut response = request.send().await.map_err(failed)?;

@@ -11,9 +11,10 @@ use super::narrator::Narrator;
 use super::sample::{self, CALLBACKS, HOOK, KEY, NAME, ORG, SECRET, VENDOR, VERSION};
 use super::scene::{Scene, Who, text};
 use super::stage::Demo;
+use crate::crypto::{SecretText, desk_hash};
 use crate::development::{Behaviour, Browser, Check, Decision, Received, Secrets, verify};
 
-const STEPS: usize = 11;
+const STEPS: usize = 12;
 
 /// Who may do what, for whoever goes on playing.
 #[derive(Debug)]
@@ -37,11 +38,12 @@ pub(super) async fn tell(demo: &Demo, say: &mut Narrator<'_>) -> Result<Cast, De
     let installed = scene.install().await?;
     scene.authorize(&installed).await?;
     let webhook = scene.webhook().await?;
-    scene.delivery(&webhook).await?;
+    let context = scene.delivery(&webhook).await?;
     scene.refused_edit(&webhook).await?;
     scene.no_match().await?;
     scene.retry().await?;
-    scene.uninstall(&installed).await?;
+    let call = scene.invoke(&context).await?;
+    scene.uninstall(&installed, call).await?;
     Ok(Cast { tokens: scene.tokens, secrets: scene.secrets })
 }
 
@@ -242,7 +244,8 @@ impl Scene<'_, '_> {
         Ok((text(&accepted, "/events/0/eventId"), made))
     }
 
-    async fn delivery(&mut self, webhook: &Value) -> Result<(), DemoError> {
+    /// Gives back the securityContext, which the vendor got and nobody else sees.
+    async fn delivery(&mut self, webhook: &Value) -> Result<SecretText, DemoError> {
         self.say.step("The host posts an event; the vendor gets it signed")?;
         self.demo.vendor.forget();
         let posted = self.demo.seam.clock.instant();
@@ -286,8 +289,39 @@ impl Scene<'_, '_> {
                 seen["webhooks"][0]["delivery"]["state"] == "delivered"
             })
             .await?;
-        self.say
-            .check("it is kept as delivered, with its attempt", is_delivered, || seen.to_string())
+        self.say.check("it is kept as delivered, with its attempt", is_delivered, || {
+            seen.to_string()
+        })?;
+        Ok(SecretText::new(received.parameter("securityContext").unwrap_or_default()))
+    }
+
+    /// Gives back the call, which is made once more when nothing is left that it could speak for.
+    async fn invoke(&mut self, context: &SecretText) -> Result<Content, DemoError> {
+        self.say.step("The vendor calls back in, without holding any token of the org")?;
+        let (url, method) = ("/api/v1/installedExtensions/{{installationId}}/configParams", "GET");
+        let document = json!({
+            "securityContext": context.expose(), "requestURL": url, "requestType": method,
+        });
+        let signed = format!("requestURL={url}&requestType={method}");
+        let hash = desk_hash(&SecretText::new(SECRET), signed.as_bytes());
+        let hash = hash.map_err(|error| self.say.unkept("a HASH", error.to_string()))?;
+        self.say.field("signs", &signed)?;
+        let path = format!("/api/v1/invoke?orgId={ORG}");
+        let forged = Content::Signed(document.clone(), "0".repeat(64));
+        let refused = self.demo.client.call(None, Method::POST, &path, forged).await?;
+        self.say.call("a forger", "POST", &path, refused.status)?;
+        let call = Content::Signed(document, hash);
+        let answer = self.demo.client.call(None, Method::POST, &path, call.clone()).await?;
+        self.say.call("vendor", "POST", &path, answer.status)?;
+        let inner: Value =
+            serde_json::from_str(&text(&answer.body, "/response")).unwrap_or_default();
+        self.say.field("response", &inner)?;
+        self.say.check(
+            "the securityContext alone opens nothing; with the HASH it answers",
+            refused.status == 401 && answer.status == 200 && inner["statusCode"] == 200,
+            || answer.body.to_string(),
+        )?;
+        Ok(call)
     }
 
     async fn refused_edit(&mut self, webhook: &Value) -> Result<(), DemoError> {
@@ -359,7 +393,7 @@ impl Scene<'_, '_> {
         )
     }
 
-    async fn uninstall(&mut self, installed: &Installed) -> Result<(), DemoError> {
+    async fn uninstall(&mut self, installed: &Installed, call: Content) -> Result<(), DemoError> {
         self.say.step("The marketplace uninstalls; nothing is left behind")?;
         let request = json!({ "installationId": installed.id, "reason": "the demo is over" });
         let path = "/api/v1/callbacks/uninstall";
@@ -373,6 +407,12 @@ impl Scene<'_, '_> {
         let webhooks = self.look(Who::Admin, "/api/v1/webhooks").await?;
         self.say.check("the org has no webhook any more", webhooks["data"] == json!([]), || {
             webhooks.to_string()
+        })?;
+        let path = format!("/api/v1/invoke?orgId={ORG}");
+        let refused = self.demo.client.call(None, Method::POST, &path, call).await?;
+        self.say.call("vendor", "POST", &path, refused.status)?;
+        self.say.check("its securityContext is dead at once", refused.status == 401, || {
+            refused.body.to_string()
         })?;
         let received = self.callback("onUninstall").await?;
         let verified = verify(&received, &self.secrets);

@@ -99,7 +99,7 @@ impl Reconciler {
     fn with(parts: ReconcilerParts, live: Option<Live>) -> Self {
         let ReconcilerParts { store, keys, authority, board, seam, erase_after } = parts;
         let turn = Mutex::new(());
-        let inner = Inner { store, keys, authority, board, seam, erase_after, live, turn };
+        let inner = Inner { store, keys, authority, board, seam, live, erase_after, turn };
         Self { inner: Arc::new(inner) }
     }
 
