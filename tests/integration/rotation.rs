@@ -365,10 +365,9 @@ async fn a_command_rotates_where_no_server_runs(backend: Backend) {
             rotations.start(&mut work, Purpose::Vault, None, &actor).await.expect("it begins");
             let _revision = work.commit(seam.clock.now()).await.expect("it is committed");
             let mut told = 0;
-            let waiting = |reason: &Option<String>| reason.is_some();
             let through = rotations.run_through(Purpose::Vault, |rotation| {
                 told += 1;
-                if waiting(&rotation.reason) {
+                if rotation.reason.is_some() {
                     assert!(!is_sqlite, "alone there is nothing to wait for: {rotation:?}");
                     seam.clock.advance(GRACE);
                 }
@@ -444,9 +443,14 @@ async fn every_node_knows_a_key_before_anybody_seals_with_it() {
 /// Crash points are in builds with the feature `fault-injection` only, as `scripts/test` makes them.
 #[cfg(feature = "fault-injection")]
 mod at_points {
-    use super::*;
+    use reqwest::Method;
+    use serde_json::json;
+
+    use super::{header, hex, is_signed_with, rotation};
     use crate::support::delivery_world::{HOOK, SOON, ticket};
+    use crate::support::on_both;
     use crate::support::program::{Program, Stage};
+    use crate::support::server::{Backend, ORG, eventually};
 
     on_both!(killed_in_a_step_it_goes_on_where_it_was);
 
