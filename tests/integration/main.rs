@@ -13,6 +13,7 @@ mod delivery_terms;
 mod doctor;
 mod erasure;
 mod events;
+mod exchanges;
 mod faults;
 mod ground;
 mod history;
