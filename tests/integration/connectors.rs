@@ -1,6 +1,7 @@
 //! Connections to others: declared in the manifest, authorised by the org or by each user, refreshed
 //! apart from all the rest, and taken back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mortise::development::{
@@ -267,9 +268,9 @@ async fn no_server_gets_the_code_of_another(backend: Backend) {
     let own = asked.text_of("redirectUri");
     assert!(own.starts_with(&format!("{operators}/")), "{own}");
     let address = url::Url::parse(&asked.text_of("authorizationUrl")).expect("a URL");
-    let field = |name: &str| address.query_pairs().find(|(key, _)| key == name).map(|one| one.1);
-    assert_eq!(field("redirect_uri").as_deref(), Some(own.as_str()));
-    let state = field("state").expect("a state").into_owned();
+    let fields: BTreeMap<String, String> = address.query_pairs().into_owned().collect();
+    assert_eq!(fields["redirect_uri"], own);
+    let state = &fields["state"];
     // The browser that began, so that a cookie is there.
     let mut browser = Browser::new().expect("a browser");
     let start = url::Url::parse(&asked.text_of("startUrl")).expect("a URL");
@@ -281,7 +282,7 @@ async fn no_server_gets_the_code_of_another(backend: Backend) {
     let elsewhere = format!("{operators}/{}", "0".repeat(32));
     for place in [&operators, &elsewhere] {
         for mut browser in [browser.clone(), Browser::new().expect("a browser")] {
-            let page = browser.open(&at(place)).await.expect("a page");
+            let page = browser.open(&at(place.as_str())).await.expect("a page");
             assert_eq!((page.status, page.location), (422, None), "{}", page.body);
         }
     }

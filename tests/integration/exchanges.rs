@@ -194,7 +194,7 @@ async fn an_erasure_waits_for_a_code_whose_answer_was_lost(backend: Backend) {
     assert_eq!(server.installation(&installation.id).await["cleanup"], "pending");
     assert_eq!(server.texts("select 'x' from token_exchanges").await.len(), 1);
     let looked = server.client.post("/api/v1/reconcile", &server.operator, &json!({})).await;
-    assert!(!looked.text.contains("leanupStuck"), "{}", looked.text);
+    assert!(!looked.text.contains("cleanup.stuck"), "{}", looked.text);
     // Presented again: the provider ends what came of it.
     server.advance(ABANDONED);
     eventually("the lost tokens are dead", || async {
@@ -231,19 +231,22 @@ async fn connect_users(
         let answer = browser.consent(&url, Decision::Approve).await.expect("consent");
         server.authorize(&installation.id, &answer).await.expect(status);
     };
-    futures_util::future::join_all((0..count).map(one)).await;
+    let numbers: Vec<usize> = (0..count).collect();
+    for some in numbers.chunks(10) {
+        futures_util::future::join_all(some.iter().copied().map(one)).await;
+    }
 }
 
 async fn a_dead_server_stops_no_recovery_of_others(backend: Backend) {
     let (server, crm) = world(backend, true).await;
     let installation = server.active_package(&with_connector(&server, true), ORG).await;
-    crm.conduct(|conduct| conduct.lost_token_answers = 40);
-    connect_users(&server, &installation, 40, 502).await;
+    crm.conduct(|conduct| conduct.lost_token_answers = 20);
+    connect_users(&server, &installation, 20, 502).await;
     let body = json!({ "installationId": installation.id });
     let url = begin(&server, "reauthorize", &body).await;
     server.provider.conduct(|conduct| conduct.lost_token_answers = 1);
     lose(&server, &installation.id, &url).await;
-    assert_eq!(server.texts("select 'x' from token_exchanges").await.len(), 41);
+    assert_eq!(server.texts("select 'x' from token_exchanges").await.len(), 21);
     assert_eq!(server.provider.live_tokens().len(), 4);
     let asked = crm.token_requests();
     crm.conduct(|conduct| conduct.token_delay = Duration::from_secs(300));
@@ -265,7 +268,7 @@ async fn a_dead_server_stops_no_recovery_of_others(backend: Backend) {
     server.execute("update token_exchanges set attempts = 6, next_at = 0").await;
     eventually("all were tried", || async {
         let failed = "select 'x' from token_exchanges where attempts = 7";
-        (server.texts(failed).await.len() >= 32).then_some(())
+        (server.texts(failed).await.len() >= 12).then_some(())
     })
     .await;
     let soon = server.seam.clock.now().plus(Duration::from_mins(4)).micros();
@@ -303,20 +306,20 @@ async fn a_hanging_revocation_holds_nobody_elses(backend: Backend) {
 
 async fn a_change_of_a_connection_has_its_place_among_the_changes(backend: Backend) {
     let server = TestServer::start(backend, |_| {}).await;
-    let first = server.active(ORG).await;
+    let _first = server.active(ORG).await;
     let _second = server.active("2").await;
     let vendor = server.vendor_token("acme").await;
     let path = "/api/v1/installations?since=2000-01-01T00:00:00Z&limit=1";
     let page = server.client.get(path, &vendor).await.expect(200);
-    assert_eq!(page.data()[0]["installationId"], first.id.as_str());
+    let first = page.data()[0]["installationId"].as_str().expect("an id").to_owned();
     server.provider.revoke_all();
-    let id: Uuid = first.id.parse().expect("an id");
+    let id: Uuid = first.parse().expect("an id");
     server.advance(Duration::from_secs(3_700));
     let broken = server.connections().access_token(id, HOST_CONNECTION, None, None).await;
     assert!(broken.is_err());
     let on = format!("{path}0&cursor={}", page.text_of("nextCursor"));
     let rest = server.client.all(&on, &vendor).await;
-    let changed = rest.iter().find(|row| row["installationId"] == first.id.as_str());
+    let changed = rest.iter().find(|row| row["installationId"] == first.as_str());
     let changed = changed.expect("who reads on hears of it");
     assert_eq!(changed["connection"]["health"], "broken", "{changed}");
 }
