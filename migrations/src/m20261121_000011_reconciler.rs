@@ -40,16 +40,19 @@ const UP: &[&str] = &[
     "create index installations_leftover on installations (id)
      where live = 0 and (sealed_config is not null or length(request_digest) > 0
          or cleanup = 'pending' or state in ('pendingAuthorization', 'active'))",
-    // Codes that are being exchanged, until the tokens are stored or discarded.
+    // Codes that are being exchanged, until the tokens are stored or discarded. `next_at` is when
+    // whoever comes after a dead process may present one again: a claim, then a pause.
     "create table token_exchanges (
         id {uuid} primary key,
         installation_id {uuid} not null,
         service_name text not null,
         declared_in {uuid},
         sealed {bytes} not null,
-        started_at {long} not null
+        started_at {long} not null,
+        attempts integer not null,
+        next_at {long} not null
     ) {small and busy}",
-    "create index token_exchanges_age on token_exchanges (started_at)",
+    "create index token_exchanges_next on token_exchanges (next_at)",
     "create index token_exchanges_installation on token_exchanges (installation_id)",
     // One node takes the periodic turn.
     "create table reconcile_turns (

@@ -35,7 +35,7 @@ const LONGEST_PARAMETER: usize = 4_096;
 
 /// The routes of the browser.
 pub(super) fn router() -> ApiRouter {
-    OpenApiRouter::new().routes(routes!(start)).routes(routes!(back))
+    OpenApiRouter::new().routes(routes!(start)).routes(routes!(back)).routes(routes!(back_to_place))
 }
 
 /// Binds the browser and sends it on to the authorisation server. Works once.
@@ -107,6 +107,38 @@ async fn back(
     headers: HeaderMap,
     Query(query): Query<BackQuery>,
 ) -> Result<Response, Problem> {
+    take_back(&state, peer, &headers, query, None).await
+}
+
+/// Takes a browser back from an authorisation server that a manifest declares: each has a place of
+/// its own, so that no server gets the code of another.
+#[utoipa::path(
+    get, path = "/oauth/callback/{place}", tag = "lifecycle",
+    params(("place" = String, Path), BackQuery),
+    responses(
+        (status = 200, description = "Authorised, said in words"),
+        (status = 303, description = "On to the return address"),
+        (status = 400, description = "Not authorised, said in words"),
+        (status = 422, description = "The state is not valid here, said in words"),
+    )
+)]
+async fn back_to_place(
+    State(state): State<ApiState>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    Path(place): Path<String>,
+    Query(query): Query<BackQuery>,
+) -> Result<Response, Problem> {
+    take_back(&state, peer, &headers, query, Some(place)).await
+}
+
+async fn take_back(
+    state: &ApiState,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: &HeaderMap,
+    query: BackQuery,
+    place: Option<String>,
+) -> Result<Response, Problem> {
     let lifecycle = &state.services()?.lifecycle;
     let texts = [&query.code, &query.state, &query.iss, &query.error];
     if texts.into_iter().flatten().any(|text| text.len() > LONGEST_PARAMETER) {
@@ -131,8 +163,8 @@ async fn back(
     let (Some(code), Some(state_text)) = (query.code, query.state) else {
         return Ok(page(StatusCode::BAD_REQUEST, "This address is not valid", AGAIN));
     };
-    let back =
-        BrowserReturn { code, state: state_text, issuer: query.iss, cookies: cookies(&headers) };
+    let (issuer, cookies) = (query.iss, cookies(headers));
+    let back = BrowserReturn { code, state: state_text, issuer, cookies, place };
     let actor = Actor {
         name: "browser".to_owned(),
         address: peer.map(|Extension(ConnectInfo(address))| address.ip()),

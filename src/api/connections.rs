@@ -43,6 +43,9 @@ struct AskedBody {
     authorization_url: Option<String>,
     /// Our one-time address for the browser.
     start_url: Option<String>,
+    /// What must be registered at the provider as the redirect URI: a provider that the manifest
+    /// declares has one of its own.
+    redirect_uri: Option<String>,
 }
 
 impl From<Asked> for AskedBody {
@@ -53,6 +56,7 @@ impl From<Asked> for AskedBody {
             state: asked.state.to_owned(),
             authorization_url: authorization.map(String::from),
             start_url: start.map(String::from),
+            redirect_uri: asked.redirect_url.map(String::from),
         }
     }
 }

@@ -250,6 +250,8 @@ pub static ROUTES: &[Route] = &[
         "One-time start of an authorisation in the browser"),
     row(Method::GET, "/oauth/callback", Open, None,
         "Where the provider sends the browser back to"),
+    row(Method::GET, "/oauth/callback/{place}", Open, None,
+        "Where a provider that a manifest declares sends the browser back to"),
     row(Method::GET, "/health/live", Open, None, "Whether the process runs"),
     row(Method::GET, "/health/ready", Open, None, "Whether requests can be served"),
     row(Method::GET, "/.well-known/jwks.json", Open, None, "The public keys of `X-ZDesk-JWT` and of `v1a` signatures"),

@@ -295,8 +295,9 @@ fn issue(
     match field("grant_type")? {
         "authorization_code" => {
             let (code, redirect) = (field("code")?, field("redirect_uri")?);
-            let verifier = field("code_verifier")?;
-            grants.redeem(seam, code, redirect, verifier, lifetime, conduct.issue_refresh_tokens)
+            let (verifier, with_refresh) = (field("code_verifier")?, conduct.issue_refresh_tokens);
+            let pair = grants.redeem(seam, code, redirect, verifier, lifetime, with_refresh)?;
+            Ok(if conduct.repeat_refresh_token { grants.repeated(pair) } else { pair })
         }
         "refresh_token" => {
             let asked = fields.get("scope").map(|scope| scopes_of(scope));
@@ -342,11 +343,14 @@ async fn revoke(
     headers: HeaderMap,
     body: bytes::Bytes,
 ) -> Response {
-    let failure = {
+    let (delay, failure) = {
         let mut book = shared.book();
         book.revocation_requests += 1;
-        book.conduct.revocation_failures.pop_front()
+        (book.conduct.revocation_delay, book.conduct.revocation_failures.pop_front())
     };
+    if !delay.is_zero() {
+        shared.seam.clock.sleep(delay).await;
+    }
     if let Some(status) = failure {
         return failing(status);
     }

@@ -66,10 +66,14 @@ pub struct Conduct {
     pub lost_token_answers: u32,
     /// A former refresh token is good until its successor is used (FAPI 2.0).
     pub resilient_refresh: bool,
+    /// A new consent brings the refresh token of the former one again.
+    pub repeat_refresh_token: bool,
     /// A refresh grants at most these scopes.
     pub narrow_refresh: Option<Vec<String>>,
     /// The next requests to the token endpoint fail with these statuses.
     pub token_failures: VecDeque<u16>,
+    /// How long the revocation endpoint thinks before it does anything.
+    pub revocation_delay: Duration,
     /// The next requests to the revocation endpoint fail with these statuses.
     pub revocation_failures: VecDeque<u16>,
     /// The API answers these statuses next, whatever the token.
@@ -90,8 +94,10 @@ impl Default for Conduct {
             token_answer_delay: Duration::ZERO,
             lost_token_answers: 0,
             resilient_refresh: false,
+            repeat_refresh_token: false,
             narrow_refresh: None,
             token_failures: VecDeque::new(),
+            revocation_delay: Duration::ZERO,
             revocation_failures: VecDeque::new(),
             api_failures: VecDeque::new(),
         }

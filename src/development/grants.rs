@@ -144,6 +144,24 @@ impl Grants {
         self.issue_pair(seam, family, scopes, lifetime, with_refresh)
     }
 
+    /// The pair of a new consent with the refresh token of a former one, where that is still good.
+    pub(crate) fn repeated(&mut self, mut pair: Pair) -> Pair {
+        let former = self.order.iter().filter_map(|value| self.tokens.get(value)).find(|token| {
+            let is_refresh = token.issued.kind == TokenKind::Refresh;
+            is_refresh
+                && token.state == State::Live
+                && Some(&token.issued.token) != pair.refresh.as_ref()
+        });
+        let Some(former) = former.map(|token| token.issued.clone()) else { return pair };
+        if let Some(surplus) = pair.refresh.replace(former.token) {
+            self.tokens.remove(&surplus);
+        }
+        if let Some(access) = self.tokens.get_mut(&pair.access) {
+            access.issued.family = former.family;
+        }
+        pair
+    }
+
     /// Exchanges a refresh token for a new pair; the old one is dead then.
     pub(crate) fn refresh(
         &mut self,

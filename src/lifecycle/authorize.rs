@@ -1,6 +1,6 @@
 //! Authorise: by the marketplace's callback, or by the browser that comes back.
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
+use sea_orm::EntityTrait;
 use url::Url;
 use uuid::Uuid;
 
@@ -10,11 +10,11 @@ use super::state::{Command, Phase};
 use crate::audit::Actor;
 use crate::oauth::{
     self, AuthorizationPurpose, GrantedTokens, HOST_CONNECTION, OAuthError, PendingAuthorization,
-    Revocation, Service, StartedBrowser, StoredConnection, authorization,
+    Service, StartedBrowser, StoredConnection, authorization, discarding,
 };
-use crate::seam::{Timestamp, crash_point};
+use crate::seam::crash_point;
 use crate::store::UnitOfWork;
-use crate::store::entity::{connection, extension_version, installation};
+use crate::store::entity::{extension_version, installation};
 
 /// What a browser brings back from the provider.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct BrowserReturn {
     pub issuer: Option<String>,
     /// The values of the cookies that `startUrl` set.
     pub cookies: Vec<String>,
+    /// At which server's own place it came back; nothing for those of the operator.
+    pub place: Option<String>,
 }
 
 /// Where a browser goes on.
@@ -61,7 +63,8 @@ pub struct Exchanged {
     pub(super) granted_by: Option<String>,
     pub(super) target_digest: String,
     pub(super) tokens: GrantedTokens,
-    at: Timestamp,
+    /// The row of the state that was used up.
+    state_digest: Vec<u8>,
 }
 
 /// Whether the installation still waits for what the browser was sent for. Asked before the
@@ -169,7 +172,7 @@ impl Lifecycle {
             "" => row.user_id.clone(),
             user => user.to_owned(),
         };
-        let at = inner.seam.clock.now();
+        let state_digest = pending.state_digest().to_vec();
         let tokens = pending
             .redeem(
                 &inner.store,
@@ -196,10 +199,10 @@ impl Lifecycle {
             granted_by,
             target_digest,
             tokens,
-            at,
+            state_digest,
         };
         if !missing.is_empty() {
-            self.discard(&exchanged).await?;
+            self.discard_unless_stored(&exchanged).await?;
             return Err(OAuthError::ScopesMissing { missing }.into());
         }
         Ok(exchanged)
@@ -225,35 +228,6 @@ impl Lifecycle {
         Ok((Service::of_operator(authorization.service_name), authorization.scopes))
     }
 
-    /// Puts tokens that are not needed into the revocation job.
-    pub async fn discard(&self, exchanged: &Exchanged) -> Result<(), LifecycleError> {
-        let inner = &self.inner;
-        let now = inner.seam.clock.now();
-        let work = inner.store.begin().await?;
-        for (kind, token) in exchanged.tokens.all() {
-            let job = Revocation {
-                installation_id: exchanged.installation_id,
-                service: exchanged.tokens.service.clone(),
-                kind,
-                token,
-            };
-            oauth::schedule_revocation(&inner.keys.ring, &work, job, now, &inner.seam).await?;
-        }
-        oauth::exchanges::end(&work, exchanged.tokens.exchange).await?;
-        // Where it was uninstalled meanwhile, its clean-up begins anew.
-        let anew = installation::Entity::update_many()
-            .col_expr(installation::Column::Cleanup, Expr::value("pending"))
-            .col_expr(installation::Column::UpdatedAt, Expr::value(now.micros()))
-            .filter(installation::Column::Id.eq(exchanged.installation_id))
-            .filter(installation::Column::Live.eq(0))
-            .exec(work.connection())
-            .await?;
-        if anew.rows_affected > 0 {
-            work.installation_changed(exchanged.installation_id);
-        }
-        self.commit(work).await
-    }
-
     /// Does what the authorisation was for, in one transaction.
     pub async fn activate(
         &self,
@@ -262,6 +236,10 @@ impl Lifecycle {
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
         let mut locked: Locked = self.lock(work, exchanged.installation_id).await?;
+        // While the code was exchanged the user may have been removed, or the connection taken back.
+        if !authorization::stands(work, &exchanged.state_digest).await? {
+            return Err(OAuthError::InvalidState.into());
+        }
         match &exchanged.purpose {
             AuthorizationPurpose::Install => {
                 self.authorize_install(work, &mut locked, exchanged, actor).await?;
@@ -328,6 +306,13 @@ impl Lifecycle {
         let inner = &self.inner;
         let pending =
             authorization::find(&inner.store, &back.state, inner.seam.clock.now()).await?;
+        // Before anything is handed on: the code may be another server's.
+        let place = back.place.as_deref();
+        match &pending.service {
+            Some(service) => inner.providers.check_place(service, place).await?,
+            None if place.is_some() => return Err(OAuthError::InvalidState.into()),
+            None => {}
+        }
         let return_url = pending.return_url.as_deref().and_then(|text| Url::parse(text).ok());
         if !back.cookies.iter().any(|cookie| pending.is_of_browser(cookie)) {
             let Some(mut return_url) = return_url else { return Ok(Returned::Nowhere) };
@@ -366,15 +351,19 @@ impl Lifecycle {
     }
 
     /// Revokes tokens that were not stored: the installation went away meanwhile, or the last step
-    /// failed.
+    /// failed. The journalled exchange ends in the transaction that stores them, whatever became of
+    /// its answer: where it is there no more, there is nothing to do.
     pub async fn discard_unless_stored(&self, exchanged: &Exchanged) -> Result<(), LifecycleError> {
-        let stored = connection::Entity::find()
-            .filter(connection::Column::InstallationId.eq(exchanged.installation_id))
-            .filter(connection::Column::Name.eq(&exchanged.connection))
-            .filter(connection::Column::UserId.eq(&exchanged.user_id))
-            .filter(connection::Column::CreatedAt.gte(exchanged.at.micros()))
-            .one(self.inner.store.reader())
-            .await?;
-        if stored.is_some() { Ok(()) } else { self.discard(exchanged).await }
+        let inner = &self.inner;
+        let now = inner.seam.clock.now();
+        let (id, tokens) = (exchanged.installation_id, &exchanged.tokens);
+        let work = inner.store.begin().await?;
+        discarding::lock(&work, id).await?;
+        authorization::forget_state(&work, &exchanged.state_digest).await?;
+        if oauth::exchanges::end(&work, tokens.exchange).await? {
+            let (ring, service, all) = (&inner.keys.ring, &tokens.service, tokens.all());
+            discarding::discard(ring, &work, id, service, &all, now, &inner.seam).await?;
+        }
+        self.commit(work).await
     }
 }

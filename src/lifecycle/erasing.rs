@@ -406,8 +406,8 @@ async fn erase_responses(
     Ok(first.rows_affected + later.rows_affected)
 }
 
-/// Connections, authorisations that were begun, and consents; after the last token was revoked, or
-/// given up.
+/// Connections, authorisations that were begun, and consents; after the last code was exchanged and
+/// the last token revoked, or given up.
 async fn erase_connections(
     work: &UnitOfWork,
     job: &erasure::Model,
@@ -417,7 +417,12 @@ async fn erase_connections(
         .filter(revocation::Column::InstallationId.eq(id))
         .one(work.connection())
         .await?;
-    if waiting.is_some() {
+    // Each code that is being exchanged may bring tokens, which are to be revoked.
+    let exchanged = token_exchange::Entity::find()
+        .filter(token_exchange::Column::InstallationId.eq(id))
+        .one(work.connection())
+        .await?;
+    if waiting.is_some() || exchanged.is_some() {
         return Ok(Done::wait());
     }
     let connections = connection::Entity::delete_many()
@@ -428,10 +433,6 @@ async fn erase_connections(
         .filter(authorization_request::Column::InstallationId.eq(id))
         .exec(work.connection())
         .await?;
-    let exchanges = token_exchange::Entity::delete_many()
-        .filter(token_exchange::Column::InstallationId.eq(id))
-        .exec(work.connection())
-        .await?;
     // What was proposed to the org, with the parameters that were given for it.
     let upgrades = upgrade::Entity::delete_many()
         .filter(upgrade::Column::InstallationId.eq(id))
@@ -440,7 +441,6 @@ async fn erase_connections(
     Ok(Done {
         erased: vec![
             ("connections", connections.rows_affected + begun.rows_affected),
-            ("exchanges", exchanges.rows_affected),
             ("upgrades", upgrades.rows_affected),
         ],
         then: Then::Next,

@@ -93,6 +93,8 @@ pub struct Asked {
     pub state: &'static str,
     /// The provider's and our one-time address; nothing where the call came too late.
     pub addresses: Option<(Url, Url)>,
+    /// Where the provider sends the browser back to.
+    pub redirect_url: Option<Url>,
 }
 
 /// What a disconnection came to.
@@ -260,6 +262,7 @@ impl Lifecycle {
             installation_id: locked.row.id,
             state: locked.state().name(),
             addresses: Some(addresses),
+            redirect_url: Some(self.inner.providers.redirect_url_of(&declared.service).await?),
         })
     }
 
@@ -362,7 +365,12 @@ fn some(user: &str) -> Option<String> {
 }
 
 fn late(locked: &Locked) -> Asked {
-    Asked { installation_id: locked.row.id, state: locked.state().name(), addresses: None }
+    Asked {
+        installation_id: locked.row.id,
+        state: locked.state().name(),
+        addresses: None,
+        redirect_url: None,
+    }
 }
 
 fn shared(declared: &DeclaredConnection) -> LifecycleError {

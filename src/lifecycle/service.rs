@@ -245,9 +245,10 @@ impl Lifecycle {
             Effect::RevokeCredentials => {
                 let id = locked.row.id;
                 inner.connections.remove(work, id, None).await?;
-                let tokens = inner.connections.waiting_revocations(work, id).await?;
+                // In this order: whoever uses a state up now is waited for, and his exchange counted.
                 oauth::authorization::drop_states(work, id).await?;
                 extension_data::erase(&inner.store, work, id).await?;
+                let tokens = inner.connections.waiting_revocations(work, id).await?;
                 locked.row.sealed_config = None;
                 locked.row.request_digest = Vec::new();
                 locked.row.uninstalled_at = Some(now.micros());

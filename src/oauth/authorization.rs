@@ -10,12 +10,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect, sea_query::Expr,
 };
 use url::Url;
 use uuid::Uuid;
 
+use super::discarding;
 use super::error::{OAuthError, until};
 use super::exchanges;
 use super::provider::{Providers, Service};
@@ -216,13 +217,9 @@ pub(crate) async fn begin(
 }
 
 /// The rows of one installation, purpose, connection and user.
-fn alike(
-    installation_id: Uuid,
-    purpose: &AuthorizationPurpose,
-    connection: &str,
-) -> sea_orm::Condition {
+fn alike(installation_id: Uuid, purpose: &AuthorizationPurpose, connection: &str) -> Condition {
     use authorization_request::Column;
-    sea_orm::Condition::all()
+    Condition::all()
         .add(Column::InstallationId.eq(installation_id))
         .add(Column::Purpose.eq(purpose.name()))
         .add(Column::Connection.eq(connection))
@@ -230,14 +227,18 @@ fn alike(
 }
 
 /// Drops what expired, and the oldest live states beyond the bound: those of the same purpose,
-/// connection and user, so that nobody pushes another out.
+/// connection and user, so that nobody pushes another out. One that is being exchanged stays until
+/// that is over.
 async fn make_room(
     work: &UnitOfWork,
     request: &AuthorizationRequest,
     now: Timestamp,
 ) -> Result<(), OAuthError> {
+    let is_unused = authorization_request::Column::ConsumedAt.is_null();
+    let is_stale = authorization_request::Column::ExpiresAt.lte(now.minus(LIFE).micros());
     authorization_request::Entity::delete_many()
         .filter(authorization_request::Column::ExpiresAt.lte(now.micros()))
+        .filter(Condition::any().add(is_unused.clone()).add(is_stale))
         .exec(work.connection())
         .await?;
     let live = authorization_request::Entity::find()
@@ -249,6 +250,7 @@ async fn make_room(
     }
     let surplus = authorization_request::Entity::find()
         .filter(alike(request.installation_id, &request.purpose, &request.connection))
+        .filter(is_unused)
         .order_by_desc(authorization_request::Column::CreatedAt)
         .offset(MOST_LIVE as u64 - 1)
         .limit(100)
@@ -341,6 +343,11 @@ pub(crate) async fn find(
 }
 
 impl PendingAuthorization {
+    /// What the row of the state is known by.
+    pub(crate) fn state_digest(&self) -> &[u8] {
+        &self.state_digest
+    }
+
     /// Whether a cookie is that of the browser which began.
     pub(crate) fn is_of_browser(&self, cookie: &str) -> bool {
         self.browser_digest
@@ -378,18 +385,23 @@ impl PendingAuthorization {
         )?;
         let verifier = std::str::from_utf8(verifier.expose())
             .map_err(|_| OAuthError::Unreadable { what: "verifier" })?;
-        let id = self.installation_id;
+        let (id, state_digest) = (self.installation_id, &self.state_digest);
         let exchange = exchanges::begin(&work, ring, id, service, code, verifier, seam).await?;
         let _settled = work.commit(now).await?;
         crash_point("authorize.before-exchange");
         let tokens = match providers.exchange(service, code, verifier).await {
             Ok(tokens) => tokens,
-            // It may have been redeemed without our knowing: that is found out later.
-            Err(error @ OAuthError::Unreachable { .. }) => return Err(error),
             Err(error) => {
+                let now = seam.clock.now();
                 let work = store.begin().await?;
-                exchanges::end(&work, exchange).await?;
-                let _settled = work.commit(seam.clock.now()).await?;
+                discarding::lock(&work, id).await?;
+                forget_state(&work, state_digest).await?;
+                // Else it may have been redeemed without our knowing: that is found out later.
+                if !matches!(error, OAuthError::Unreachable { .. }) {
+                    exchanges::end(&work, exchange).await?;
+                    discarding::settle(&work, id, now).await?;
+                }
+                let _settled = work.commit(now).await?;
                 return Err(error);
             }
         };
@@ -404,6 +416,25 @@ impl PendingAuthorization {
             asked: asked.to_vec(),
         })
     }
+}
+
+/// Whether a state that is being exchanged still stands: nobody took back meanwhile what it was
+/// begun for. Asked under the installation's lock, as everybody who drops states holds it.
+pub(crate) async fn stands(work: &UnitOfWork, state_digest: &[u8]) -> Result<bool, OAuthError> {
+    let row = authorization_request::Entity::find_by_id(state_digest.to_vec())
+        .filter(authorization_request::Column::ConsumedAt.is_not_null())
+        .lock_exclusive()
+        .one(work.connection())
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Drops one state.
+pub(crate) async fn forget_state(work: &UnitOfWork, state_digest: &[u8]) -> Result<(), OAuthError> {
+    authorization_request::Entity::delete_by_id(state_digest.to_vec())
+        .exec(work.connection())
+        .await?;
+    Ok(())
 }
 
 /// Drops the states of one purpose, connection and user: a right answer ends the others.

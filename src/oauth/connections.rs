@@ -178,7 +178,8 @@ impl Connections {
         Ok(removed.len() as u64)
     }
 
-    /// How many tokens of an installation wait to be revoked, those of refused consents too.
+    /// How many tokens of an installation wait to be revoked, those of refused consents and of codes
+    /// that are being exchanged too.
     pub(crate) async fn waiting_revocations(
         &self,
         work: &UnitOfWork,
@@ -215,6 +216,7 @@ impl Connections {
                     .await?;
                 let reason = Some("the user was removed from the org");
                 record(work, installation, &row, "disconnect", reason, actor, &inner.seam).await?;
+                work.installation_changed(installation.id);
                 removed += 1;
             } else if row.granted_by.as_deref() == Some(user) && row.health != "broken" {
                 let reason = format!("user {user}, who granted it, was removed from the org");

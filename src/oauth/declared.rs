@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use sea_orm::EntityTrait;
 use serde_json::Value;
 use url::Url;
@@ -151,10 +152,18 @@ pub(super) async fn server(
     let secret = secrets
         .get(&format!("/TPAOauth/{index}/clientSecret"))
         .ok_or_else(|| unreadable("client secret of a manifest"))?;
-    read(client, secret).map(Some)
+    read(client, secret, place(&row.extension_key, name)).map(Some)
 }
 
-fn read(client: &Value, secret: &SecretText) -> Result<Server, OAuthError> {
+/// Where browsers come back from a server of a manifest, below our address for browsers: the same for
+/// all versions of the extension, and computable by its vendor before there is one.
+fn place(extension_key: &str, name: &str) -> String {
+    let text = format!("{extension_key}\n{name}");
+    let whole = digest(&SHA256, text.as_bytes());
+    whole.as_ref().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+fn read(client: &Value, secret: &SecretText, place: String) -> Result<Server, OAuthError> {
     let url = |name: &str| text(client, name).and_then(|text| Url::parse(text).ok());
     let unreadable = || OAuthError::Unreadable { what: "TPAOauth entry of a manifest" };
     let authorize_url = url("authoriseUrl").ok_or_else(unreadable)?;
@@ -188,7 +197,7 @@ fn read(client: &Value, secret: &SecretText) -> Result<Server, OAuthError> {
             api_origins,
         },
         parameters,
-        is_operators: false,
+        place: Some(place),
     })
 }
 
@@ -209,13 +218,16 @@ mod tests {
 
     #[test]
     fn a_vendor_adds_parameters_but_takes_none_of_ours() {
-        let server = read(&entry(), &SecretText::new("s")).expect("it is whole");
+        let server =
+            read(&entry(), &SecretText::new("s"), place("key", "dropbox")).expect("it is whole");
         assert_eq!(server.parameters, [("token_access_type".to_owned(), "offline".to_owned())]);
-        assert!(!server.is_operators, "its addresses are vetted");
+        assert!(!server.is_operators(), "its addresses are vetted");
+        // As docs/CONNECTIONS.md tells vendors to compute it.
+        assert_eq!(server.place.as_deref(), Some("3e3175a066e19a12fea88970ed635e2a"));
         assert_eq!(server.provider.api_origins.len(), 2);
         let mut broken = entry();
         broken["tokenUrl"] = json!("/token");
-        assert!(read(&broken, &SecretText::new("s")).is_err());
+        assert!(read(&broken, &SecretText::new("s"), place("key", "dropbox")).is_err());
     }
 
     #[test]

@@ -5,16 +5,22 @@
 //! which go into the revocation job; of one that was, the provider revokes the tokens (RFC 6749,
 //! section 4.1.2).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, FromQueryResult, Statement};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
+};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::discarding;
 use super::error::OAuthError;
-use super::provider::{Providers, Service};
-use super::revocation::{self, Revocation};
+use super::lanes::Lanes;
+use super::provider::{Providers, Service, Tokens};
 use crate::crypto::{AssociatedData, KeyRing, Purpose};
 use crate::seam::{Seam, Timestamp};
 use crate::store::entity::token_exchange;
@@ -27,10 +33,22 @@ const LOOK: Duration = Duration::from_secs(2);
 const ABANDONED_AFTER: Duration = Duration::from_mins(5);
 
 /// For how long a code is presented again where the provider cannot be reached: none lives longer.
-const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
-/// How many are finished in one round.
-const ROUND: usize = 16;
+/// For how long a try keeps others off the row: longer than a call can take.
+const CLAIM: Duration = Duration::from_secs(15);
+
+/// The first pause after a failure; each doubles the former one.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause between tries.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
+/// How many tries may be under way on a node.
+const MOST_TRIES: usize = 128;
+
+/// How many one round takes on.
+const ROUND: u64 = 32;
 
 /// What the provider is asked with.
 #[derive(Serialize, Deserialize)]
@@ -64,16 +82,30 @@ pub(super) async fn begin(
         declared_in: Set(service.declared_in),
         sealed: Set(ring.seal(Purpose::Vault, &place(id), &text, &seam.randomness)?),
         started_at: Set(seam.clock.now().micros()),
+        attempts: Set(0),
+        next_at: Set(seam.clock.now().micros()),
     })
     .exec_without_returning(work.connection())
     .await?;
     Ok(id)
 }
 
-/// Ends an exchange, in the transaction that stores or discards its tokens.
-pub(crate) async fn end(work: &UnitOfWork, id: Uuid) -> Result<(), StoreError> {
-    token_exchange::Entity::delete_by_id(id).exec(work.connection()).await?;
-    Ok(())
+/// Ends an exchange, in the transaction that stores or discards its tokens. `false` where that was
+/// done before: then the tokens are not the caller's any more.
+pub(crate) async fn end(work: &UnitOfWork, id: Uuid) -> Result<bool, StoreError> {
+    let ended = token_exchange::Entity::delete_by_id(id).exec(work.connection()).await?;
+    Ok(ended.rows_affected == 1)
+}
+
+/// Who finishes what a dead process left.
+#[derive(Debug)]
+struct Finisher {
+    store: Store,
+    ring: KeyRing,
+    providers: Providers,
+    seam: Seam,
+    /// A server that hangs holds its own codes and nobody else's.
+    lanes: Lanes,
 }
 
 /// Finishes abandoned exchanges until told to stop.
@@ -84,100 +116,132 @@ pub(crate) async fn run(
     seam: Seam,
     stop: CancellationToken,
 ) {
+    let lanes = Lanes::default();
+    let finisher = Arc::new(Finisher { store, ring, providers, seam, lanes });
+    // What is cut off at the end is found by its row.
+    let mut tries = JoinSet::new();
     loop {
-        if let Err(error) = round(&store, &ring, &providers, &seam).await {
+        if let Err(error) = finisher.round(&mut tries).await {
             tracing::warn!(%error, "cannot finish exchanges that a dead process left");
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = seam.clock.sleep(LOOK) => {}
+            () = finisher.seam.clock.sleep(LOOK) => {}
         }
     }
 }
 
-/// Those whose process is dead: every live node started after them. Each compares with its own
-/// clock, since a node began before whatever it exchanges.
-const ABANDONED: &str = "select id, installation_id, service_name, declared_in, sealed, started_at
-    from token_exchanges where started_at < $1
-        or started_at < (select min(started_at) from nodes)
-    order by started_at limit 16";
-
-async fn round(
-    store: &Store,
-    ring: &KeyRing,
-    providers: &Providers,
-    seam: &Seam,
-) -> Result<(), OAuthError> {
-    let now = seam.clock.now();
-    let rows = token_exchange::Model::find_by_statement(Statement::from_sql_and_values(
-        store.dialect(),
-        ABANDONED,
-        [now.minus(ABANDONED_AFTER).micros().into()],
-    ))
-    .all(store.reader())
-    .await?;
-    for row in rows.into_iter().take(ROUND) {
-        finish(store, ring, providers, seam, row).await?;
-    }
-    Ok(())
+fn service_of(row: &token_exchange::Model) -> Service {
+    Service { name: row.service_name.clone(), declared_in: row.declared_in }
 }
 
-async fn finish(
-    store: &Store,
-    ring: &KeyRing,
-    providers: &Providers,
-    seam: &Seam,
-    row: token_exchange::Model,
-) -> Result<(), OAuthError> {
-    let now = seam.clock.now();
-    let is_over = now.since(Timestamp::from_micros(row.started_at)) >= GIVE_UP_AFTER;
-    let presented = ring
-        .unseal(Purpose::Vault, &place(row.id), &row.sealed)
-        .ok()
-        .and_then(|text| serde_json::from_slice::<Presented>(text.expose()).ok());
-    let Some(presented) = presented else {
-        tracing::error!(installation = %row.installation_id, "an exchange cannot be read; dropped");
-        let work = store.begin().await?;
-        end(&work, row.id).await?;
+fn note(ended: Result<Result<(), OAuthError>, tokio::task::JoinError>) {
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "an exchange that a dead process left stays"),
+        Err(error) => tracing::error!(%error, "finishing an exchange panicked"),
+    }
+}
+
+impl Finisher {
+    /// Takes on those whose process is dead: every live node started after them. Each compares with
+    /// its own clock, since a node began before whatever it exchanges.
+    async fn round(
+        self: &Arc<Self>,
+        tries: &mut JoinSet<Result<(), OAuthError>>,
+    ) -> Result<(), StoreError> {
+        use token_exchange::Column;
+        while let Some(ended) = tries.try_join_next() {
+            note(ended);
+        }
+        let now = self.seam.clock.now();
+        let is_abandoned = Condition::any()
+            .add(Column::StartedAt.lt(now.minus(ABANDONED_AFTER).micros()))
+            .add(Expr::cust("started_at < (select min(started_at) from nodes)"));
+        let rows = token_exchange::Entity::find()
+            .filter(Column::NextAt.lte(now.micros()))
+            .filter(is_abandoned)
+            .filter(self.lanes.but_full(Column::ServiceName, Column::DeclaredIn))
+            .order_by_asc(Column::NextAt)
+            .limit(ROUND)
+            .all(self.store.reader())
+            .await?;
+        for row in rows {
+            if tries.len() >= MOST_TRIES {
+                return Ok(());
+            }
+            let Some(place) = self.lanes.enter(&service_of(&row)) else { continue };
+            if self.claim(&row, now).await? {
+                let finisher = Arc::clone(self);
+                tries.spawn(async move {
+                    let _place = place;
+                    finisher.finish(row).await
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the row out of the others' sight; `false` where another node was first.
+    async fn claim(&self, row: &token_exchange::Model, now: Timestamp) -> Result<bool, StoreError> {
+        use token_exchange::Column;
+        let work = self.store.begin().await?;
+        let claimed = token_exchange::Entity::update_many()
+            .col_expr(Column::NextAt, Expr::value(now.plus(CLAIM).micros()))
+            .filter(Column::Id.eq(row.id))
+            .filter(Column::NextAt.eq(row.next_at))
+            .exec(work.connection())
+            .await?;
         let _settled = work.commit(now).await?;
-        return Ok(());
-    };
-    let service = Service { name: row.service_name.clone(), declared_in: row.declared_in };
-    let answered = providers.exchange(&service, &presented.code, &presented.verifier).await;
-    if let Err(error @ OAuthError::Unreachable { .. }) = &answered
-        && !is_over
-    {
-        tracing::warn!(installation = %row.installation_id, %error, "a code is presented again later");
-        return Ok(());
+        Ok(claimed.rows_affected == 1)
     }
-    let work = store.begin().await?;
-    if let Ok(tokens) = &answered {
-        let refresh = tokens.refresh.as_ref().map(|token| ("refresh_token", token));
-        let all = std::iter::once(("access_token", &tokens.access)).chain(refresh);
-        for (kind, token) in all {
-            let job = Revocation {
-                installation_id: row.installation_id,
-                service: service.clone(),
-                kind,
-                token,
-            };
-            revocation::schedule(ring, &work, job, now, seam).await?;
+
+    /// Presents a code once more. What comes of it is revoked.
+    async fn finish(&self, row: token_exchange::Model) -> Result<(), OAuthError> {
+        let (id, service) = (row.installation_id, service_of(&row));
+        let presented = self
+            .ring
+            .unseal(Purpose::Vault, &place(row.id), &row.sealed)
+            .ok()
+            .and_then(|text| serde_json::from_slice::<Presented>(text.expose()).ok());
+        let answered = if let Some(Presented { code, verifier }) = &presented {
+            self.providers.exchange(&service, code, verifier).await.map(Some)
+        } else {
+            tracing::error!(installation = %id, "an exchange cannot be read; dropped");
+            Ok(None)
+        };
+        let now = self.seam.clock.now();
+        let is_over = now.since(Timestamp::from_micros(row.started_at)) >= GIVE_UP_AFTER;
+        if let Err(error) = &answered
+            && !matches!(error, OAuthError::CodeRefused { .. })
+            && !is_over
+        {
+            tracing::warn!(installation = %id, %error, "a code is presented again later");
+            let doubled = u32::try_from(row.attempts).unwrap_or(0).min(16);
+            let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doubled));
+            let next = now.plus(pause.min(LONGEST_PAUSE));
+            let work = self.store.begin().await?;
+            token_exchange::Entity::update_many()
+                .col_expr(token_exchange::Column::NextAt, Expr::value(next.micros()))
+                .col_expr(token_exchange::Column::Attempts, Expr::value(row.attempts + 1))
+                .filter(token_exchange::Column::Id.eq(row.id))
+                .exec(work.connection())
+                .await?;
+            let _settled = work.commit(now).await?;
+            return Ok(());
         }
-        // Where it was uninstalled meanwhile, its clean-up begins anew.
-        work.connection()
-            .execute_raw(Statement::from_sql_and_values(
-                store.dialect(),
-                "update installations set cleanup = 'pending' where id = $1 and live = 0",
-                [row.installation_id.into()],
-            ))
-            .await
-            .map_err(StoreError::from)?;
+        let work = self.store.begin().await?;
+        discarding::lock(&work, id).await?;
+        end(&work, row.id).await?;
+        let tokens = answered.ok().flatten();
+        // Without tokens this only says whether the installation's clean-up is done.
+        let all = tokens.as_ref().map(Tokens::all).unwrap_or_default();
+        discarding::discard(&self.ring, &work, id, &service, &all, now, &self.seam).await?;
+        let _settled = work.commit(now).await?;
+        tracing::info!(
+            installation = %id,
+            "finished an exchange that a dead process left: its tokens are revoked"
+        );
+        Ok(())
     }
-    end(&work, row.id).await?;
-    let _settled = work.commit(now).await?;
-    tracing::info!(
-        installation = %row.installation_id,
-        "finished an exchange that a dead process left: its tokens are revoked"
-    );
-    Ok(())
 }

@@ -62,6 +62,7 @@ pub(super) async fn break_connection(
             .col_expr(installation::Column::ConnectionReason, Expr::value(reason));
     }
     shown.exec(work.connection()).await?;
+    work.installation_changed(installation.id);
     let whose = match row.user_id.as_str() {
         "" => format!("the connection {:?}", row.name),
         user => format!("the connection {:?} of user {user}", row.name),

@@ -4,6 +4,7 @@
 pub(crate) mod authorization;
 mod connections;
 mod declared;
+pub(crate) mod discarding;
 mod error;
 pub(crate) mod exchanges;
 mod health;

@@ -43,6 +43,14 @@ pub(super) struct Tokens {
     pub(super) scopes: Option<Vec<String>>,
 }
 
+impl Tokens {
+    /// The tokens with their kinds (RFC 7009 section 2.1).
+    pub(super) fn all(&self) -> Vec<(&'static str, &SecretText)> {
+        let refresh = self.refresh.as_ref().map(|token| ("refresh_token", token));
+        std::iter::once(("access_token", &self.access)).chain(refresh).collect()
+    }
+}
+
 /// Who is asked: a service by its name, and who declares where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Service {
@@ -65,8 +73,17 @@ pub(super) struct Server {
     pub(super) provider: Provider,
     /// What is added to the address that the browser is sent to.
     pub(super) parameters: Vec<(String, String)>,
+    /// Where a browser comes back from it, below our address for browsers: the operator's servers
+    /// share that address itself, each of a vendor's has a place of its own. So a server that sends a
+    /// browser on to another one does not get that one's code (mix-up; RFC 9700 section 4.4.2.2).
+    pub(super) place: Option<String>,
+}
+
+impl Server {
     /// Whether the operator named it: called whatever its address. A vendor's are vetted.
-    pub(super) is_operators: bool,
+    pub(super) fn is_operators(&self) -> bool {
+        self.place.is_none()
+    }
 }
 
 /// What a refresh came to.
@@ -109,7 +126,7 @@ impl Providers {
         let by_service = providers
             .into_iter()
             .map(|(name, provider)| {
-                let server = Server { provider, parameters: Vec::new(), is_operators: true };
+                let server = Server { provider, parameters: Vec::new(), place: None };
                 (name, Arc::new(server))
             })
             .collect();
@@ -126,6 +143,30 @@ impl Providers {
                 .map(Arc::new)
                 .ok_or_else(unknown),
         }
+    }
+
+    fn redirect_url(&self, server: &Server) -> Url {
+        let mut url = self.redirect_url.clone();
+        if let Some(place) = &server.place {
+            url.set_path(&format!("{}/{place}", url.path()));
+        }
+        url
+    }
+
+    /// Where browsers come back from a service; what is registered there.
+    pub(crate) async fn redirect_url_of(&self, service: &Service) -> Result<Url, OAuthError> {
+        Ok(self.redirect_url(&*self.find(service).await?))
+    }
+
+    /// Refuses a browser that comes back at another server's place than that of the one which it
+    /// was sent to.
+    pub(crate) async fn check_place(
+        &self,
+        service: &Service,
+        place: Option<&str>,
+    ) -> Result<(), OAuthError> {
+        let server = self.find(service).await?;
+        if server.place.as_deref() == place { Ok(()) } else { Err(OAuthError::InvalidState) }
     }
 
     /// Whether the operator configured a service.
@@ -162,7 +203,7 @@ impl Providers {
     ) -> Result<Url, OAuthError> {
         let server = self.find(service).await?;
         let provider = &server.provider;
-        if !server.is_operators {
+        if !server.is_operators() {
             // A browser is not sent where our own calls would not go.
             let vetted = self.egress.vet(&provider.authorize_url);
             vetted.map_err(|refusal| OAuthError::Unreachable { reason: refusal.to_string() })?;
@@ -172,7 +213,7 @@ impl Providers {
         ));
         let client = BasicClient::new(ClientId::new(provider.client_id.clone()))
             .set_auth_uri(AuthUrl::from_url(provider.authorize_url.clone()))
-            .set_redirect_uri(RedirectUrl::from_url(self.redirect_url.clone()));
+            .set_redirect_uri(RedirectUrl::from_url(self.redirect_url(&server)));
         let mut asking =
             client.authorize_url(|| CsrfToken::new(state.to_owned())).set_pkce_challenge(challenge);
         if !scopes.is_empty() {
@@ -205,7 +246,7 @@ impl Providers {
     }
 
     fn client(&self, server: &Server) -> OauthHttpClient {
-        if server.is_operators {
+        if server.is_operators() {
             OauthHttpClient::trusted(self.egress.clone())
         } else {
             OauthHttpClient::vetted(self.egress.clone())
@@ -237,7 +278,7 @@ impl Providers {
         let client = BasicClient::new(ClientId::new(provider.client_id.clone()))
             .set_client_secret(ClientSecret::new(provider.client_secret.expose_secret().to_owned()))
             .set_token_uri(TokenUrl::from_url(provider.token_url.clone()))
-            .set_redirect_uri(RedirectUrl::from_url(self.redirect_url.clone()));
+            .set_redirect_uri(RedirectUrl::from_url(self.redirect_url(&server)));
         let http = self.client(&server);
         let answer = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
@@ -286,7 +327,7 @@ impl Providers {
     ) -> Result<(), OAuthError> {
         let server = self.find(service).await?;
         let Some(revoke_url) = &server.provider.revoke_url else { return Ok(()) };
-        let url = if server.is_operators {
+        let url = if server.is_operators() {
             self.egress.trusted(revoke_url)
         } else {
             self.egress.vet(revoke_url)

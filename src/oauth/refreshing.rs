@@ -19,10 +19,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::connections::{Connections, EXPIRED, Inner};
+use super::discarding;
 use super::error::OAuthError;
 use super::health::break_connection;
 use super::provider::{RefreshError, Service, Tokens};
-use super::revocation::{self, Revocation};
 use super::vault::{self, ACCESS, FORMER_REFRESH, REFRESH, refresh_due, scopes_of, scopes_text};
 use crate::audit::Actor;
 use crate::crypto::SecretText;
@@ -319,8 +319,11 @@ impl Inner {
         };
         let scopes = match scopes {
             Some(scopes) => scopes_text(&scopes)?,
-            None => present.scopes,
+            None => present.scopes.clone(),
         };
+        if scopes != present.scopes {
+            work.installation_changed(row.installation_id);
+        }
         let end = tokens.expires_at.map(Timestamp::micros);
         let due = refresh_due(now, tokens.expires_at, true, &self.seam);
         connection::Entity::update_many()
@@ -353,24 +356,8 @@ impl Inner {
         tokens: &Tokens,
     ) -> Result<(), OAuthError> {
         let now = self.seam.clock.now();
-        let refresh = tokens.refresh.as_ref().map(|token| ("refresh_token", token));
-        for (kind, token) in std::iter::once(("access_token", &tokens.access)).chain(refresh) {
-            let job = Revocation {
-                installation_id: row.installation_id,
-                service: service_of(row),
-                kind,
-                token,
-            };
-            revocation::schedule(&self.ring, work, job, now, &self.seam).await?;
-        }
-        // Where it was uninstalled meanwhile, its clean-up begins anew.
-        installation::Entity::update_many()
-            .col_expr(installation::Column::Cleanup, Expr::value("pending"))
-            .filter(installation::Column::Id.eq(row.installation_id))
-            .filter(installation::Column::Live.eq(0))
-            .exec(work.connection())
-            .await?;
-        Ok(())
+        let (id, service) = (row.installation_id, service_of(row));
+        discarding::discard(&self.ring, work, id, &service, &tokens.all(), now, &self.seam).await
     }
 
     /// Breaks the connection, where nothing came in between. `surplus` are tokens of the last answer.
@@ -487,7 +474,7 @@ impl Inner {
     async fn round(self: &Arc<Self>) -> Result<(), StoreError> {
         use connection::Column;
         let now = self.seam.clock.now();
-        let mut query = connection::Entity::find()
+        let due = connection::Entity::find()
             .filter(Column::RefreshDueAt.lte(now.micros()))
             .filter(Column::Health.eq("ok"))
             .filter(
@@ -495,18 +482,11 @@ impl Inner {
                     .add(Column::ClaimedUntil.is_null())
                     .add(Column::ClaimedUntil.lte(now.micros())),
             )
+            .filter(self.lanes.but_full(Column::ServiceName, Column::DeclaredIn))
             .order_by_asc(Column::RefreshDueAt)
-            .limit(ROUND);
-        // A server whose lane is full must not fill the window either.
-        for service in self.lanes.full() {
-            let declared = match service.declared_in {
-                Some(version) => Column::DeclaredIn.eq(version),
-                None => Column::DeclaredIn.is_null(),
-            };
-            let same = Condition::all().add(Column::ServiceName.eq(service.name)).add(declared);
-            query = query.filter(same.not());
-        }
-        let due = query.all(self.store.reader()).await?;
+            .limit(ROUND)
+            .all(self.store.reader())
+            .await?;
         for row in due {
             if row.sealed_refresh_token.is_none() {
                 if let Err(error) = self.break_expired(&row).await {

@@ -13,11 +13,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::discarding;
 use super::error::OAuthError;
+use super::lanes::Lanes;
 use super::provider::{Providers, Service};
 use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
 use crate::seam::{Seam, Timestamp, crash_point};
-use crate::store::entity::{installation, revocation};
+use crate::store::entity::{revocation, token_exchange};
 use crate::store::{Store, StoreError, UnitOfWork};
 
 /// How long a token is tried to be revoked.
@@ -36,10 +38,13 @@ const LONGEST_PAUSE: Duration = Duration::from_hours(6);
 const CLAIM: Duration = Duration::from_secs(15);
 
 /// How many tries may be under way.
-const MOST_TRIES: usize = 256;
+const MOST_TRIES: usize = 512;
+
+/// How many tries of one service may be under way on a node.
+const WIDTH: usize = 16;
 
 /// How many tokens one round takes on.
-const ROUND: u64 = 16;
+const ROUND: u64 = 64;
 
 /// A token to be revoked.
 #[derive(Debug)]
@@ -91,12 +96,18 @@ pub(crate) fn is_readable(ring: &KeyRing, row: &revocation::Model) -> bool {
     ring.unseal(Purpose::Vault, &place, &row.sealed_token).is_ok()
 }
 
-/// How many tokens of an installation wait to be revoked.
+/// How many tokens of an installation wait to be revoked, with the codes that are being exchanged:
+/// each of them may bring tokens.
 pub(super) async fn waiting(work: &UnitOfWork, installation_id: Uuid) -> Result<u64, OAuthError> {
-    Ok(revocation::Entity::find()
+    let tokens = revocation::Entity::find()
         .filter(revocation::Column::InstallationId.eq(installation_id))
         .count(work.connection())
-        .await?)
+        .await?;
+    let codes = token_exchange::Entity::find()
+        .filter(token_exchange::Column::InstallationId.eq(installation_id))
+        .count(work.connection())
+        .await?;
+    Ok(tokens + codes)
 }
 
 /// The job that revokes.
@@ -106,13 +117,15 @@ pub struct Revocations {
     ring: KeyRing,
     providers: Providers,
     seam: Seam,
+    lanes: Lanes,
     poked: Notify,
 }
 
 impl Revocations {
     /// Puts the parts together.
     pub fn new(store: Store, ring: KeyRing, providers: Providers, seam: Seam) -> Self {
-        Self { store, ring, providers, seam, poked: Notify::new() }
+        let lanes = Lanes::of_width(WIDTH);
+        Self { store, ring, providers, seam, lanes, poked: Notify::new() }
     }
 
     /// Says that there is a new token to revoke.
@@ -122,55 +135,74 @@ impl Revocations {
 
     /// Revokes until told to stop.
     pub async fn run(&self, stop: CancellationToken) {
-        // A provider that hangs holds its own tries and not the loop.
+        // A provider that hangs holds its own lane and not the loop.
         let mut tries = JoinSet::new();
         loop {
-            let more = match self.round(&mut tries).await {
-                Ok(more) => more,
+            let backlog = match self.round(&mut tries).await {
+                Ok(backlog) => backlog,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read the tokens to revoke");
-                    false
+                    Backlog::Nothing
                 }
             };
-            if more && !stop.is_cancelled() {
+            if backlog == Backlog::More && !stop.is_cancelled() {
                 continue;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.poked.notified() => {}
+                // A place is free.
+                Some(ended) = tries.join_next(), if backlog == Backlog::Waits => note(ended),
                 () = self.seam.clock.sleep(POLL) => {}
             }
         }
     }
 
-    /// Tries what is due. Returns whether there may be more.
-    async fn round(&self, tries: &mut JoinSet<Result<(), OAuthError>>) -> Result<bool, StoreError> {
+    /// Tries what is due. Returns what there may be beyond it.
+    async fn round(
+        &self,
+        tries: &mut JoinSet<Result<(), OAuthError>>,
+    ) -> Result<Backlog, StoreError> {
+        use revocation::Column;
         while let Some(ended) = tries.try_join_next() {
             note(ended);
         }
         if tries.len() >= MOST_TRIES {
-            return Ok(false);
+            return Ok(Backlog::Waits);
         }
         let now = self.seam.clock.now();
         let due = revocation::Entity::find()
-            .filter(revocation::Column::DueAt.lte(now.micros()))
-            .order_by_asc(revocation::Column::DueAt)
+            .filter(Column::DueAt.lte(now.micros()))
+            .filter(self.lanes.but_full(Column::ServiceName, Column::DeclaredIn))
+            .order_by_asc(Column::DueAt)
             .limit(ROUND)
             .all(self.store.reader())
             .await?;
         let is_full = due.len() as u64 == ROUND;
+        let mut taken_on = false;
         for row in due {
+            let Some(place) = self.lanes.enter(&service_of(&row)) else { continue };
             if self.claim(&row, now).await? {
+                taken_on = true;
                 let (ring, providers, seam, store) = (
                     self.ring.clone(),
                     self.providers.clone(),
                     self.seam.clone(),
                     self.store.clone(),
                 );
-                tries.spawn(async move { revoke(&store, &ring, &providers, &seam, row).await });
+                tries.spawn(async move {
+                    let _place = place;
+                    revoke(&store, &ring, &providers, &seam, row).await
+                });
             }
         }
-        Ok(is_full)
+        Ok(if is_full && taken_on {
+            Backlog::More
+        } else if self.lanes.full().is_empty() {
+            Backlog::Nothing
+        } else {
+            Backlog::Waits
+        })
     }
 
     /// Moves the row out of the others' sight; `false` where another node was first.
@@ -185,6 +217,21 @@ impl Revocations {
         let _settled = work.commit(now).await?;
         Ok(claimed.rows_affected == 1)
     }
+}
+
+/// What is due beyond what a round took on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Backlog {
+    /// Nothing that is known of.
+    Nothing,
+    /// There may be more in lanes that have a place.
+    More,
+    /// Only where there is no place: a try must end first.
+    Waits,
+}
+
+fn service_of(row: &revocation::Model) -> Service {
+    Service { name: row.service_name.clone(), declared_in: row.declared_in }
 }
 
 fn note(ended: Result<Result<(), OAuthError>, tokio::task::JoinError>) {
@@ -209,7 +256,7 @@ async fn revoke(
         std::str::from_utf8(token.expose())
             .map_err(|_| OAuthError::Unreadable { what: "token" })?,
     );
-    let service = Service { name: row.service_name.clone(), declared_in: row.declared_in };
+    let service = service_of(&row);
     crash_point("revocation.before-call");
     let outcome = providers.revoke(&service, &token, &row.token_kind).await;
     crash_point("revocation.after-call");
@@ -235,23 +282,9 @@ async fn revoke(
             if let Err(error) = outcome {
                 tracing::error!(installation = %row.installation_id, error = %error, "gave up revoking a token");
             }
-            // In turn for each installation: of two tokens that end at once, the later one must
-            // see that it was the last.
-            installation::Entity::find_by_id(row.installation_id)
-                .lock_exclusive()
-                .one(work.connection())
-                .await?;
+            discarding::lock(&work, row.installation_id).await?;
             revocation::Entity::delete_by_id(row.id).exec(work.connection()).await?;
-            if waiting(&work, row.installation_id).await? == 0 {
-                installation::Entity::update_many()
-                    .col_expr(installation::Column::Cleanup, Expr::value("done"))
-                    .col_expr(installation::Column::UpdatedAt, Expr::value(now.micros()))
-                    .filter(installation::Column::Id.eq(row.installation_id))
-                    .filter(installation::Column::Live.eq(0))
-                    .exec(work.connection())
-                    .await?;
-                work.installation_changed(row.installation_id);
-            }
+            discarding::settle(&work, row.installation_id, now).await?;
         }
     }
     crash_point("revocation.before-commit");

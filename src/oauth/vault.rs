@@ -151,7 +151,10 @@ pub(super) async fn store(
     } else {
         connection::Entity::insert(row).exec_without_returning(work.connection()).await?;
     }
-    exchanges::end(work, tokens.exchange).await?;
+    // Whoever took it for abandoned has had its tokens revoked.
+    if !exchanges::end(work, tokens.exchange).await? {
+        return Err(OAuthError::InvalidState);
+    }
     Ok(id)
 }
 
@@ -206,6 +209,40 @@ async fn revoke_others(
     Ok(())
 }
 
+/// The tokens that the connections of an installation to a service use, whichever version declared
+/// it. The caller holds the installation's lock.
+pub(super) async fn in_use(
+    ring: &KeyRing,
+    work: &UnitOfWork,
+    installation_id: Uuid,
+    service: &Service,
+) -> Result<Vec<SecretText>, OAuthError> {
+    let rows = connection::Entity::find()
+        .filter(connection::Column::InstallationId.eq(installation_id))
+        .filter(connection::Column::ServiceName.eq(&service.name))
+        .all(work.connection())
+        .await?;
+    let mut tokens = Vec::new();
+    for row in rows {
+        for (field, sealed) in sealed_tokens(&row) {
+            // What cannot be opened cannot be used either.
+            tokens.extend(open(ring, row.id, field, sealed).ok());
+        }
+    }
+    Ok(tokens)
+}
+
+/// The sealed tokens of a row; a broken one has none.
+fn sealed_tokens(row: &connection::Model) -> impl Iterator<Item = (&'static str, &Vec<u8>)> {
+    [
+        (ACCESS, Some(&row.sealed_access_token)),
+        (REFRESH, row.sealed_refresh_token.as_ref()),
+        (FORMER_REFRESH, row.sealed_former_refresh_token.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(field, sealed)| Some((field, sealed.filter(|sealed| !sealed.is_empty())?)))
+}
+
 /// Takes connections of an installation out; their tokens live on only in the revocation job. All
 /// of them, or those of one name, of all users or of one. Returns their ids.
 pub(super) async fn remove(
@@ -249,12 +286,5 @@ pub(crate) async fn forget(
 
 /// Whether the tokens of a connection can be unsealed. A broken one has none.
 pub(crate) fn is_readable(ring: &KeyRing, row: &connection::Model) -> bool {
-    [
-        (ACCESS, Some(&row.sealed_access_token)),
-        (REFRESH, row.sealed_refresh_token.as_ref()),
-        (FORMER_REFRESH, row.sealed_former_refresh_token.as_ref()),
-    ]
-    .into_iter()
-    .filter_map(|(field, sealed)| Some((field, sealed.filter(|sealed| !sealed.is_empty())?)))
-    .all(|(field, sealed)| open(ring, row.id, field, sealed).is_ok())
+    sealed_tokens(row).all(|(field, sealed)| open(ring, row.id, field, sealed).is_ok())
 }

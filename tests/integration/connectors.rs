@@ -1,6 +1,7 @@
 //! Connections to others: declared in the manifest, authorised by the org or by each user, refreshed
 //! apart from all the rest, and taken back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mortise::development::{
@@ -13,12 +14,15 @@ use uuid::Uuid;
 
 use crate::support::on_both;
 use crate::support::package::Package;
-use crate::support::server::{Backend, Installation, ORG, TestServer, assert_absent, eventually};
+use crate::support::server::{
+    Backend, Installation, ORG, RETURN_ORIGIN, TestServer, assert_absent, eventually,
+};
 
 on_both!(
     a_connector_is_connected_and_taken_back,
     each_user_has_a_connection_of_his_own,
     a_vendors_own_provider_serves_its_extension_only,
+    no_server_gets_the_code_of_another,
     a_slow_provider_holds_nobody_else,
     what_cannot_be_connected_is_said,
 );
@@ -36,7 +40,7 @@ async fn second_provider() -> DevelopmentAuthorizationServer {
 }
 
 /// A server whose operator knows the service `crm` too.
-async fn world(
+pub(crate) async fn world(
     backend: Backend,
     is_operators: bool,
 ) -> (TestServer, DevelopmentAuthorizationServer) {
@@ -61,7 +65,7 @@ async fn world(
     (server, crm)
 }
 
-fn with_connector(server: &TestServer, user_access: bool) -> Package {
+pub(crate) fn with_connector(server: &TestServer, user_access: bool) -> Package {
     server.package().with(|package| {
         package.manifest["connectors"] = json!([{
             "connectionName": "Crm", "serviceName": "crm", "connectionLinkName": "my_crm",
@@ -220,6 +224,7 @@ async fn a_vendors_own_provider_serves_its_extension_only(backend: Backend) {
     let url = asked.text_of("authorizationUrl");
     assert!(url.starts_with(&crm.authorize_url()), "{url}");
     assert!(url.contains("prompt=consent") && !url.contains("state=mine"), "{url}");
+    crm.register_redirect_uri(asked.text_of("redirectUri"));
     let answer = server.consent(&url).await;
     server.authorize(&installation.id, &answer).await.expect(200);
     let token = server.connections().access_token(id, "my_crm", None, None).await;
@@ -241,6 +246,58 @@ async fn a_vendors_own_provider_serves_its_extension_only(backend: Backend) {
     let body = json!({ "installationId": installation.id, "connectionLinkName": "my_crm" });
     let refused = server.callback("connect", &body).await.refused(422, "UNPROCESSABLE_ENTITY");
     assert!(refused.text.contains("oauth.providers.crm"), "{}", refused.text);
+}
+
+/// A vendor's server sends the browser on to the operator's, with its own state: the code that comes
+/// of it must not be presented at the vendor's.
+async fn no_server_gets_the_code_of_another(backend: Backend) {
+    let (server, crm) = world(backend, false).await;
+    let package = with_connector(&server, false).with(|package| {
+        package.manifest["TPAOauth"] = json!([{
+            "name": "crm", "clientId": crm.client_id(), "clientSecret": CLIENT_SECRET,
+            "authoriseUrl": crm.authorize_url(), "tokenUrl": crm.token_url(),
+        }]);
+    });
+    let installation = server.active_package(&package, ORG).await;
+    let body = json!({
+        "installationId": installation.id, "connectionLinkName": "my_crm",
+        "returnUrl": format!("{RETURN_ORIGIN}/back"),
+    });
+    let asked = server.callback("connect", &body).await.expect(200);
+    let operators = server.client.url("/oauth/callback");
+    let own = asked.text_of("redirectUri");
+    assert!(own.starts_with(&format!("{operators}/")), "{own}");
+    let address = url::Url::parse(&asked.text_of("authorizationUrl")).expect("a URL");
+    let fields: BTreeMap<String, String> = address.query_pairs().into_owned().collect();
+    assert_eq!(fields["redirect_uri"], own);
+    let state = &fields["state"];
+    // The browser that began, so that a cookie is there.
+    let mut browser = Browser::new().expect("a browser");
+    let start = url::Url::parse(&asked.text_of("startUrl")).expect("a URL");
+    assert_eq!(browser.open(&start).await.expect("a page").status, 303);
+    let at = |place: &str| {
+        let address = format!("{place}?code=of-another&state={state}");
+        url::Url::parse(&address).expect("a URL")
+    };
+    let elsewhere = format!("{operators}/{}", "0".repeat(32));
+    for place in [&operators, &elsewhere] {
+        for mut browser in [browser.clone(), Browser::new().expect("a browser")] {
+            let page = browser.open(&at(place.as_str())).await.expect("a page");
+            assert_eq!((page.status, page.location), (422, None), "{}", page.body);
+        }
+    }
+    assert_eq!(crm.token_requests(), 0, "the code was presented nowhere");
+    assert_eq!(server.provider.token_requests(), 1, "the installation's own");
+    // Nothing was used up.
+    crm.register_redirect_uri(own);
+    let answer = server.consent(address.as_str()).await;
+    let page = browser.open(&answer.redirect).await.expect("a page");
+    assert_eq!(page.status, 303, "{}", page.body);
+    assert_eq!(connection(&server, &installation, "my_crm").await["health"], "ok");
+    // The place is the same for all versions, and the operator's servers have the common one.
+    let body = json!({ "installationId": installation.id });
+    let asked = server.callback("reauthorize", &body).await.expect(200);
+    assert_eq!(asked.text_of("redirectUri"), operators);
 }
 
 async fn a_slow_provider_holds_nobody_else(backend: Backend) {

@@ -14,6 +14,7 @@ mod doctor;
 mod erasure;
 mod events;
 mod examples;
+mod exchanges;
 mod faults;
 mod ground;
 mod history;

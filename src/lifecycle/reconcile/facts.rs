@@ -11,7 +11,7 @@ use crate::lifecycle::service::read_package;
 use crate::manifest::WebhookResource;
 use crate::store::entity::{
     authorization_request, connection, endpoint, extension_version, installation,
-    provisioned_webhook, revocation, webhook,
+    provisioned_webhook, revocation, token_exchange, webhook,
 };
 
 /// What a version declares, as far as it makes rows.
@@ -36,6 +36,7 @@ pub(super) struct Facts {
     pub(super) endpoints: Vec<endpoint::Model>,
     pub(super) connections: Vec<connection::Model>,
     pub(super) requests: usize,
+    /// Tokens that wait to be revoked, and codes that are being exchanged.
     pub(super) revocations: usize,
 }
 
@@ -129,15 +130,23 @@ pub(super) async fn gather(
             .all(connection)
             .await?,
     );
-    let revocations = counted(
-        revocation::Entity::find()
-            .select_only()
-            .column(revocation::Column::InstallationId)
-            .filter(revocation::Column::InstallationId.is_in(ids))
-            .into_tuple()
-            .all(connection)
-            .await?,
-    );
+    let mut waiting: Vec<Uuid> = revocation::Entity::find()
+        .select_only()
+        .column(revocation::Column::InstallationId)
+        .filter(revocation::Column::InstallationId.is_in(ids.iter().copied()))
+        .into_tuple()
+        .all(connection)
+        .await?;
+    // Each code that is being exchanged may bring tokens: clean-up waits for it too.
+    let exchanged: Vec<Uuid> = token_exchange::Entity::find()
+        .select_only()
+        .column(token_exchange::Column::InstallationId)
+        .filter(token_exchange::Column::InstallationId.is_in(ids))
+        .into_tuple()
+        .all(connection)
+        .await?;
+    waiting.extend(exchanged);
+    let revocations = counted(waiting);
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
         let id = row.id;

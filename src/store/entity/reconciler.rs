@@ -42,6 +42,8 @@ pub(crate) mod token_exchange {
         pub declared_in: Option<Uuid>,
         pub sealed: Vec<u8>,
         pub started_at: i64,
+        pub attempts: i32,
+        pub next_at: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
