@@ -8,6 +8,7 @@ mod applying;
 mod authorize;
 mod closing;
 mod configure;
+mod connection_views;
 mod consent;
 mod erasing;
 mod erasure;
@@ -33,6 +34,7 @@ mod views;
 pub use authorize::{BrowserReturn, Exchanged, Returned};
 pub use closing::{Closed, OrgClosures};
 pub use configure::ConfigureRequest;
+pub use connection_views::ConnectionView;
 pub use consent::{ConsentRequest, WaitingUpgrade};
 pub use erasure::{ErasureView, erasure};
 pub use error::LifecycleError;
@@ -55,7 +57,7 @@ pub use uninstall::{UninstallRequest, Uninstalled};
 pub use upgrade::{UpgradeOutcome, UpgradeRequest};
 pub use validator::Agreed;
 pub use views::{
-    ChangeCursor, ConnectionView, InstallationCursor, InstallationFilter, InstallationScope,
-    InstallationView, TransitionView, WebhookView, history, installation, installation_within,
-    installations, webhook, webhooks,
+    ChangeCursor, InstallationCursor, InstallationFilter, InstallationScope, InstallationView,
+    TransitionView, WebhookView, history, installation, installation_within, installations,
+    webhook, webhooks,
 };
