@@ -172,7 +172,6 @@ impl Lifecycle {
                         org_closure::Column::Actor,
                         org_closure::Column::Address,
                         org_closure::Column::RequestedAt,
-                        org_closure::Column::LastError,
                         org_closure::Column::FinishedAt,
                     ])
                     .to_owned(),
@@ -226,7 +225,7 @@ impl Lifecycle {
         if ids.is_empty() {
             let failed = std::mem::take(pass);
             let Some(error) = failed.last_error else { return self.finish_closing(org_id).await };
-            self.note_closing_failure(&closure, failed.failed, &error).await?;
+            self.note_closing_failure(org_id, failed.failed, &error).await?;
             return Ok(Stretch::Over);
         }
         let mut last = RoutingRevision(None);
@@ -338,18 +337,23 @@ impl Lifecycle {
         Ok(Stretch::Finished)
     }
 
-    /// Says why a closure is not at its end: once for each reason, however often it is tried.
+    /// Says why a closure is not at its end: once for each reason, however often and on however many
+    /// nodes it is tried.
     async fn note_closing_failure(
         &self,
-        closure: &org_closure::Model,
+        org_id: &str,
         failed: u64,
         error: &str,
     ) -> Result<(), LifecycleError> {
-        if closure.last_error.as_deref() == Some(error) {
-            return Ok(());
-        }
-        let org_id = closure.org_id.as_str();
         let work = self.begin().await?;
+        let open =
+            org_closure::Entity::find_by_id(org_id).lock_exclusive().one(work.connection()).await?;
+        let is_new = open.is_some_and(|closure| {
+            closure.finished_at.is_none() && closure.last_error.as_deref() != Some(error)
+        });
+        if !is_new {
+            return Ok(work.rollback().await?);
+        }
         org_closure::Entity::update_many()
             .col_expr(org_closure::Column::LastError, Expr::value(error))
             .filter(org_closure::Column::OrgId.eq(org_id))
