@@ -296,40 +296,45 @@ async fn next_chain(
 pub(crate) struct ErasedLinks {
     /// How many links lost their content.
     pub(crate) rows: u64,
-    /// The last link that was looked at; nothing at the end of the chain.
+    /// The last of them; nothing where there was none.
     pub(crate) last: Option<i64>,
 }
 
-/// Takes the content out of links whose subject is to be forgotten, among the next `limit` links of
-/// a chain: who, from where and why. Action, subject and time stay, and the digest, which without
-/// its salt tells nothing; the chain holds as before.
+/// Takes the content out of links of these subjects, the next `limit` of a chain: who, from where and
+/// why. Action, subject and time stay, and the digest, which without its salt tells nothing; the chain
+/// holds as before.
 pub(crate) async fn erase(
     work: &UnitOfWork,
     chain: &str,
+    subjects: &[String],
     after: i64,
     limit: u64,
-    is_meant: impl Fn(&str) -> bool,
 ) -> Result<ErasedLinks, StoreError> {
     use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, sea_query::Expr};
 
-    let links = audit::Entity::find()
+    let links: Vec<(i64, String)> = audit::Entity::find()
+        .select_only()
+        .columns([audit::Column::Sequence, audit::Column::Actor])
         .filter(audit::Column::Chain.eq(chain))
+        .filter(audit::Column::Subject.is_in(subjects))
         .filter(audit::Column::Sequence.gt(after))
+        .filter(audit::Column::Salt.is_not_null())
         .order_by_asc(audit::Column::Sequence)
         .limit(limit)
+        .into_tuple()
         .all(work.connection())
         .await?;
-    let last = links.last().map(|link| link.sequence);
+    let last = links.last().map(|(sequence, _)| *sequence);
     let mut rows = 0;
-    for link in links.into_iter().filter(|link| link.salt.is_some() && is_meant(&link.subject)) {
-        let role = link.actor.split_once(':').map_or(link.actor.as_str(), |(role, _)| role);
+    for (sequence, actor) in links {
+        let role = actor.split_once(':').map_or(actor.as_str(), |(role, _)| role);
         let done = audit::Entity::update_many()
             .col_expr(audit::Column::Actor, Expr::value(role))
             .col_expr(audit::Column::Address, Expr::value(Option::<String>::None))
             .col_expr(audit::Column::Detail, Expr::value(Option::<String>::None))
             .col_expr(audit::Column::Salt, Expr::value(Option::<Vec<u8>>::None))
             .filter(audit::Column::Chain.eq(chain))
-            .filter(audit::Column::Sequence.eq(link.sequence))
+            .filter(audit::Column::Sequence.eq(sequence))
             .exec(work.connection())
             .await?;
         rows += done.rows_affected;

@@ -79,6 +79,8 @@ const UP: &[&str] = &[
      select id, org_id, extension_key, 'policy', uninstalled_at, erase_at, 1,
             'config', '', '{}', erase_at
      from installations where erase_at is not null",
+    // What an erasure takes out of an org's chain is found by its subject.
+    "create index audit_subject on audit (chain, subject, sequence)",
     "create index notices_installation on notices (installation_id)
         where installation_id is not null",
 ];

@@ -244,7 +244,7 @@ async fn user_removed(
     let actor = caller.actor();
     let left = lifecycle.user_removed(org_id.as_str(), user_id, &actor).await?;
     let work = lifecycle.begin().await?;
-    lifecycle.note_user_removed(&work, org_id.as_str(), user_id, left, &actor).await?;
+    lifecycle.note_user_removed(&work, org_id.as_str(), left, &actor).await?;
     let body = UserRemovedBody {
         org_id: org_id.to_string(),
         user_id: user_id.clone(),
@@ -274,6 +274,8 @@ struct OrgClosedBody {
     uninstalled: u64,
     /// Whether none is left. Where there are very many, the rest goes on by itself.
     finished: bool,
+    /// Why some are left, where they could not be ended; they are tried again.
+    last_error: Option<String>,
 }
 
 /// Uninstalls everything that a closed org has, to be erased.
@@ -294,14 +296,13 @@ async fn org_closed(
     let lifecycle = &state.services()?.lifecycle;
     let org = callback.value.org_id.as_str();
     // The intent first: what follows goes on without this call too.
-    let work = lifecycle.begin().await?;
-    lifecycle.close_org(&work, org, &caller.actor()).await?;
-    lifecycle.commit(work).await?;
+    lifecycle.close_org(org, &caller.actor()).await?;
     let closed = lifecycle.go_on_closing(org).await?;
     let body = OrgClosedBody {
         org_id: org.to_owned(),
         uninstalled: closed.uninstalled,
         finished: closed.finished,
+        last_error: closed.last_error,
     };
     let work = lifecycle.begin().await?;
     effect.finish(&state, work, StatusCode::OK, &body).await

@@ -71,9 +71,9 @@ impl From<LifecycleError> for Problem {
             LifecycleError::RolloutRuns { job, .. } => {
                 Self::new(Code::StateConflict).detail(text).with("jobId", job)
             }
-            LifecycleError::HeldByOthers { .. } | LifecycleError::NotResent(_) => {
-                Self::new(Code::StateConflict).detail(text)
-            }
+            LifecycleError::HeldByOthers { .. }
+            | LifecycleError::NotResent(_)
+            | LifecycleError::OrgCloses { .. } => Self::new(Code::StateConflict).detail(text),
             LifecycleError::Held { holders, .. } => {
                 Self::new(Code::StateConflict).detail(text).with("heldBy", holders)
             }

@@ -69,8 +69,11 @@ pub(super) struct InstallationBody {
     pub granted_scopes: Value,
     /// The connection to the host.
     pub connection: ConnectionBody,
-    /// All its connections, those that nobody authorised yet too; never their tokens.
+    /// Its connections, those that nobody authorised yet too; never their tokens. In a list the
+    /// first 20 of each installation, else the first 500: one of each name before the second of any.
     pub connections: Vec<ConnectionStateBody>,
+    /// How many connections were authorised and are kept, those that are not shown too.
+    pub connection_count: u64,
     /// Whose installation it is, where the extension is personal.
     pub user_id: Option<String>,
     /// The scopes that are declared and not granted yet; none once it is uninstalled.
@@ -187,6 +190,7 @@ impl From<InstallationView> for InstallationBody {
                 health: row.connection_health,
                 reason: row.connection_reason,
             },
+            connection_count: view.connection_count,
             connections: view.connections.into_iter().map(ConnectionStateBody::from).collect(),
             user_id: (!row.user_id.is_empty()).then_some(row.user_id),
             vendor_setup: view.vendor_setup.to_owned(),

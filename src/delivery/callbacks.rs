@@ -213,10 +213,12 @@ pub fn declared_name<'l>(listener: &'l BTreeMap<String, Url>, event: &str) -> Op
         .find_map(|name| listener.get_key_value(name).map(|(name, _)| name.as_str()))
 }
 
-/// The same callback without what somebody wrote into it by hand: what may be kept after an erasure.
+/// The same callback without what somebody wrote into it by hand and without whom it tells of: what
+/// may be kept after an erasure.
 pub(crate) fn without_words(payload: &[u8]) -> Option<Vec<u8>> {
     let mut stored: Stored = serde_json::from_slice(payload).ok()?;
     stored.reason = None;
+    stored.user_id = None;
     serde_json::to_vec(&stored).ok()
 }
 

@@ -18,12 +18,13 @@ use crate::audit::Actor;
 use crate::crypto::{AssociatedData, Purpose};
 use crate::extension_data;
 use crate::manifest::{
-    CheckedPackage, Growth, Manifest, Provisioned, ProvisionedWebhook, SubscriptionOptions, Upgrade,
+    CheckedPackage, ExtensionType, Growth, Manifest, Provisioned, ProvisionedWebhook,
+    SubscriptionOptions, Upgrade,
 };
 use crate::notice::{Notice, NoticeKind};
-use crate::oauth::{AuthorizationPurpose, HOST_CONNECTION, authorization};
+use crate::oauth::{AuthorizationPurpose, DeclaredConnection, HOST_CONNECTION, authorization};
 use crate::seam::{Timestamp, crash_point};
-use crate::store::entity::{extension_version, installation, upgrade, webhook};
+use crate::store::entity::{connection, extension_version, installation, upgrade, webhook};
 use crate::store::{RoutingChange, UnitOfWork};
 use crate::webhook::provisioning::{self, NewExtensionWebhook};
 
@@ -74,6 +75,23 @@ fn notice_subject(installation_id: Uuid) -> String {
 
 fn config_place(consent_id: Uuid) -> AssociatedData<'static> {
     AssociatedData { subject: consent_id, field: "upgrade-config" }
+}
+
+/// An installation is the org's or a user's, and no upgrade makes one of the other: its connections
+/// and its webhook would be somebody else's.
+fn check_type(serving: &Manifest, new: &Manifest, version: &str) -> Result<(), LifecycleError> {
+    let is_personal =
+        |manifest: &Manifest| manifest.extension_type == Some(ExtensionType::Personal);
+    let (from, to) = match (is_personal(serving), is_personal(new)) {
+        (false, true) => ("the org's", "personal"),
+        (true, false) => ("personal", "the org's"),
+        _ => return Ok(()),
+    };
+    let message = format!(
+        "version {version} is {to} and this installation is {from}: uninstall it and install that \
+         version"
+    );
+    Err(LifecycleError::field("/version", message))
 }
 
 /// Whether the host is to grant what it did not.
@@ -161,6 +179,7 @@ impl Lifecycle {
     ) -> Result<PreparedUpgrade, LifecycleError> {
         let old = read_package(&locked.version)?;
         let package = read_package(&version)?;
+        check_type(&locked.manifest, &package.manifest, &version.version)?;
         let installed = Provisioned::of(&old).with_webhook(self.webhook_of(work, locked).await?);
         let upgrade = Upgrade::from_installed(&installed, &old, &package);
         let former = Parameters {
@@ -228,12 +247,13 @@ impl Lifecycle {
         &self,
         work: &mut UnitOfWork,
         locked: &mut Locked,
+        actor: &Actor,
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
         let prepared = take_prepared(locked)?;
         crash_point("upgrade.before-apply");
         authorization::drop_states(work, locked.row.id).await?;
-        self.serve_with(work, locked, *prepared, now).await
+        self.serve_with(work, locked, *prepared, actor, now).await
     }
 
     /// Another version serves: removals come before additions.
@@ -241,6 +261,7 @@ impl Lifecycle {
         &self,
         work: &mut UnitOfWork,
         locked: &mut Locked,
+        actor: &Actor,
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
         let prepared = take_prepared(locked)?;
@@ -264,7 +285,7 @@ impl Lifecycle {
         }
         let subject = notice_subject(id);
         inner.notices.resolve(work, &[NoticeKind::UpgradeExpired], &subject).await?;
-        self.serve_with(work, locked, *prepared, now).await?;
+        self.serve_with(work, locked, *prepared, actor, now).await?;
         reconcile::forget(work, id).await?;
         let rows = webhook::Entity::find()
             .filter(webhook::Column::InstallationId.eq(id))
@@ -286,10 +307,12 @@ impl Lifecycle {
         work: &mut UnitOfWork,
         locked: &mut Locked,
         prepared: PreparedUpgrade,
+        actor: &Actor,
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
         let manifest = prepared.package.manifest;
-        self.end_connections(work, locked, &manifest).await?;
+        let declared = self.declared_by(&manifest, &prepared.version)?;
+        let ended = self.end_connections(work, locked, &declared).await?;
         let row = &mut locked.row;
         // The secret of the version that serves now counts for a while longer.
         extension_data::former_versions::remember(work, row.id, row.version_id, now).await?;
@@ -304,34 +327,74 @@ impl Lifecycle {
         let former = std::mem::replace(&mut locked.version, prepared.version);
         locked.former_version = Some(former.version);
         locked.manifest = manifest;
-        Ok(())
+        self.tell_ended(work, locked, ended, actor, now).await
     }
 
-    /// Revokes what a version has no use for.
+    /// Revokes what a version has no use for, and has the rest be shared as it says. Returns the
+    /// names of what ended, each with how many there were.
     async fn end_connections(
         &self,
         work: &UnitOfWork,
         locked: &mut Locked,
-        new: &Manifest,
-    ) -> Result<(), LifecycleError> {
+        new: &[DeclaredConnection],
+    ) -> Result<Vec<(String, u64)>, LifecycleError> {
         let id = locked.row.id;
-        let mut gone: Vec<&str> = Vec::new();
-        if new.authorisation.is_none() && locked.manifest.authorisation.is_some() {
-            gone.push(HOST_CONNECTION);
-            locked.row.granted_scopes = None;
-            "none".clone_into(&mut locked.row.connection_health);
-            locked.row.connection_reason = None;
-        }
-        // A link name that leads to another service is another connection.
-        gone.extend(locked.manifest.connectors.iter().filter_map(|former| {
-            let stays = new.connectors.iter().any(|connector| {
-                connector.connection_link_name == former.connection_link_name
-                    && connector.service_name == former.service_name
+        let mut ended = Vec::new();
+        for former in self.declared(locked)? {
+            // A name that leads to another service is another connection.
+            let stays = new.iter().find(|one| {
+                one.name == former.name
+                    && one.service.name == former.service.name
+                    && one.service.declared_in.is_some() == former.service.declared_in.is_some()
             });
-            (!stays).then_some(former.connection_link_name.as_str())
-        }));
-        for name in gone {
-            self.inner.connections.remove(work, id, Some((name, None))).await?;
+            if let Some(stays) = stays {
+                let is_shared = i32::from(!stays.user_access);
+                connection::Entity::update_many()
+                    .col_expr(connection::Column::Shared, Expr::value(is_shared))
+                    .filter(connection::Column::InstallationId.eq(id))
+                    .filter(connection::Column::Name.eq(&stays.name))
+                    .filter(connection::Column::UserId.eq(""))
+                    .filter(connection::Column::Shared.ne(is_shared))
+                    .exec(work.connection())
+                    .await?;
+                continue;
+            }
+            if former.is_host() {
+                locked.row.granted_scopes = None;
+                "none".clone_into(&mut locked.row.connection_health);
+                locked.row.connection_reason = None;
+            }
+            let only = Some((former.name.as_str(), None));
+            let removed = self.inner.connections.remove(work, id, only).await?;
+            if removed > 0 {
+                ended.push((former.name, removed));
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Tells of connections that an upgrade ended, by the version that serves now: the vendor once
+    /// for each, however many users had one, and the history.
+    async fn tell_ended(
+        &self,
+        work: &UnitOfWork,
+        locked: &mut Locked,
+        ended: Vec<(String, u64)>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
+        let state = locked.state().name();
+        for (name, count) in ended {
+            if name != HOST_CONNECTION {
+                let of = Some((name.as_str(), ""));
+                let why = Some("version_change");
+                self.tell_of(work, locked, "onTPARevoke", why, of, now).await?;
+            }
+            let what = format!(
+                "connection {name}: version {} does not declare it any more; {count} ended",
+                locked.version.version
+            );
+            self.record(work, &locked.row, "disconnect", Some(state), actor, Some(&what)).await?;
         }
         Ok(())
     }
@@ -406,11 +469,7 @@ impl Lifecycle {
         let purpose = AuthorizationPurpose::Upgrade { consent_id: id };
         authorization::drop_alike(work, locked.row.id, &purpose, HOST_CONNECTION).await?;
         let subject = notice_subject(locked.row.id);
-        let mut over = vec![NoticeKind::UpgradeWaiting];
-        if how == Settlement::Uninstalled {
-            over.push(NoticeKind::UpgradeExpired);
-        }
-        self.inner.notices.resolve(work, &over, &subject).await?;
+        self.inner.notices.resolve(work, &[NoticeKind::UpgradeWaiting], &subject).await?;
         if how == Settlement::Expired {
             let message = format!(
                 "Nobody agreed to the upgrade of {} in time. Version {} goes on serving; propose \

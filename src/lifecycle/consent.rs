@@ -151,11 +151,13 @@ impl Lifecycle {
             .filter(|waiting| waiting.id == consent_id && waiting.digest == exchanged.target_digest)
             .ok_or(OAuthError::TargetChanged)?;
         let prepared = self.prepare_waiting(work, locked, waiting).await?;
-        self.keep_tokens(work, locked, exchanged).await?;
-        show_granted(locked, exchanged);
         let reason =
             format!("authorised; from {} to {}", locked.version.version, prepared.version.version);
-        self.agree(work, locked, prepared, actor, &reason).await
+        self.agree(work, locked, prepared, actor, &reason).await?;
+        // By what the version that serves now declares: whether users share them.
+        self.keep_tokens(work, locked, exchanged).await?;
+        show_granted(locked, exchanged);
+        self.save(work, &locked.row).await
     }
 
     async fn agree(

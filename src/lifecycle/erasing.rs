@@ -13,6 +13,7 @@ use sea_orm::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::closing;
 use super::erasure::{ErasedKind, Stage, counts_of};
 use super::error::LifecycleError;
 use super::service::Lifecycle;
@@ -31,9 +32,6 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// How many rows one step touches at the most.
 const STEP: u64 = 200;
-
-/// How many links of the audit one step looks at.
-const LINKS: u64 = 1_000;
 
 /// How long an erasure waits for what must end first, or after a failure.
 const WAIT: Duration = Duration::from_secs(30);
@@ -356,6 +354,7 @@ impl Lifecycle {
             })),
         };
         audit::append(work, entry, &actor, now, &self.inner.seam.randomness).await?;
+        closing::forget_closer(work, &job.org_id).await?;
         Ok(Done { erased: Vec::new(), then: Then::Next })
     }
 }
@@ -448,7 +447,7 @@ async fn erase_connections(
 }
 
 /// An actor without what names a person: its role.
-fn role_of(actor: &str) -> &str {
+pub(super) fn role_of(actor: &str) -> &str {
     actor.split_once(':').map_or(actor, |(role, _)| role)
 }
 
@@ -477,22 +476,24 @@ async fn erase_history(work: &UnitOfWork, job: &erasure::Model) -> Result<Done, 
     Ok(Done { erased: vec![("historyRows", rows.len() as u64)], then })
 }
 
-/// The next links of the org's chain: those of the installation lose their content and its salt.
-/// What stays is the digest, from which nothing can be guessed back, and the chain holds.
+/// The next links of the org's chain that are the installation's: they lose their content and its
+/// salt. What stays is the digest, from which nothing can be guessed back, and the chain holds.
 async fn erase_audit(work: &UnitOfWork, job: &erasure::Model) -> Result<Done, LifecycleError> {
     let after: i64 = job.position.parse().unwrap_or(0);
-    let webhooks = endpoint::Entity::find()
+    let webhooks: Vec<Uuid> = endpoint::Entity::find()
+        .select_only()
+        .column(endpoint::Column::Id)
         .filter(endpoint::Column::InstallationId.eq(job.installation_id))
         .filter(endpoint::Column::Lane.ne("lifecycle"))
+        .into_tuple()
         .all(work.connection())
         .await?;
-    let subjects: HashSet<String> = webhooks
+    let subjects: Vec<String> = webhooks
         .into_iter()
-        .map(|row| format!("webhook:{}", row.id))
+        .map(|id| format!("webhook:{id}"))
         .chain([format!("installation:{}", job.installation_id)])
         .collect();
-    let erased =
-        audit::erase(work, &job.org_id, after, LINKS, |subject| subjects.contains(subject)).await?;
+    let erased = audit::erase(work, &job.org_id, &subjects, after, STEP).await?;
     let then = match erased.last {
         Some(last) => Then::From(last.to_string()),
         None => Then::Next,

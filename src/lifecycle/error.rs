@@ -99,6 +99,15 @@ pub enum LifecycleError {
         /// Why, as it was said.
         reason: String,
     },
+    /// The org closes.
+    #[error(
+        "org {org} is being closed: nothing is installed in it until all that it had is uninstalled; \
+         repeat the request when org-closed answers finished"
+    )]
+    OrgCloses {
+        /// The org.
+        org: String,
+    },
     /// Somebody else holds the installation suspended.
     #[error(
         "installation {installation} is held suspended by: {}; each lifts its own suspension only",

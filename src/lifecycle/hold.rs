@@ -94,9 +94,15 @@ impl Lifecycle {
                     row.org_id
                 ),
             ),
-            Hold::Resume(_) if !locked.state().suspended_by.is_empty() => return Ok(()),
             Hold::Resume(holder) => {
-                board.resolve(work, &[NoticeKind::InstallationSuspended], &subject).await?;
+                let holders = locked.state().suspended_by;
+                if !holders.hold_alone() {
+                    board.resolve(work, &[NoticeKind::InstallationSuspended], &subject).await?;
+                }
+                if !holders.is_empty() {
+                    // The kill switch, of which another notice tells, or another holder.
+                    return Ok(());
+                }
                 (
                     NoticeKind::InstallationResumed,
                     format!(

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use url::Url;
 use uuid::Uuid;
 
+use super::closing;
 use super::error::LifecycleError;
 use super::generations;
 use super::parameters;
@@ -70,7 +71,7 @@ pub struct InstallRequest {
 
 impl InstallRequest {
     /// Whose installation it is; empty where it is the org's.
-    fn user(&self) -> &str {
+    pub(super) fn user(&self) -> &str {
         self.user_id.as_deref().unwrap_or_default()
     }
 
@@ -149,6 +150,10 @@ impl Lifecycle {
         let mut locked = Locked::new(row, version, manifest);
         let now = inner.seam.clock.now();
         self.record(work, &locked.row, "install", None, actor, None).await?;
+        // Behind the audit, whose head is locked now: a closure that this does not see sees this.
+        if closing::is_closing(work, &locked.row.org_id).await? {
+            return Err(LifecycleError::OrgCloses { org: locked.row.org_id });
+        }
         let reason = if generation == 1 { "first_install" } else { "reinstall" };
         self.tell(work, &mut locked, "onInstall", Some(reason), now).await?;
         let (authorization_url, start_url) = if locked.manifest.authorisation.is_some() {
@@ -505,7 +510,7 @@ pub(super) fn check_user(pointer: &str, user: Option<&str>) -> Result<(), Lifecy
 }
 
 /// A personal extension is a user's, any other is the org's.
-fn check_whose(
+pub(super) fn check_whose(
     request: &InstallRequest,
     manifest: &crate::manifest::Manifest,
 ) -> Result<(), LifecycleError> {

@@ -9,6 +9,7 @@ mod authorize;
 mod closing;
 mod config_params;
 mod configure;
+mod connection_views;
 mod consent;
 mod erasing;
 mod erasure;
@@ -35,6 +36,7 @@ pub use authorize::{BrowserReturn, Exchanged, Returned};
 pub use closing::{Closed, OrgClosures};
 pub use config_params::{ConfigParameter, ConfigVariable, ConfigVariables};
 pub use configure::ConfigureRequest;
+pub use connection_views::ConnectionView;
 pub use consent::{ConsentRequest, WaitingUpgrade};
 pub use erasure::{ErasureView, erasure};
 pub use error::LifecycleError;
@@ -57,7 +59,7 @@ pub use uninstall::{UninstallRequest, Uninstalled};
 pub use upgrade::{UpgradeOutcome, UpgradeRequest};
 pub use validator::Agreed;
 pub use views::{
-    ChangeCursor, ConnectionView, InstallationCursor, InstallationFilter, InstallationScope,
-    InstallationView, TransitionView, WebhookView, history, installation, installation_within,
-    installations, webhook, webhooks,
+    ChangeCursor, InstallationCursor, InstallationFilter, InstallationScope, InstallationView,
+    TransitionView, WebhookView, history, installation, installation_within, installations,
+    webhook, webhooks,
 };

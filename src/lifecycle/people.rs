@@ -136,14 +136,14 @@ impl Lifecycle {
         &self,
         work: &UnitOfWork,
         org_id: &str,
-        user_id: &str,
         left: UserLeft,
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
         let entry = Entry {
             chain: org_id,
             action: "org.user-removed",
-            subject: format!("user:{user_id}"),
+            // No erasure would find a user's name here; the audit of what was his has it, erasably.
+            subject: format!("org:{org_id}"),
             detail: Some(serde_json::json!({
                 "brokenConnections": left.broken_connections,
                 "removedConnections": left.removed_connections,

@@ -24,7 +24,7 @@ use crate::delivery::{Callback, Dispatcher, declared_name, enqueue_callback};
 use crate::egress::Egress;
 use crate::extension_data;
 use crate::manifest::{CheckedPackage, Manifest};
-use crate::notice::Board;
+use crate::notice::{Board, NoticeKind};
 use crate::oauth::{self, Connections, Providers, Revocations};
 use crate::seam::{Seam, Timestamp, crash_point};
 use crate::store::entity::{extension_version, installation, transition};
@@ -254,6 +254,10 @@ impl Lifecycle {
                 locked.row.uninstalled_at = Some(now.micros());
                 erasure::schedule(work, &mut locked.row, inner.options.erase_after, now).await?;
                 "none".clone_into(&mut locked.row.connection_health);
+                // What was to be done about an installation that is no more is over. That the vendor
+                // was not told of a step (`callback.failed`) is still so.
+                let stays = [NoticeKind::CallbackFailed];
+                inner.notices.resolve_installation(work, id, &stays).await?;
                 let cleanup = if tokens == 0 { "done" } else { "pending" };
                 cleanup.clone_into(&mut locked.row.cleanup);
                 Ok(())
@@ -265,8 +269,8 @@ impl Lifecycle {
                 let reason = reason.or(Some("uninstalled"));
                 self.tell(work, locked, "onUninstall", reason, now).await
             }
-            Effect::Retarget => self.retarget(work, locked, now).await,
-            Effect::ApplyUpgrade => self.apply_upgrade(work, locked, now).await,
+            Effect::Retarget => self.retarget(work, locked, actor, now).await,
+            Effect::ApplyUpgrade => self.apply_upgrade(work, locked, actor, now).await,
             Effect::AwaitConsent => self.await_consent(work, locked, actor, now).await,
             Effect::SettleUpgrade(how) => self.settle_upgrade(work, locked, how, actor, now).await,
             Effect::TellUpdated => {

@@ -118,6 +118,11 @@ impl Holders {
         self.0 & (holder.bit() << SWITCH) != 0
     }
 
+    /// Whether somebody holds this installation alone, and not only its extension.
+    pub const fn hold_alone(self) -> bool {
+        self.0 & ((1 << SWITCH) - 1) != 0
+    }
+
     /// These and one who holds the whole extension: lifted by lifting that, and by nothing else.
     #[must_use]
     pub const fn with_switch(self, holder: Holder) -> Self {

@@ -38,6 +38,8 @@ struct Switch<'a> {
     key: &'a str,
     holder: Holder,
     on: bool,
+    /// Whether others hold the extension too.
+    is_held: bool,
     reason: &'a str,
 }
 
@@ -92,7 +94,8 @@ impl Lifecycle {
             .filter(extension::Column::Id.eq(row.id))
             .exec(work.connection())
             .await?;
-        self.switch(work, Switch { key, holder, on: true, reason }, actor).await
+        let is_held = !holders.is_empty();
+        self.switch(work, Switch { key, holder, on: true, is_held, reason }, actor).await
     }
 
     /// Lifts the kill switch: each holder its own. Returns how many installations that touched.
@@ -126,7 +129,9 @@ impl Lifecycle {
                 .col_expr(extension::Column::SuspendedReason, Expr::value(Option::<String>::None));
         }
         lifted.exec(work.connection()).await?;
-        let touched = self.switch(work, Switch { key, holder, on: false, reason }, actor).await?;
+        let is_held = !left.is_empty();
+        let switch = Switch { key, holder, on: false, is_held, reason };
+        let touched = self.switch(work, switch, actor).await?;
         if left.is_empty() {
             let board = self.inner.dispatcher.notices();
             board
@@ -183,14 +188,38 @@ impl Lifecycle {
         }
         work.routing_changed(RoutingChange::Extension(switch.key.to_owned()));
         work.extension_changed(switch.key);
+        // Where somebody else's switch is still on, nothing was resumed.
+        if switch.on || !switch.is_held {
+            self.post_switch(work, switch, touched).await?;
+        }
         let (key, reason) = (switch.key, switch.reason);
-        let said = if switch.on { "suspended" } else { "resumed" };
+        let entry = Entry {
+            chain: PLATFORM_CHAIN,
+            action: &format!("extension.{command}"),
+            subject: format!("extension:{key}"),
+            detail: Some(serde_json::json!({
+                "installations": touched, "reason": reason, "holder": switch.holder.name(),
+            })),
+        };
+        audit::append(work, entry, actor, now, &self.inner.seam.randomness).await?;
+        Ok(touched)
+    }
+
+    /// Tells that an extension was suspended or resumed.
+    async fn post_switch(
+        &self,
+        work: &UnitOfWork,
+        switch: Switch<'_>,
+        touched: u64,
+    ) -> Result<(), LifecycleError> {
+        let (key, reason) = (switch.key, switch.reason);
+        let (kind, said) = if switch.on {
+            (NoticeKind::ExtensionSuspended, "suspended")
+        } else {
+            (NoticeKind::ExtensionResumed, "resumed")
+        };
         let notice = Notice {
-            kind: if switch.on {
-                NoticeKind::ExtensionSuspended
-            } else {
-                NoticeKind::ExtensionResumed
-            },
+            kind,
             subject: format!("extension:{key}"),
             org_id: String::new(),
             extension_key: Some(key.to_owned()),
@@ -202,17 +231,7 @@ impl Lifecycle {
                 if reason.is_empty() { "none given" } else { reason }
             ),
         };
-        self.inner.dispatcher.notices().post(work, &notice).await?;
-        let entry = Entry {
-            chain: PLATFORM_CHAIN,
-            action: &format!("extension.{command}"),
-            subject: format!("extension:{key}"),
-            detail: Some(serde_json::json!({
-                "installations": touched, "reason": reason, "holder": switch.holder.name(),
-            })),
-        };
-        audit::append(work, entry, actor, now, &self.inner.seam.randomness).await?;
-        Ok(touched)
+        Ok(self.inner.dispatcher.notices().post(work, &notice).await?)
     }
 
     /// Writes the step into the history of each installation of a page.

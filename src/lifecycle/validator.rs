@@ -11,7 +11,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::error::LifecycleError;
-use super::install::{InstallRequest, check_texts};
+use super::install::{InstallRequest, check_texts, check_whose};
 use super::parameters;
 use super::service::{Lifecycle, read_manifest};
 use crate::catalogue;
@@ -38,6 +38,8 @@ struct Question<'a> {
     version: &'a str,
     org_id: &'a str,
     installed_by: Option<&'a str>,
+    /// Whose a personal installation is to be; null where it is the org's.
+    user_id: Option<&'a str>,
     department_ids: Option<Vec<&'a str>>,
     /// The names of the parameters that were given; never a value.
     config_names: Vec<&'a str>,
@@ -73,6 +75,7 @@ impl Lifecycle {
         let live = installation::Entity::find()
             .filter(installation::Column::ExtensionKey.eq(request.extension_key.as_str()))
             .filter(installation::Column::OrgId.eq(request.org_id.as_str()))
+            .filter(installation::Column::UserId.eq(request.user()))
             .filter(installation::Column::Live.eq(1))
             .one(inner.store.reader())
             .await?;
@@ -87,6 +90,7 @@ impl Lifecycle {
             return Ok(Agreed(Some(version.id)));
         };
         // What would be refused anyhow is not asked about.
+        check_whose(request, &manifest)?;
         let given = request.config.clone().unwrap_or_default();
         parameters::check(&given, &manifest.parameters, true)?;
         let answer = self.call_validator(url, &version, request).await?;
@@ -108,6 +112,7 @@ impl Lifecycle {
             version: &version.version,
             org_id: request.org_id.as_str(),
             installed_by: request.installed_by.as_deref(),
+            user_id: request.user_id.as_deref(),
             department_ids: request
                 .department_ids
                 .as_ref()

@@ -7,16 +7,16 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::connection_views::{self as connections, ALONE, ConnectionView, IN_A_LIST};
 use super::consent::WaitingUpgrade;
 use super::error::LifecycleError;
-use super::service::{read_manifest, state_of};
+use super::service::state_of;
 use super::state::Holders;
-use crate::oauth::declared_connections;
 use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;
 use crate::store::entity::{
-    connection, delivery, endpoint_state, extension, extension_version, installation, journal,
-    transition, upgrade, webhook,
+    delivery, endpoint_state, extension, extension_version, installation, journal, transition,
+    upgrade, webhook,
 };
 use crate::store::{Store, UnitOfWork};
 
@@ -101,39 +101,12 @@ pub struct InstallationView {
     pub vendor_setup: &'static str,
     /// Its webhooks.
     pub webhooks: Vec<WebhookView>,
-    /// Its connections, those that nobody authorised yet too.
+    /// Its connections, those that nobody authorised yet too; the first ones, where there are many.
     pub connections: Vec<ConnectionView>,
+    /// How many connections it has, those that are not shown too.
+    pub connection_count: u64,
     /// The upgrade that waits for consent.
     pub waiting_upgrade: Option<WaitingUpgrade>,
-}
-
-/// A connection as it is shown: never its tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionView {
-    /// `zohoAuthorisation`, or the connector's link name.
-    pub name: String,
-    /// What administrators see it as.
-    pub display_name: Option<String>,
-    /// The service that grants.
-    pub service: String,
-    /// `none`, `ok` or `broken`.
-    pub health: String,
-    /// Why it is broken, in words.
-    pub reason: Option<String>,
-    /// What was granted, as JSON.
-    pub scopes: Option<String>,
-    /// Who granted it.
-    pub granted_by: Option<String>,
-    /// Whose it is; nothing where it is the org's.
-    pub user_id: Option<String>,
-    /// Whether each user has one of his own.
-    pub user_access: bool,
-    /// Who made it, as the vendor wrote it. Not checked by anybody.
-    pub shared_by: Option<String>,
-    /// When it was authorised.
-    pub since: Option<Timestamp>,
-    /// When its present access token ends, where that is known.
-    pub expires_at: Option<Timestamp>,
 }
 
 impl InstallationView {
@@ -253,7 +226,7 @@ pub async fn installations(
             );
         }
     }
-    complete(store.reader(), query.all(store.reader()).await?).await
+    complete(store.reader(), query.all(store.reader()).await?, IN_A_LIST).await
 }
 
 /// Reads one installation; nothing where the caller may not see it.
@@ -264,7 +237,7 @@ pub async fn installation(
 ) -> Result<Option<InstallationView>, LifecycleError> {
     let row =
         installation::Entity::find_by_id(id).filter(scope.condition()).one(store.reader()).await?;
-    Ok(complete(store.reader(), row.into_iter().collect()).await?.pop())
+    Ok(complete(store.reader(), row.into_iter().collect(), ALONE).await?.pop())
 }
 
 /// Reads an installation as a transaction leaves it.
@@ -273,13 +246,14 @@ pub async fn installation_within(
     id: Uuid,
 ) -> Result<Option<InstallationView>, LifecycleError> {
     let row = installation::Entity::find_by_id(id).one(work.connection()).await?;
-    Ok(complete(work.connection(), row.into_iter().collect()).await?.pop())
+    Ok(complete(work.connection(), row.into_iter().collect(), ALONE).await?.pop())
 }
 
 /// Adds what belongs to installations, a statement a table.
 async fn complete<C: ConnectionTrait>(
     connection: &C,
     rows: Vec<installation::Model>,
+    most_connections: u32,
 ) -> Result<Vec<InstallationView>, LifecycleError> {
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -306,16 +280,8 @@ async fn complete<C: ConnectionTrait>(
         .order_by_asc(webhook::Column::Id)
         .all(connection)
         .await?;
-    let mut held: HashMap<Uuid, Vec<connection::Model>> = HashMap::new();
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    for row in connection::Entity::find()
-        .filter(connection::Column::InstallationId.is_in(ids))
-        .order_by_asc(connection::Column::Id)
-        .all(connection)
-        .await?
-    {
-        held.entry(row.installation_id).or_default().push(row);
-    }
+    let mut held = connections::held(connection, &ids, most_connections).await?;
     let mut by_installation: HashMap<Uuid, Vec<WebhookView>> = HashMap::new();
     for view in webhook_views(connection, hooks).await? {
         if let Some(id) = view.row.installation_id {
@@ -339,7 +305,8 @@ async fn complete<C: ConnectionTrait>(
             };
             let webhooks = by_installation.remove(&row.id).unwrap_or_default();
             let held = held.remove(&row.id).unwrap_or_default();
-            let connections = connection_views(&row, &version, held);
+            let connection_count = held.count;
+            let connections = connections::views(&row, &version, held);
             let waiting_upgrade = waiting.remove(&row.id);
             Ok(InstallationView {
                 row,
@@ -347,6 +314,7 @@ async fn complete<C: ConnectionTrait>(
                 vendor_setup,
                 webhooks,
                 connections,
+                connection_count,
                 waiting_upgrade,
             })
         })
@@ -381,59 +349,6 @@ async fn waiting_upgrades<C: ConnectionTrait>(
             Ok((row.installation_id, WaitingUpgrade::new(row, version)?))
         })
         .collect()
-}
-
-/// The connections that an installation has, and those that it declares and has not.
-fn connection_views(
-    installation: &installation::Model,
-    version: &extension_version::Model,
-    held: Vec<connection::Model>,
-) -> Vec<ConnectionView> {
-    // What cannot be read of a manifest hides no connection.
-    let declared = read_manifest(version)
-        .ok()
-        .zip(serde_json::from_str(&version.manifest).ok())
-        .map(|(manifest, stored)| declared_connections(&manifest, &stored, version.id, |_| true))
-        .unwrap_or_default();
-    let mut views: Vec<ConnectionView> = held
-        .into_iter()
-        .map(|row| {
-            let declared = declared.iter().find(|one| one.name == row.name);
-            ConnectionView {
-                display_name: declared.and_then(|one| one.display_name.clone()),
-                service: row.service_name,
-                health: row.health,
-                reason: row.reason,
-                scopes: Some(row.scopes),
-                granted_by: row.granted_by,
-                user_id: (!row.user_id.is_empty()).then_some(row.user_id),
-                user_access: declared.is_some_and(|one| one.user_access),
-                shared_by: declared.and_then(|one| one.shared_by.clone()),
-                since: Some(Timestamp::from_micros(row.created_at)),
-                expires_at: row.access_expires_at.map(Timestamp::from_micros),
-                name: row.name,
-            }
-        })
-        .collect();
-    for one in declared {
-        if installation.live == 1 && !views.iter().any(|view| view.name == one.name) {
-            views.push(ConnectionView {
-                name: one.name,
-                display_name: one.display_name,
-                service: one.service.name,
-                health: "none".to_owned(),
-                reason: None,
-                scopes: None,
-                granted_by: None,
-                user_id: None,
-                user_access: one.user_access,
-                shared_by: one.shared_by,
-                since: None,
-                expires_at: None,
-            });
-        }
-    }
-    views
 }
 
 /// What became of `onInstall`, as far as its delivery is still kept; later what was noted of it

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use url::Url;
 
+use super::own_servers::own_connections;
 use super::package::CheckedPackage;
 
 /// One thing that a new version asks for and the old one did not.
@@ -54,7 +55,9 @@ fn asks(package: &CheckedPackage) -> BTreeSet<Growth> {
     let mut asks = BTreeSet::new();
     let own = manifest.authorisation.iter().map(|own| (&own.service_name, &own.scopes));
     let others = manifest.connectors.iter().map(|other| (&other.service_name, &other.scopes));
-    for (service_name, scopes) in own.chain(others) {
+    let by_themselves = own_connections(manifest, package.stripped_manifest());
+    let by_themselves = by_themselves.iter().map(|one| (&one.name, &one.scopes));
+    for (service_name, scopes) in own.chain(others).chain(by_themselves) {
         asks.insert(Growth::Connection { service_name: service_name.clone() });
         asks.extend(scopes.iter().map(|scope| Growth::Scope {
             service_name: service_name.clone(),

@@ -68,6 +68,8 @@ const ROWS: &[Row] = &[
     ("a connector's scope", |m, _| push(&mut m["connectors"][0]["scope"], json!("write")), 1),
     ("a connector's service", |m, _| m["connectors"][0]["serviceName"] = json!("other"), 2),
     ("a connector's names", |m, _| { m["connectors"][0]["connectionName"] = json!("x"); m["connectors"][0]["connectionLinkName"] = json!("x"); }, 0),
+    ("a server of its own that is a connection", |m, _| m["TPAOauth"] = json!([{ "name": "box", "params": { "scope": "a b" } }]), 3),
+    ("a server of its own for a connector", |m, _| m["TPAOauth"] = json!([{ "name": "tracker", "params": { "scope": "a b" } }]), 0),
     ("no connector", |m, _| m["connectors"] = json!([]), 0),
     ("an event", |_, r| r["webhook"]["subscriptions"]["Contact_Add"] = Value::Null, 1),
     ("three events", |_, r| r["webhook"]["subscriptions"] = json!({ "Account_Add": null, "Agent_Add": null, "Task_Add": null }), 3),

@@ -13,6 +13,7 @@
 //! | `rules` | what no schema can say |
 //! | `diagnostic`, `code`, `nearest` | what is said about it |
 //! | `package`, `reading`, `webhook_resource`, `delivery_wishes` | the typed view |
+//! | `own_servers` | authorisation servers that a manifest brings itself |
 //! | `secret`, `digest` | what is cut out before anything is stored, and what consent is bound to |
 //! | `plan`, `growth`, `upgrade` | what an upgrade changes, and whether it needs consent |
 //! | `render`, `excerpt`, `report` | text with carets, JSON, SARIF, GitHub |
@@ -30,6 +31,7 @@ mod growth;
 mod intake;
 mod json;
 mod nearest;
+mod own_servers;
 mod package;
 mod parse;
 mod parse_text;
@@ -66,6 +68,7 @@ pub use digest::{Digest, InvalidDigest, digest};
 pub use event_type::{EventType, SubscriptionOption, event_type, event_types};
 pub use growth::{Growth, growth, scope_covers};
 pub use nearest::nearest;
+pub use own_servers::{HOST_CONNECTION, OwnConnection, own_connections, own_servers};
 pub use package::{
     Authorisation, CheckedPackage, Connector, ExtensionType, Manifest, Parameter, ParameterKind,
     StoredPackageInvalid,

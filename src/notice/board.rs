@@ -45,6 +45,8 @@ pub enum NoticeKind {
     LifecycleDrift,
     /// Nothing is delivered: a backup was restored, and nobody has released it yet.
     DeliveriesHeld,
+    /// A closed org has installations that could not be ended.
+    OrgClosing,
 }
 
 impl NoticeKind {
@@ -64,6 +66,7 @@ impl NoticeKind {
         Self::CallbackFailed,
         Self::LifecycleDrift,
         Self::DeliveriesHeld,
+        Self::OrgClosing,
     ];
 
     /// The name in answers, events and the database.
@@ -83,6 +86,7 @@ impl NoticeKind {
             Self::CallbackFailed => "callback.failed",
             Self::LifecycleDrift => "lifecycle.drift",
             Self::DeliveriesHeld => "deliveries.held",
+            Self::OrgClosing => "org.closing",
         }
     }
 }
@@ -220,6 +224,23 @@ impl Board {
             .col_expr(notice::Column::ResolvedAt, Expr::value(self.seam.clock.now().micros()))
             .filter(notice::Column::Kind.is_in(kinds.iter().map(|kind| kind.name())))
             .filter(notice::Column::Subject.eq(subject))
+            .filter(notice::Column::ResolvedAt.is_null())
+            .exec(work.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Says that what notices tell of an installation is over, but for some kinds: it is no more.
+    pub async fn resolve_installation(
+        &self,
+        work: &UnitOfWork,
+        installation_id: Uuid,
+        but: &[NoticeKind],
+    ) -> Result<(), StoreError> {
+        notice::Entity::update_many()
+            .col_expr(notice::Column::ResolvedAt, Expr::value(self.seam.clock.now().micros()))
+            .filter(notice::Column::InstallationId.eq(installation_id))
+            .filter(notice::Column::Kind.is_not_in(but.iter().map(|kind| kind.name())))
             .filter(notice::Column::ResolvedAt.is_null())
             .exec(work.connection())
             .await?;

@@ -17,12 +17,10 @@ use super::error::OAuthError;
 use super::provider::{Server, Service};
 use crate::config::{Origin, Provider};
 use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
-use crate::manifest::Manifest;
+pub use crate::manifest::HOST_CONNECTION;
+use crate::manifest::{Manifest, own_connections, own_servers};
 use crate::store::Store;
 use crate::store::entity::extension_version;
-
-/// The name of the connection that `zohoAuthorisation` declares.
-pub const HOST_CONNECTION: &str = "zohoAuthorisation";
 
 /// What a manifest may not add to the address that the browser is sent to: these are ours.
 const OURS: &[&str] = &[
@@ -60,10 +58,6 @@ impl DeclaredConnection {
     }
 }
 
-fn clients(manifest: &Value) -> impl Iterator<Item = (usize, &Value)> {
-    manifest.get("TPAOauth").and_then(Value::as_array).into_iter().flatten().enumerate()
-}
-
 fn text<'v>(client: &'v Value, name: &str) -> Option<&'v str> {
     client.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
@@ -76,7 +70,7 @@ pub fn connections(
     is_operators: impl Fn(&str) -> bool,
 ) -> Vec<DeclaredConnection> {
     let service = |name: &str| {
-        let is_declared = clients(stored).any(|(_, client)| text(client, "name") == Some(name));
+        let is_declared = own_servers(stored).any(|(_, client)| text(client, "name") == Some(name));
         let declared_in = (!is_operators(name) && is_declared).then_some(version_id);
         Service { name: name.to_owned(), declared_in }
     };
@@ -98,28 +92,14 @@ pub fn connections(
         shared_by: connector.shared_by.clone(),
     });
     let mut all: Vec<DeclaredConnection> = host.chain(connectors).collect();
-    for (_, client) in clients(stored) {
-        let Some(name) = text(client, "name") else { continue };
-        if all.iter().any(|one| one.service.name == name || one.name == name) {
-            continue;
-        }
-        let scopes = client
-            .pointer("/params/scope")
-            .and_then(Value::as_str)
-            .map(|scopes| scopes.split([' ', ',']).filter(|scope| !scope.is_empty()))
-            .into_iter()
-            .flatten()
-            .map(str::to_owned)
-            .collect();
-        all.push(DeclaredConnection {
-            name: name.to_owned(),
-            display_name: None,
-            service: Service { name: name.to_owned(), declared_in: Some(version_id) },
-            scopes,
-            user_access: false,
-            shared_by: None,
-        });
-    }
+    all.extend(own_connections(manifest, stored).into_iter().map(|own| DeclaredConnection {
+        service: Service { name: own.name.clone(), declared_in: Some(version_id) },
+        name: own.name,
+        display_name: None,
+        scopes: own.scopes,
+        user_access: false,
+        shared_by: None,
+    }));
     all
 }
 
@@ -137,7 +117,8 @@ pub(super) async fn server(
     };
     let manifest: Value =
         serde_json::from_str(&row.manifest).map_err(|_| unreadable("manifest"))?;
-    let Some((index, client)) = clients(&manifest).find(|(_, one)| text(one, "name") == Some(name))
+    let Some((index, client)) =
+        own_servers(&manifest).find(|(_, one)| text(one, "name") == Some(name))
     else {
         return Ok(None);
     };

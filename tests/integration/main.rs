@@ -5,6 +5,8 @@ mod authorization;
 mod callbacks;
 mod catalogue;
 mod cli;
+mod closures;
+mod connection_upgrades;
 mod connections;
 mod connectors;
 mod delivery;

@@ -15,6 +15,7 @@ on_both!(
     only_those_who_may_hold_an_installation,
     what_a_reactivation_parked_stays_parked,
     the_kill_switch_leaves_single_suspensions_alone,
+    notices_end_with_what_they_tell_of,
     ten_thousand_installations_are_switched_off_and_on,
 );
 
@@ -214,6 +215,68 @@ async fn the_kill_switch_leaves_single_suspensions_alone(backend: Backend) {
     let seen = server.installation(&world.installation.id).await;
     assert_eq!((&seen["state"], &seen["suspendedBy"]), (&json!("suspended"), &json!(["operator"])));
     assert_eq!(post(format!("{one}/resume")).await.expect(200).json["state"], "active");
+}
+
+async fn notices_end_with_what_they_tell_of(backend: Backend) {
+    let world = World::start(backend).await;
+    let (server, client) = (&world.server, &world.server.client);
+    let id = &world.installation.id;
+    let open = async |kind: &str| {
+        let sql = format!("select kind from notices where kind = '{kind}' and resolved_at is null");
+        server.texts(&sql).await.len()
+    };
+    let one = async |token: &str, what: &str| {
+        let path = format!("/api/v1/installations/{id}/{what}");
+        client.post(&path, token, &json!({})).await.expect(200);
+    };
+    let switch = async |token: &str, what: &str| {
+        let path = format!("/api/v1/extensions/ticket-mirror/{what}");
+        client.post(&path, token, &json!({})).await.expect(200);
+    };
+    let (admin, vendor) = (server.admin(ORG).await, server.vendor_token("acme").await);
+    let operator = server.operator.clone();
+    // The administrator lifts his while the kill switch is on: his notice is over, and nothing is
+    // resumed.
+    one(&admin, "suspend").await;
+    switch(&vendor, "suspend").await;
+    assert_eq!(open("installation.suspended").await, 1);
+    one(&admin, "resume").await;
+    assert_eq!((open("installation.suspended").await, open("installation.resumed").await), (0, 0));
+    // Two hold the switch: what one lifts resumes nothing.
+    switch(&operator, "suspend").await;
+    switch(&vendor, "resume").await;
+    assert_eq!((open("extension.suspended").await, open("extension.resumed").await), (1, 0));
+    switch(&operator, "resume").await;
+    assert_eq!((open("extension.suspended").await, open("extension.resumed").await), (0, 1));
+    // Two hold the installation alone: it is held until both have let go.
+    one(&admin, "suspend").await;
+    one(&operator, "suspend").await;
+    one(&admin, "resume").await;
+    assert_eq!((open("installation.suspended").await, open("installation.resumed").await), (1, 0));
+    // An upgrade that expired, and a webhook that is gone.
+    one(&operator, "resume").await;
+    assert_eq!((open("installation.suspended").await, open("installation.resumed").await), (0, 1));
+    server.vendor.behave(HOOK, Behaviour::status(410));
+    world.ticket("gone").await;
+    world.health("gone").await;
+    one(&admin, "suspend").await;
+    let newer = server.package().version("2.0.0").with(|package| {
+        package.resources["webhook"]["subscriptions"]["Contact_Add"] = Value::Null;
+    });
+    server.publish(&newer).await.expect(201);
+    let body =
+        json!({ "updateBefore": server.seam.clock.now().plus(Duration::from_hours(1)).rfc3339() });
+    let path = "/api/v1/extensions/ticket-mirror/versions/2.0.0/rollout";
+    client.post(path, &operator, &body).await.expect(202);
+    eventually("it waits", async || (open("upgrade.waiting").await == 1).then_some(())).await;
+    server.advance(Duration::from_hours(2));
+    eventually("it expired", async || (open("upgrade.expired").await == 1).then_some(())).await;
+    assert_eq!((open("installation.suspended").await, open("webhook.gone").await), (1, 1));
+    // With the installation all of that is over.
+    server.callback("uninstall", &json!({ "installationId": id })).await.expect(200);
+    let sql = "select kind from notices where resolved_at is null and installation_id is not null";
+    let left = server.texts(sql).await;
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// Copies an installation with its webhook into so many orgs, behind the server's back.

@@ -14,6 +14,7 @@ on_both!(
     the_vendor_is_asked_and_may_refuse,
     what_is_no_answer_can_be_repeated,
     installs_at_once_make_one_installation,
+    each_user_of_a_personal_extension_is_asked_about,
 );
 
 const VALIDATOR: &str = "/validator";
@@ -143,4 +144,32 @@ async fn installs_at_once_make_one_installation(backend: Backend) {
     assert!(answers.iter().all(|answer| [200, 201].contains(&answer.status)));
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
     assert_eq!(server.client.all(INSTALLATIONS, &server.operator).await.len(), 1);
+}
+
+async fn each_user_of_a_personal_extension_is_asked_about(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let personal = package(&server).with(|package| {
+        package.manifest["type"] = json!("personal");
+        package.manifest["zohoAuthorisation"]["scope"] = json!(["Desk.tickets.READ"]);
+        package.resources = json!({});
+    });
+    server.publish(&personal).await.expect(201);
+    let yes = Behaviour::status(200).with_body("{\"allowed\":true}");
+    server.vendor.behave(VALIDATOR, yes);
+    let body =
+        |user: &str| json!({ "extensionKey": "ticket-mirror", "orgId": ORG, "userId": user });
+    for (number, user) in ["u-1", "u-2", "u-3"].into_iter().enumerate() {
+        server.callback("install", &body(user)).await.expect(201);
+        let asked = server.vendor.received_at(VALIDATOR);
+        assert_eq!(asked.len(), number + 1);
+        assert_eq!(asked[number].json().expect("JSON")["userId"], user);
+    }
+    // His lives already: nobody is asked. What would be refused anyhow is not asked about.
+    server.callback("install", &body("u-2")).await.expect(200);
+    let nobody = json!({ "extensionKey": "ticket-mirror", "orgId": ORG });
+    server.callback("install", &nobody).await.refused(422, "INVALID_DATA");
+    assert_eq!(server.vendor.received_at(VALIDATOR).len(), 3);
+    let no = json!({ "allowed": false, "message": "not you" });
+    server.vendor.behave(VALIDATOR, Behaviour::status(200).with_body(no.to_string()));
+    server.callback("install", &body("u-4")).await.refused(422, "INSTALLATION_REFUSED");
 }
