@@ -13,11 +13,11 @@ use super::access::Caller;
 use super::effect::{Effect, Start};
 use super::extract::{Idempotent, Json, Query};
 use super::openapi::ApiRouter;
-use super::problem::Problem;
+use super::problem::{FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;
 use crate::audit::{AuditPosition, NoAuditPosition};
 use crate::doctor::{self, AuditStretch, Check};
-use crate::lifecycle::{LifecycleError, NoPosition, PassLimits, PassPosition, Report, last_report};
+use crate::lifecycle::{NoPosition, PassLimits, PassPosition, Report, last_report};
 use crate::store::hold;
 
 /// How long a pass may take that somebody waits for: less than callers wait at the most.
@@ -30,6 +30,10 @@ pub(super) fn router() -> ApiRouter {
         .routes(routes!(reconcile))
         .routes(routes!(examine))
         .routes(routes!(release))
+}
+
+fn faulty(field: &'static str, message: String) -> Problem {
+    Problem::invalid(vec![FieldError::new(field, FieldErrorKind::Invalid, message)])
 }
 
 /// What the last kept pass found.
@@ -84,9 +88,9 @@ async fn reconcile(
     request: Idempotent<ReconcileRequest>,
 ) -> Result<Response, Problem> {
     let after = match &request.value.after {
-        Some(text) => text.parse().map_err(|error: NoPosition| {
-            Problem::from(LifecycleError::field("/after", error.to_string()))
-        })?,
+        Some(text) => {
+            text.parse().map_err(|error: NoPosition| faulty("after", error.to_string()))?
+        }
         None => PassPosition::default(),
     };
     let effect = match Effect::start(&state, request.key).await? {
@@ -142,13 +146,13 @@ async fn examine(
     let links = query.audit_links.unwrap_or(doctor::MOST_LINKS);
     if !(1..=doctor::MOST_LINKS).contains(&links) {
         let message = format!("auditLinks may be 1 to {}", doctor::MOST_LINKS);
-        return Err(LifecycleError::field("/auditLinks", message).into());
+        return Err(faulty("auditLinks", message));
     }
     let (checks, stretch) = match &query.audit_after {
         Some(text) => {
-            let after: AuditPosition = text.parse().map_err(|error: NoAuditPosition| {
-                Problem::from(LifecycleError::field("/auditAfter", error.to_string()))
-            })?;
+            let after: AuditPosition = text
+                .parse()
+                .map_err(|error: NoAuditPosition| faulty("auditAfter", error.to_string()))?;
             doctor::examine_audit(state.store(), state.seam(), &after, links).await
         }
         None => {

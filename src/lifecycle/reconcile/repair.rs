@@ -167,13 +167,12 @@ impl Reconciler {
             let ends = judgements.iter().any(|one| matches!(one.step, Step::End));
             ending::resolve_notices(work, row.id, ends, now).await?;
         }
-        if row != facts.row {
-            row.updated_at = now.micros();
-            let mut active: installation::ActiveModel = row.clone().into();
-            active = active.reset_all();
-            active.id = Unchanged(row.id);
-            active.update(work.connection()).await?;
-        }
+        // A webhook is shown with its installation: whoever reads what changed must see it.
+        row.updated_at = now.micros();
+        let mut active: installation::ActiveModel = row.clone().into();
+        active = active.reset_all();
+        active.id = Unchanged(row.id);
+        active.update(work.connection()).await?;
         // Each writes the installation itself.
         for judgement in judgements {
             if let Step::BreakConnection(Some(id), reason) = judgement.step
