@@ -41,22 +41,23 @@ async fn with_connectors(
             ("token_scheme", "Bearer".to_owned()),
             ("api_origins", crm.issuer().to_owned()),
         ] {
-            settings.set(&format!("oauth.providers.crm.{name}"), value);
+            settings.set(&format!("oauth.providers.crm.{name}"), value.clone());
+            settings.set(&format!("oauth.providers.desk_crm.{name}"), value);
         }
         settings.set("reconcile.every", "0s");
     })
     .await;
     crm.register_redirect_uri(server.client.url("/oauth/callback"));
     let package = server.package().with(|package| {
-        let connector = |name: &str, user_access: bool| {
+        let connector = |name: &str, service: &str, user_access: bool| {
             json!({
-                "connectionName": name, "serviceName": "crm", "connectionLinkName": name,
+                "connectionName": name, "serviceName": service, "connectionLinkName": name,
                 "userAccess": user_access, "isUserDefinedService": true, "sharedBy": "77",
                 "scope": ["contacts.read"],
             })
         };
         package.manifest["connectors"] =
-            json!([connector("org_crm", false), connector("user_crm", true)]);
+            json!([connector("org_crm", "crm", false), connector("user_crm", "desk_crm", true),]);
     });
     let installation = server.active_package(&package, ORG).await;
     for (name, user) in [("org_crm", None), ("user_crm", Some("u-1")), ("user_crm", Some("u-2"))] {
@@ -73,9 +74,9 @@ async fn with_connectors(
 
 /// The health of each connection by name and user.
 async fn health(server: &TestServer) -> Vec<String> {
-    let query = "select name || ' ' || user_id || ' ' || health from connections order by 1";
-    let rows = server.texts(query).await;
-    rows.into_iter().filter(|row| !row.starts_with("host")).collect()
+    let query = "select name || ' ' || user_id || ' ' || health from connections
+         where name in ('org_crm', 'user_crm') order by 1";
+    server.texts(query).await
 }
 
 async fn a_dead_connection_breaks_itself_and_no_other(backend: Backend) {
@@ -311,7 +312,7 @@ async fn a_pass_that_runs_out_of_time_goes_on_in_the_next_turn(backend: Backend)
         })
         .collect();
     let copies = format!(
-        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000)
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 700)
          insert into installations ({}) select {} from installations, n where org_id = 'waits'",
         columns.join(", "),
         values.join(", ")
