@@ -65,12 +65,12 @@ pub(super) async fn examine(
         Err(error) => (Err(error), nothing),
     };
     for check in [clock(store, seam).await, nodes(store, seam).await, audit, held(store).await] {
-        checks.push(check.unwrap_or_else(unreadable));
+        checks.push(check.unwrap_or_else(|error| unreadable(&error)));
     }
     (checks, stretch)
 }
 
-pub(super) fn unreadable(error: StoreError) -> Check {
+pub(super) fn unreadable(error: &StoreError) -> Check {
     Check::problem(
         "database",
         format!("it cannot be read: {error}"),

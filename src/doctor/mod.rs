@@ -127,6 +127,6 @@ pub(crate) async fn examine_audit(
     let limits = AuditLimits { links, time: Some(AUDIT_TIME) };
     match database::audit_chains(store, Some(after), limits, seam).await {
         Ok((check, stretch)) => (vec![check], stretch),
-        Err(error) => (vec![database::unreadable(error)], AuditStretch::default()),
+        Err(error) => (vec![database::unreadable(&error)], AuditStretch::default()),
     }
 }

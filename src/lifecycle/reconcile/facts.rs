@@ -83,49 +83,16 @@ async fn read_versions(
     Ok(())
 }
 
-/// Reads everything that belongs to these installations. What depends is read before who owns it is
-/// compared with it, so that what a step just made is never taken for a leftover: a finding counts
-/// only where it is found again under the installation's lock.
-pub(super) async fn gather(
-    connection: &impl ConnectionTrait,
-    rows: Vec<installation::Model>,
-    versions: &mut Versions,
-) -> Result<Vec<Facts>, LifecycleError> {
-    read_versions(connection, &rows, versions).await?;
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    let remembered = provisioned_webhook::Entity::find()
-        .filter(provisioned_webhook::Column::InstallationId.is_in(ids.iter().copied()))
-        .all(connection)
-        .await?;
-    let own_endpoints = endpoint::Entity::find()
-        .filter(endpoint::Column::InstallationId.is_in(ids.iter().copied()))
-        .all(connection)
-        .await?;
-    // Rows that were moved away are known by their ids.
-    let known = remembered
-        .iter()
-        .map(|row| row.webhook_id)
-        .chain(own_endpoints.iter().filter(|row| row.lane == "webhook").map(|row| row.id));
-    let webhooks = webhook::Entity::find()
-        .filter(
-            Condition::any()
-                .add(webhook::Column::InstallationId.is_in(ids.iter().copied()))
-                .add(webhook::Column::Id.is_in(known)),
-        )
-        .all(connection)
-        .await?;
-    let endpoints = endpoint::Entity::find()
-        .filter(
-            Condition::any()
-                .add(endpoint::Column::Id.is_in(webhooks.iter().map(|row| row.id)))
-                .add(endpoint::Column::Id.is_in(ids.iter().copied())),
-        )
-        .all(connection)
-        .await?;
-    let connections = connection::Entity::find()
-        .filter(connection::Column::InstallationId.is_in(ids.iter().copied()))
-        .all(connection)
-        .await?;
+/// What is only counted, by installation.
+struct Counts {
+    requests: HashMap<Uuid, usize>,
+    revocations: HashMap<Uuid, usize>,
+    upgrades: HashMap<Uuid, usize>,
+    exchanges: Vec<(Uuid, i64)>,
+    erasures: HashSet<Uuid>,
+}
+
+async fn count(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<Counts, LifecycleError> {
     let counted = |pairs: Vec<Uuid>| {
         pairs.into_iter().fold(HashMap::<Uuid, usize>::new(), |mut counts, id| {
             *counts.entry(id).or_default() += 1;
@@ -171,12 +138,59 @@ pub(super) async fn gather(
     let erasures: HashSet<Uuid> = erasure::Entity::find()
         .select_only()
         .column(erasure::Column::InstallationId)
-        .filter(erasure::Column::InstallationId.is_in(ids))
+        .filter(erasure::Column::InstallationId.is_in(ids.iter().copied()))
         .into_tuple()
         .all(connection)
         .await?
         .into_iter()
         .collect();
+    Ok(Counts { requests, revocations, upgrades, exchanges, erasures })
+}
+
+/// Reads everything that belongs to these installations. What depends is read before who owns it is
+/// compared with it, so that what a step just made is never taken for a leftover: a finding counts
+/// only where it is found again under the installation's lock.
+pub(super) async fn gather(
+    connection: &impl ConnectionTrait,
+    rows: Vec<installation::Model>,
+    versions: &mut Versions,
+) -> Result<Vec<Facts>, LifecycleError> {
+    read_versions(connection, &rows, versions).await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let remembered = provisioned_webhook::Entity::find()
+        .filter(provisioned_webhook::Column::InstallationId.is_in(ids.iter().copied()))
+        .all(connection)
+        .await?;
+    let own_endpoints = endpoint::Entity::find()
+        .filter(endpoint::Column::InstallationId.is_in(ids.iter().copied()))
+        .all(connection)
+        .await?;
+    // Rows that were moved away are known by their ids.
+    let known = remembered
+        .iter()
+        .map(|row| row.webhook_id)
+        .chain(own_endpoints.iter().filter(|row| row.lane == "webhook").map(|row| row.id));
+    let webhooks = webhook::Entity::find()
+        .filter(
+            Condition::any()
+                .add(webhook::Column::InstallationId.is_in(ids.iter().copied()))
+                .add(webhook::Column::Id.is_in(known)),
+        )
+        .all(connection)
+        .await?;
+    let endpoints = endpoint::Entity::find()
+        .filter(
+            Condition::any()
+                .add(endpoint::Column::Id.is_in(webhooks.iter().map(|row| row.id)))
+                .add(endpoint::Column::Id.is_in(ids.iter().copied())),
+        )
+        .all(connection)
+        .await?;
+    let connections = connection::Entity::find()
+        .filter(connection::Column::InstallationId.is_in(ids.iter().copied()))
+        .all(connection)
+        .await?;
+    let counts = count(connection, &ids).await?;
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
         let id = row.id;
@@ -210,11 +224,11 @@ pub(super) async fn gather(
                 .filter(|one| one.installation_id == id)
                 .cloned()
                 .collect(),
-            requests: requests.get(&id).copied().unwrap_or(0),
-            revocations: revocations.get(&id).copied().unwrap_or(0),
-            upgrades: upgrades.get(&id).copied().unwrap_or(0),
-            exchanges: exchanges.iter().filter(|one| one.0 == id).map(|one| one.1).collect(),
-            has_erasure: erasures.contains(&id),
+            requests: counts.requests.get(&id).copied().unwrap_or(0),
+            revocations: counts.revocations.get(&id).copied().unwrap_or(0),
+            upgrades: counts.upgrades.get(&id).copied().unwrap_or(0),
+            exchanges: counts.exchanges.iter().filter(|one| one.0 == id).map(|one| one.1).collect(),
+            has_erasure: counts.erasures.contains(&id),
             row,
         });
     }

@@ -173,18 +173,31 @@ impl Reconciler {
         active = active.reset_all();
         active.id = Unchanged(row.id);
         active.update(work.connection()).await?;
-        // Each writes the installation itself.
+        self.break_connections(work, &row, facts, judgements, actor).await?;
+        work.installation_changed(row.id);
+        work.routing_changed(RoutingChange::Org(facts.row.org_id.clone()));
+        Ok(())
+    }
+
+    /// Breaks connections as they break by themselves; each writes the installation.
+    async fn break_connections(
+        &self,
+        work: &UnitOfWork,
+        row: &installation::Model,
+        facts: &Facts,
+        judgements: &[Judgement],
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
+        let inner = &self.inner;
         for judgement in judgements {
             if let Step::BreakConnection(Some(id), reason) = judgement.step
                 && let Some(broken) = facts.connections.iter().find(|one| one.id == id)
             {
                 let (ring, board, seam) = (&inner.keys.ring, &inner.board, &inner.seam);
-                oauth::break_connection(ring, board, work, &row, broken, reason, actor, seam)
+                oauth::break_connection(ring, board, work, row, broken, reason, actor, seam)
                     .await?;
             }
         }
-        work.installation_changed(row.id);
-        work.routing_changed(RoutingChange::Org(facts.row.org_id.clone()));
         Ok(())
     }
 
