@@ -164,7 +164,7 @@ impl<'g> Campaign<'g> {
         Self { ground, step, org, id, webhook, path, body, key }
     }
 
-    /// While no program runs: what makes the next one die by itself.
+    /// What makes a program die by itself.
     async fn arm(&self) {
         if self.step == Step::Refresh {
             let id = self.ground.sql_id(self.id.as_deref().expect("it is installed"));
@@ -336,8 +336,9 @@ async fn campaign(backend: Backend, rows: Vec<(&str, Step, After)>) {
         let what = format!("{point} in {step:?}");
         let campaign = Campaign::prepare(&ground, &program, *step, format!("{number}")).await;
         program.terminate(DYING).await;
-        campaign.arm().await;
         let armed = Program::start_armed(&ground.settings, ground.address, Some(point)).await;
+        // Not before: it may die of it before it is ready.
+        campaign.arm().await;
         let _answered = campaign.attempt(&armed).await;
         let ended = armed.ended(DYING).await;
         assert!(!ended.success(), "{what}: it did not die: {ended}");
@@ -412,7 +413,7 @@ async fn killed_in_an_erasure_it_counts_each_row_once(backend: Backend) {
     let told = ground.number("journal").await;
     assert_eq!(report["erased"]["callbacks"]["rows"], told, "each once: {report:#}");
     let history = ground.number("transitions").await;
-    let rows = report["erased"]["history"]["rows"].as_i64().expect("a count");
+    let rows = report["erased"]["historyRows"]["rows"].as_i64().expect("a count");
     assert!(rows <= history, "each once: {report:#}");
     program.terminate(DYING).await;
     ground.place.audit_holds(&["1"]).await;
