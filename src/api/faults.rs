@@ -73,7 +73,8 @@ impl From<LifecycleError> for Problem {
             }
             LifecycleError::HeldByOthers { .. }
             | LifecycleError::NotResent(_)
-            | LifecycleError::OrgCloses { .. } => Self::new(Code::StateConflict).detail(text),
+            | LifecycleError::OrgCloses { .. }
+            | LifecycleError::PassRuns => Self::new(Code::StateConflict).detail(text),
             LifecycleError::Held { holders, .. } => {
                 Self::new(Code::StateConflict).detail(text).with("heldBy", holders)
             }
