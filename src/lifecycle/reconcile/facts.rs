@@ -11,13 +11,8 @@ use crate::lifecycle::LifecycleError;
 use crate::lifecycle::service::read_package;
 use crate::manifest::WebhookResource;
 use crate::store::entity::{
-<<<<<<< HEAD
-    authorization_request, connection, endpoint, extension_version, installation,
-    provisioned_webhook, revocation, token_exchange, webhook,
-=======
     authorization_request, connection, endpoint, erasure, extension_version, installation,
     provisioned_webhook, revocation, token_exchange, upgrade, webhook,
->>>>>>> fix-b
 };
 
 /// What a version declares, as far as it makes rows.
@@ -196,42 +191,7 @@ pub(super) async fn gather(
         .filter(connection::Column::InstallationId.is_in(ids.iter().copied()))
         .all(connection)
         .await?;
-<<<<<<< HEAD
-    let counted = |pairs: Vec<Uuid>| {
-        pairs.into_iter().fold(HashMap::<Uuid, usize>::new(), |mut counts, id| {
-            *counts.entry(id).or_default() += 1;
-            counts
-        })
-    };
-    let requests = counted(
-        authorization_request::Entity::find()
-            .select_only()
-            .column(authorization_request::Column::InstallationId)
-            .filter(authorization_request::Column::InstallationId.is_in(ids.iter().copied()))
-            .into_tuple()
-            .all(connection)
-            .await?,
-    );
-    let mut waiting: Vec<Uuid> = revocation::Entity::find()
-        .select_only()
-        .column(revocation::Column::InstallationId)
-        .filter(revocation::Column::InstallationId.is_in(ids.iter().copied()))
-        .into_tuple()
-        .all(connection)
-        .await?;
-    // Each code that is being exchanged may bring tokens: clean-up waits for it too.
-    let exchanged: Vec<Uuid> = token_exchange::Entity::find()
-        .select_only()
-        .column(token_exchange::Column::InstallationId)
-        .filter(token_exchange::Column::InstallationId.is_in(ids))
-        .into_tuple()
-        .all(connection)
-        .await?;
-    waiting.extend(exchanged);
-    let revocations = counted(waiting);
-=======
     let counts = count(connection, &ids).await?;
->>>>>>> fix-b
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
         let id = row.id;
@@ -266,7 +226,9 @@ pub(super) async fn gather(
                 .cloned()
                 .collect(),
             requests: counts.requests.get(&id).copied().unwrap_or(0),
-            revocations: counts.revocations.get(&id).copied().unwrap_or(0),
+            // Each code that is being exchanged may bring tokens: clean-up waits for it too.
+            revocations: counts.revocations.get(&id).copied().unwrap_or(0)
+                + counts.exchanges.iter().filter(|one| one.0 == id).count(),
             upgrades: counts.upgrades.get(&id).copied().unwrap_or(0),
             exchanges: counts.exchanges.iter().filter(|one| one.0 == id).map(|one| one.1).collect(),
             has_erasure: counts.erasures.contains(&id),
