@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::connection_views::{self as connections, ALONE, ConnectionView, IN_A_LIST};
 use super::consent::WaitingUpgrade;
 use super::error::LifecycleError;
-use super::service::state_of;
+use super::service::{read_manifest, state_of};
 use super::state::Holders;
 use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;

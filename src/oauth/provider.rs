@@ -187,7 +187,7 @@ impl Providers {
         service: &Service,
     ) -> Result<(Vec<Origin>, bool), OAuthError> {
         match self.find(service).await {
-            Ok(server) => Ok((server.provider.api_origins.clone(), server.is_operators)),
+            Ok(server) => Ok((server.provider.api_origins.clone(), server.is_operators())),
             Err(OAuthError::UnknownService { .. }) => Ok((Vec::new(), false)),
             Err(error) => Err(error),
         }
