@@ -168,6 +168,32 @@ pub async fn verify(
     store: &crate::store::Store,
     chain: &str,
 ) -> Result<Option<BrokenLink>, StoreError> {
+    let mut links = u64::MAX;
+    Ok(match verify_from(store, chain, None, &mut links).await? {
+        Verdict::Broken(link) => Some(link),
+        Verdict::Holds | Verdict::Unfinished(_) => None,
+    })
+}
+
+/// What a reading of a chain came to.
+enum Verdict {
+    Holds,
+    Broken(BrokenLink),
+    /// It may go on after this link, which holds.
+    Unfinished(i64),
+}
+
+/// How many links one statement reads.
+const LINKS: u64 = 1_000;
+
+/// Reads a chain after a link that was found to hold, `links` of them at the most; takes off as many
+/// as were read.
+async fn verify_from(
+    store: &crate::store::Store,
+    chain: &str,
+    after: Option<i64>,
+    links: &mut u64,
+) -> Result<Verdict, StoreError> {
     use sea_orm::{ColumnTrait, QueryFilter, QueryOrder};
 
     let mut former = vec![0_u8; 32];
@@ -178,14 +204,24 @@ pub async fn verify(
             .order_by_asc(audit::Column::Sequence)
             .one(store.reader())
             .await?;
-        return Ok(
-            any.map(|row| BrokenLink { sequence: row.sequence, reason: "its head is missing" })
-        );
+        return Ok(any.map_or(Verdict::Holds, |row| {
+            Verdict::Broken(BrokenLink { sequence: row.sequence, reason: "its head is missing" })
+        }));
     };
     // What was too old is gone; the chain is held to what it ended with.
     if let (Some(sequence), Some(digest)) = (head.pruned_sequence, &head.pruned_digest) {
         former.clone_from(digest);
         expected = sequence + 1;
+    }
+    if let Some(after) = after.filter(|after| *after >= expected) {
+        let known =
+            audit::Entity::find_by_id((chain.to_owned(), after)).one(store.reader()).await?;
+        let Some(known) = known else {
+            let reason = "a link is missing";
+            return Ok(Verdict::Broken(BrokenLink { sequence: after, reason }));
+        };
+        former = known.digest;
+        expected = after + 1;
     }
     while expected <= head.sequence {
         let page = audit::Entity::find()
@@ -193,14 +229,15 @@ pub async fn verify(
             .filter(audit::Column::Sequence.gte(expected))
             .filter(audit::Column::Sequence.lte(head.sequence))
             .order_by_asc(audit::Column::Sequence)
-            .limit(1_000)
+            .limit((*links).min(LINKS))
             .all(store.reader())
             .await?;
+        *links = links.saturating_sub((page.len() as u64).max(1));
         if page.is_empty() {
             break;
         }
         for row in page {
-            let broken = |reason| Ok(Some(BrokenLink { sequence: expected, reason }));
+            let broken = |reason| Ok(Verdict::Broken(BrokenLink { sequence: expected, reason }));
             if row.sequence != expected {
                 return broken("a link is missing");
             }
@@ -225,9 +262,13 @@ pub async fn verify(
             former = row.digest;
             expected += 1;
         }
+        if *links == 0 && expected <= head.sequence {
+            return Ok(Verdict::Unfinished(expected - 1));
+        }
     }
     if head.sequence != expected - 1 || head.digest != former {
-        return Ok(Some(BrokenLink { sequence: expected, reason: "the chain ends too early" }));
+        let reason = "the chain ends too early";
+        return Ok(Verdict::Broken(BrokenLink { sequence: expected, reason }));
     }
     // A link beyond the head was appended just now, with the head, or by somebody else.
     let newest = audit::Entity::find()
@@ -238,38 +279,116 @@ pub async fn verify(
         .map_or(0, |row| row.sequence);
     let known = audit_head::Entity::find_by_id(chain).one(store.reader()).await?;
     if known.is_none_or(|head| newest > head.sequence) {
-        return Ok(Some(BrokenLink { sequence: newest, reason: "it lies beyond the head" }));
+        let reason = "it lies beyond the head";
+        return Ok(Verdict::Broken(BrokenLink { sequence: newest, reason }));
     }
-    Ok(None)
+    Ok(Verdict::Holds)
 }
 
 /// How often a chain is read that seems broken: it may have been pruned while it was read.
 const READINGS: u32 = 3;
 
-/// Verifies every chain. Returns how many there are, and the broken ones, `most` at the most.
-pub(crate) async fn verify_all(
+/// Where a reading of all chains stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AuditPosition {
+    chain: String,
+    /// The link; nothing where the whole chain was read.
+    link: Option<i64>,
+}
+
+impl std::fmt::Display for AuditPosition {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.link {
+            Some(link) => write!(formatter, "{link}:{}", self.chain),
+            None => write!(formatter, "end:{}", self.chain),
+        }
+    }
+}
+
+impl std::str::FromStr for AuditPosition {
+    type Err = NoAuditPosition;
+
+    fn from_str(text: &str) -> Result<Self, NoAuditPosition> {
+        let (link, chain) = text.split_once(':').ok_or(NoAuditPosition)?;
+        let link = match link {
+            "end" => None,
+            number => Some(number.parse().map_err(|_| NoAuditPosition)?),
+        };
+        if chain.contains('\0') {
+            return Err(NoAuditPosition);
+        }
+        Ok(Self { chain: chain.to_owned(), link })
+    }
+}
+
+/// The text is no place in the audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is not where a check of the audit stopped: give `next` of its answer as it is")]
+pub(crate) struct NoAuditPosition;
+
+/// What a stretch of all chains came to.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    /// How many chains were read to their end.
+    pub(crate) chains: u64,
+    /// How many of them are broken.
+    pub(crate) broken: u64,
+    /// The first of the broken ones.
+    pub(crate) named: Vec<(String, BrokenLink)>,
+    /// Where to go on; nothing where all were read.
+    pub(crate) next: Option<AuditPosition>,
+}
+
+/// Verifies the chains after a position, as many links as asked for at the most and until told to
+/// stop, but one page at the least; names `most` broken ones.
+pub(crate) async fn verify_stretch(
     store: &crate::store::Store,
+    after: Option<&AuditPosition>,
+    mut links: u64,
+    is_over: impl Fn() -> bool,
     most: usize,
-) -> Result<(u64, Vec<(String, BrokenLink)>), StoreError> {
-    let (mut count, mut broken) = (0, Vec::new());
-    let mut after: Option<String> = None;
-    while let Some(chain) = next_chain(store, after.as_deref()).await? {
-        count += 1;
-        let mut found = None;
+) -> Result<Verified, StoreError> {
+    let mut done = Verified { chains: 0, broken: 0, named: Vec::new(), next: after.cloned() };
+    loop {
+        let (chain, link) = match &done.next {
+            Some(AuditPosition { chain, link: Some(link) }) => (Some(chain.clone()), Some(*link)),
+            former => {
+                let former = former.as_ref().map(|position| position.chain.as_str());
+                (next_chain(store, former).await?, None)
+            }
+        };
+        let Some(chain) = chain else {
+            done.next = None;
+            return Ok(done);
+        };
+        let mut verdict = Verdict::Holds;
         for _ in 0..READINGS {
-            found = verify(store, &chain).await?;
-            if found.is_none() {
+            let mut page = links.clamp(1, LINKS);
+            let asked = page;
+            verdict = verify_from(store, &chain, link, &mut page).await?;
+            if !matches!(verdict, Verdict::Broken(_)) {
+                links = links.saturating_sub((asked - page).max(1));
                 break;
             }
         }
-        if let Some(link) = found
-            && broken.len() < most
-        {
-            broken.push((chain.clone(), link));
+        let link = match verdict {
+            Verdict::Unfinished(link) => Some(link),
+            Verdict::Holds => None,
+            Verdict::Broken(broken) => {
+                done.broken += 1;
+                if done.named.len() < most {
+                    done.named.push((chain.clone(), broken));
+                }
+                links = links.saturating_sub(1);
+                None
+            }
+        };
+        done.chains += u64::from(link.is_none());
+        done.next = Some(AuditPosition { chain, link });
+        if links == 0 || is_over() {
+            return Ok(done);
         }
-        after = Some(chain);
     }
-    Ok((count, broken))
 }
 
 /// The next chain in order, of heads and of links whose head is gone. Each look is one step into an

@@ -39,7 +39,8 @@ const UP: &[&str] = &[
     "create index installations_alive on installations (id) where live = 1",
     "create index installations_leftover on installations (id)
      where live = 0 and (sealed_config is not null or length(request_digest) > 0
-         or cleanup = 'pending' or state in ('pendingAuthorization', 'active'))",
+         or cleanup = 'pending' or state in ('pendingAuthorization', 'active')
+         or waiting_upgrade_id is not null or (erase_at is null and erased_at is null))",
     // Codes that are being exchanged, until the tokens are stored or discarded.
     "create table token_exchanges (
         id {uuid} primary key,
@@ -54,7 +55,8 @@ const UP: &[&str] = &[
     // One node takes the periodic turn.
     "create table reconcile_turns (
         singleton integer primary key check (singleton = 1),
-        next_at {long} not null
+        next_at {long} not null,
+        position text not null default ''
     ) {small and busy}",
     "insert into reconcile_turns (singleton, next_at) values (1, 0)",
     // The last passes that were allowed to repair; the report is bounded JSON.

@@ -69,9 +69,9 @@ impl From<LifecycleError> for Problem {
             LifecycleError::RolloutRuns { job, .. } => {
                 Self::new(Code::StateConflict).detail(text).with("jobId", job)
             }
-            LifecycleError::HeldByOthers { .. } | LifecycleError::NotResent(_) => {
-                Self::new(Code::StateConflict).detail(text)
-            }
+            LifecycleError::HeldByOthers { .. }
+            | LifecycleError::NotResent(_)
+            | LifecycleError::PassRuns => Self::new(Code::StateConflict).detail(text),
             LifecycleError::Held { holders, .. } => {
                 Self::new(Code::StateConflict).detail(text).with("heldBy", holders)
             }

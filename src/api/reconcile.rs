@@ -6,18 +6,18 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
-use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Start};
-use super::extract::{Idempotent, Json};
+use super::extract::{Idempotent, Json, Query};
 use super::openapi::ApiRouter;
-use super::problem::Problem;
+use super::problem::{FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;
-use crate::doctor::{self, Check};
-use crate::lifecycle::{PassLimits, Report, last_report};
+use crate::audit::{AuditPosition, NoAuditPosition};
+use crate::doctor::{self, AuditStretch, Check};
+use crate::lifecycle::{NoPosition, PassLimits, PassPosition, Report, last_report};
 use crate::store::hold;
 
 /// How long a pass may take that somebody waits for: less than callers wait at the most.
@@ -30,6 +30,10 @@ pub(super) fn router() -> ApiRouter {
         .routes(routes!(reconcile))
         .routes(routes!(examine))
         .routes(routes!(release))
+}
+
+fn faulty(field: &'static str, message: String) -> Problem {
+    Problem::invalid(vec![FieldError::new(field, FieldErrorKind::Invalid, message)])
 }
 
 /// What the last kept pass found.
@@ -64,9 +68,9 @@ struct ReconcileRequest {
     /// Whether to repair what is found; otherwise nothing is written.
     #[serde(default)]
     repair: bool,
-    /// The `nextInstallation` of a pass that did not come to the end.
+    /// The `next` of a pass that did not come to the end.
     #[serde(default)]
-    after: Option<Uuid>,
+    after: Option<String>,
 }
 
 /// Compare what is there with what should be
@@ -83,13 +87,18 @@ async fn reconcile(
     caller: Caller,
     request: Idempotent<ReconcileRequest>,
 ) -> Result<Response, Problem> {
+    let after = match &request.value.after {
+        Some(text) => {
+            text.parse().map_err(|error: NoPosition| faulty("after", error.to_string()))?
+        }
+        None => PassPosition::default(),
+    };
     let effect = match Effect::start(&state, request.key).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
     let services = state.services()?;
-    let limits =
-        PassLimits { time: Some(PASS_LIMIT), pause: Duration::ZERO, after: request.value.after };
+    let limits = PassLimits { time: Some(PASS_LIMIT), pause: Duration::ZERO, after };
     let actor = caller.actor();
     let report = if request.value.repair {
         services.reconciler.kept_pass(&actor, limits).await?
@@ -106,16 +115,53 @@ async fn reconcile(
 pub(crate) struct DoctorBody {
     /// The single checks.
     pub(crate) checks: Vec<Check>,
+    /// How many chains of the audit were read to their end.
+    pub(crate) audit_chains: u64,
+    /// Where the check of the audit goes on: give it as `auditAfter`. Null where all was read.
+    pub(crate) audit_next: Option<String>,
+}
+
+/// How the audit is read.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DoctorQuery {
+    /// The `auditNext` of an answer: goes on with the check of the audit, and checks nothing else.
+    audit_after: Option<String>,
+    /// How many links of the audit are read at the most, 1 to 100000.
+    audit_links: Option<u64>,
 }
 
 /// Check configuration, database, keys, clock, nodes and audit
+///
+/// Of a long audit an answer reads as much as it has time for: `auditNext` goes on.
 #[utoipa::path(
-    get, path = "/api/v1/doctor", tag = "operation",
+    get, path = "/api/v1/doctor", tag = "operation", params(DoctorQuery),
     responses((status = 200, body = DoctorBody))
 )]
-async fn examine(State(state): State<ApiState>) -> Json<DoctorBody> {
-    let checks = doctor::examine(state.config(), state.store(), state.seam()).await;
-    Json(DoctorBody { checks })
+async fn examine(
+    State(state): State<ApiState>,
+    Query(query): Query<DoctorQuery>,
+) -> Result<Json<DoctorBody>, Problem> {
+    let links = query.audit_links.unwrap_or(doctor::MOST_LINKS);
+    if !(1..=doctor::MOST_LINKS).contains(&links) {
+        let message = format!("auditLinks may be 1 to {}", doctor::MOST_LINKS);
+        return Err(faulty("auditLinks", message));
+    }
+    let (checks, stretch) = match &query.audit_after {
+        Some(text) => {
+            let after: AuditPosition = text
+                .parse()
+                .map_err(|error: NoAuditPosition| faulty("auditAfter", error.to_string()))?;
+            doctor::examine_audit(state.store(), state.seam(), &after, links).await
+        }
+        None => {
+            let (config, store, seam) = (state.config(), state.store(), state.seam());
+            doctor::examine_briefly(config, store, seam, links).await
+        }
+    };
+    let AuditStretch { chains: audit_chains, next: audit_next } = stretch;
+    Ok(Json(DoctorBody { checks, audit_chains, audit_next }))
 }
 
 /// Nothing is asked for.

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use http::Method;
 use serde::Serialize;
 use serde_json::json;
+use url::form_urlencoded;
 
 use super::configuration::ConfigurationArguments;
 use super::local_server::LocalServer;
@@ -19,7 +20,7 @@ use crate::crypto::open_keys;
 use crate::doctor::{
     self, AfterRestore, Check, MarketplaceList, RestoreError, RestoreReport, Status,
 };
-use crate::lifecycle::{PassLimits, Report};
+use crate::lifecycle::{PassLimits, PassPosition, Report};
 use crate::seam::Seam;
 use crate::server::{self, Workbench, store_options};
 use crate::store::{Backend, Nodes, Store, StoreError, StoreOptions};
@@ -118,7 +119,7 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
             return Err(CliError::failed("a server holds the restored database")
                 .hint("stop it first: nothing may be sent before the deliveries are held"));
         }
-        None => there(&config, seam, arguments.repair).await?,
+        None => there(&config, seam, arguments.repair, output).await?,
     };
     match format {
         Format::Text => print(&document, output)?,
@@ -182,7 +183,8 @@ async fn here(
     }
     let keys = open_keys(store, &config.keys.master_file, seam).await.map_err(CliError::failed)?;
     let reconciler = server::reconciler(config, store, &keys, seam);
-    let limits = PassLimits { time: None, pause: Duration::ZERO, after: None };
+    let after = PassPosition::default();
+    let limits = PassLimits { time: None, pause: Duration::ZERO, after };
     let actor = Actor::system("doctor");
     let report = if repair {
         reconciler.kept_pass(&actor, limits).await
@@ -192,16 +194,18 @@ async fn here(
     Ok(Document::of(checks, Some(report.map_err(CliError::failed)?), None))
 }
 
-/// Examines through the server that holds the database.
-async fn there(config: &Config, seam: Seam, repair: bool) -> Result<Document, CliError> {
+/// Examines through the server that holds the database, answer by answer.
+async fn there(
+    config: &Config,
+    seam: Seam,
+    repair: bool,
+    output: &mut Output,
+) -> Result<Document, CliError> {
     let server = LocalServer::of(config, seam)?;
-    let body: DoctorBody = server
-        .call(Method::GET, "/api/v1/doctor", None)
-        .await?
-        .ok_or_else(|| CliError::failed("the server answered without its checks"))?;
+    let checks = checks_there(&server, output).await?;
     let mut whole: Option<Report> = None;
     loop {
-        let after = whole.as_ref().and_then(|report| report.next_installation);
+        let after = whole.as_ref().and_then(|report| report.next.clone());
         let request = json!({ "repair": repair, "after": after });
         let report: Report =
             server
@@ -209,14 +213,57 @@ async fn there(config: &Config, seam: Seam, repair: bool) -> Result<Document, Cl
                 .await?
                 .ok_or_else(|| CliError::failed("the server answered without a report"))?;
         let is_complete = report.complete;
-        match &mut whole {
-            None => whole = Some(report),
-            Some(whole) => whole.join(report),
-        }
+        let whole = match &mut whole {
+            None => whole.insert(report),
+            Some(whole) => {
+                whole.join(report);
+                whole
+            }
+        };
         if is_complete {
-            return Ok(Document::of(body.checks, whole, None));
+            return Ok(Document::of(checks, Some(whole.clone()), None));
+        }
+        output.message(format_args!("{} installations are compared …", whole.installations));
+    }
+}
+
+/// All checks; the audit is read in stretches.
+async fn checks_there(server: &LocalServer, output: &mut Output) -> Result<Vec<Check>, CliError> {
+    const AUDIT: &str = "audit";
+    let mut path = "/api/v1/doctor".to_owned();
+    let mut checks: Vec<Check> = Vec::new();
+    let (mut chains, mut stretches) = (0, 0_u64);
+    loop {
+        let body: DoctorBody = server
+            .call(Method::GET, &path, None)
+            .await?
+            .ok_or_else(|| CliError::failed("the server answered without its checks"))?;
+        chains += body.audit_chains;
+        stretches += 1;
+        // Of the stretches, what is wrong counts; that one was not the last does not.
+        checks.extend(body.checks.into_iter().filter(|check| {
+            let is_part = check.name == AUDIT && check.status == Status::Warning;
+            !(is_part && body.audit_next.is_some())
+        }));
+        let Some(next) = body.audit_next else { break };
+        output.message(format_args!("{chains} chains of the audit are read …"));
+        let query: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("auditAfter", &next)
+            .finish();
+        path = format!("/api/v1/doctor?{query}");
+    }
+    if stretches > 1 {
+        let is_sound = |check: &Check| check.name == AUDIT && check.status == Status::Ok;
+        let is_broken =
+            checks.iter().any(|check| check.name == AUDIT && check.status == Status::Problem);
+        for check in checks.iter_mut().filter(|check| is_sound(check)) {
+            check.detail = format!("{chains} chains hold");
+        }
+        if is_broken {
+            checks.retain(|check| !is_sound(check));
         }
     }
+    Ok(checks)
 }
 
 async fn after_restore(

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseBackend, EntityTrait, Statement};
 
 use super::Check;
 use super::configuration::database_name;
-use crate::audit;
+use crate::audit::{self, AuditPosition};
 use crate::config::Config;
 use crate::crypto::{KeyStoreError, open_keys};
 use crate::seam::{Seam, Timestamp};
@@ -27,7 +27,22 @@ const MOST_CHAINS: usize = 20;
 
 const KEYS: &str = "keys";
 
-pub(super) async fn examine(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
+/// How much of the audit is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AuditLimits {
+    /// How many links.
+    pub(super) links: u64,
+    /// For how long; no bound where it is nothing.
+    pub(super) time: Option<Duration>,
+}
+
+pub(super) async fn examine(
+    config: &Config,
+    store: &Store,
+    seam: &Seam,
+    limits: AuditLimits,
+) -> (Vec<Check>, AuditStretch) {
+    let nothing = AuditStretch::default();
     let mut checks = Vec::new();
     match migrations(config, store).await {
         Ok(check) => checks.push(check),
@@ -37,29 +52,30 @@ pub(super) async fn examine(config: &Config, store: &Store, seam: &Seam) -> Vec<
                 format!("{}: {error}", database_name(config)),
                 "see that it runs, that `database.url` is right, and that this user may use it",
             ));
-            return checks;
+            return (checks, nothing);
         }
     }
     if checks.iter().any(|check| check.status != super::Status::Ok) {
         // On another schema nothing else could be read for sure.
-        return checks;
+        return (checks, nothing);
     }
     checks.push(keys(config, store, seam).await);
-    for check in [
-        clock(store, seam).await,
-        nodes(store, seam).await,
-        audit_chains(store).await,
-        held(store).await,
-    ] {
-        checks.push(check.unwrap_or_else(|error| {
-            Check::problem(
-                "database",
-                format!("it cannot be read: {error}"),
-                "see what the database's own log says",
-            )
-        }));
+    let (audit, stretch) = match audit_chains(store, None, limits, seam).await {
+        Ok((check, stretch)) => (Ok(check), stretch),
+        Err(error) => (Err(error), nothing),
+    };
+    for check in [clock(store, seam).await, nodes(store, seam).await, audit, held(store).await] {
+        checks.push(check.unwrap_or_else(|error| unreadable(&error)));
     }
-    checks
+    (checks, stretch)
+}
+
+pub(super) fn unreadable(error: &StoreError) -> Check {
+    Check::problem(
+        "database",
+        format!("it cannot be read: {error}"),
+        "see what the database's own log says",
+    )
 }
 
 async fn migrations(config: &Config, store: &Store) -> Result<Check, StoreError> {
@@ -165,24 +181,51 @@ async fn nodes(store: &Store, seam: &Seam) -> Result<Check, StoreError> {
     Ok(Check::ok(NAME, format!("{} live", standing.live)))
 }
 
-async fn audit_chains(store: &Store) -> Result<Check, StoreError> {
+/// How much of the audit was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditStretch {
+    /// How many chains were read to their end.
+    pub chains: u64,
+    /// Where to go on; nothing where all were read.
+    pub next: Option<String>,
+}
+
+pub(super) async fn audit_chains(
+    store: &Store,
+    after: Option<&AuditPosition>,
+    limits: AuditLimits,
+    seam: &Seam,
+) -> Result<(Check, AuditStretch), StoreError> {
     const NAME: &str = "audit";
-    let (count, broken) = audit::verify_all(store, MOST_CHAINS).await?;
-    if broken.is_empty() {
-        return Ok(Check::ok(NAME, format!("{count} chains hold")));
+    let began = seam.clock.instant();
+    let is_over = || limits.time.is_some_and(|limit| began.elapsed() >= limit);
+    let done = audit::verify_stretch(store, after, limits.links, is_over, MOST_CHAINS).await?;
+    let count = done.chains;
+    let next = done.next.map(|position| position.to_string());
+    let is_complete = next.is_none();
+    let stretch = AuditStretch { chains: count, next };
+    if done.broken == 0 && is_complete {
+        return Ok((Check::ok(NAME, format!("{count} chains hold")), stretch));
     }
-    let named: Vec<String> = broken
+    if done.broken == 0 {
+        let detail = format!("{count} chains hold, and not all were read");
+        let advice = "go on with `auditAfter`, or run `mortise doctor`, which reads all";
+        return Ok((Check::warning(NAME, detail, advice), stretch));
+    }
+    let named: Vec<String> = done
+        .named
         .iter()
         .map(|(chain, link)| {
             let chain = if chain.is_empty() { "the platform" } else { chain.as_str() };
             format!("{chain} at {}: {}", link.sequence, link.reason)
         })
         .collect();
-    Ok(Check::problem(
+    let check = Check::problem(
         NAME,
-        format!("{} of {count} chains are broken: {}", broken.len(), named.join("; ")),
+        format!("{} of {count} chains are broken: {}", done.broken, named.join("; ")),
         "somebody changed the audit below Mortise: compare the rows with the last good backup",
-    ))
+    );
+    Ok((check, stretch))
 }
 
 async fn held(store: &Store) -> Result<Check, StoreError> {

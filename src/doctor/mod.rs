@@ -11,12 +11,16 @@ mod marketplace;
 mod restore;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use marketplace::{Listed, MarketplaceList, UnreadableList};
 pub use restore::{AfterRestore, RestoreError, RestoreReport, after_restore, release};
 
+use self::database::AuditLimits;
+pub use self::database::AuditStretch;
+use crate::audit::AuditPosition;
 use crate::config::Config;
 use crate::seam::Seam;
 use crate::store::Store;
@@ -85,14 +89,44 @@ pub fn examine_machine(config: &Config) -> Vec<Check> {
     checks
 }
 
-/// Checks the database and what is in it.
-pub async fn examine_database(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
-    database::examine(config, store, seam).await
-}
+/// How many links of the audit one answer looks at, at the most.
+pub const MOST_LINKS: u64 = 100_000;
 
-/// Checks everything.
+/// How long one answer may read the audit: callers wait longer.
+const AUDIT_TIME: Duration = Duration::from_secs(8);
+
+/// Checks everything, the whole audit too.
 pub async fn examine(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
     let mut checks = examine_machine(config);
-    checks.extend(examine_database(config, store, seam).await);
+    let limits = AuditLimits { links: u64::MAX, time: None };
+    checks.extend(database::examine(config, store, seam, limits).await.0);
     checks
+}
+
+/// Checks everything, and of the audit as much as an answer has time for: says where to go on.
+pub async fn examine_briefly(
+    config: &Config,
+    store: &Store,
+    seam: &Seam,
+    links: u64,
+) -> (Vec<Check>, AuditStretch) {
+    let mut checks = examine_machine(config);
+    let limits = AuditLimits { links, time: Some(AUDIT_TIME) };
+    let (more, stretch) = database::examine(config, store, seam, limits).await;
+    checks.extend(more);
+    (checks, stretch)
+}
+
+/// Goes on with the audit where an answer stopped.
+pub(crate) async fn examine_audit(
+    store: &Store,
+    seam: &Seam,
+    after: &AuditPosition,
+    links: u64,
+) -> (Vec<Check>, AuditStretch) {
+    let limits = AuditLimits { links, time: Some(AUDIT_TIME) };
+    match database::audit_chains(store, Some(after), limits, seam).await {
+        Ok((check, stretch)) => (vec![check], stretch),
+        Err(error) => (vec![database::unreadable(&error)], AuditStretch::default()),
+    }
 }

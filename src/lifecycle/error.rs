@@ -130,6 +130,9 @@ pub enum LifecycleError {
     /// A callback that is to be sent again.
     #[error("{0}")]
     NotResent(&'static str),
+    /// Another pass of the reconciler is at work on this node.
+    #[error("another comparison runs on this node; repeat the request when it has gone on")]
+    PassRuns,
     /// Somebody else suspended the extension.
     #[error(
         "extension {extension} was suspended by: {holders}; each lifts its own suspension only"

@@ -42,8 +42,8 @@ pub use install::{InstallRequest, Installed};
 pub use journal::{JournalAttempt, JournalCursor, JournalEntry, journal};
 pub use people::UserLeft;
 pub use reconcile::{
-    DriftKind, Finding, PassLimits, Reconciler, ReconcilerParts, Report, last_report,
-    run_reconciler,
+    DriftKind, Finding, NoPosition, PassLimits, PassPosition, Reconciler, ReconcilerParts, Report,
+    last_report, run_reconciler,
 };
 pub use reconnect::{Asked, ConnectRequest, DisconnectRequest, Disconnected, ReauthorizeRequest};
 pub use rollout::{

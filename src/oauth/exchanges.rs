@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_secs(2);
 const ABANDONED_AFTER: Duration = Duration::from_mins(5);
 
 /// For how long a code is presented again where the provider cannot be reached: none lives longer.
-const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
 /// How many are finished in one round.
 const ROUND: usize = 16;

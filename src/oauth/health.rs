@@ -19,14 +19,14 @@ pub(super) fn subject(connection_id: Uuid) -> String {
 }
 
 /// Whether a connection is the one that `connection` of an installation shows.
-pub(super) fn is_main(installation: &installation::Model, row: &connection::Model) -> bool {
+pub(crate) fn is_main(installation: &installation::Model, row: &connection::Model) -> bool {
     row.name == HOST_CONNECTION && row.user_id == installation.user_id
 }
 
 /// Breaks a connection, in the caller's transaction, which holds the locks of the installation and
 /// of the row, in this order. Its tokens go into the revocation job; the row stays and says why.
 #[expect(clippy::too_many_arguments, reason = "each is another room's")]
-pub(super) async fn break_connection(
+pub(crate) async fn break_connection(
     ring: &KeyRing,
     board: &Board,
     work: &UnitOfWork,

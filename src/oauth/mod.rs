@@ -20,6 +20,7 @@ pub use authorization::{
 pub use connections::{AccessToken, Connections, TokenVersion};
 pub use declared::{DeclaredConnection, HOST_CONNECTION, connections as declared_connections};
 pub use error::OAuthError;
+pub(crate) use health::{break_connection, is_main as is_main_connection};
 pub use provider::{DEFAULT_SERVICE, Providers, Service};
 pub use purpose::AuthorizationPurpose;
 pub(crate) use revocation::is_readable as is_revocation_readable;

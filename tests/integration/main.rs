@@ -11,6 +11,7 @@ mod delivery;
 mod delivery_control;
 mod delivery_terms;
 mod doctor;
+mod drift;
 mod erasure;
 mod events;
 mod faults;

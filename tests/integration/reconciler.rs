@@ -16,15 +16,15 @@ on_both!(
 );
 
 /// An id as SQL writes it.
-fn sql_id(is_sqlite: bool, id: &str) -> String {
+pub(crate) fn sql_id(is_sqlite: bool, id: &str) -> String {
     if is_sqlite { format!("x'{}'", id.replace('-', "")) } else { format!("'{id}'::uuid") }
 }
 
-fn bytes(is_sqlite: bool) -> &'static str {
+pub(crate) fn bytes(is_sqlite: bool) -> &'static str {
     if is_sqlite { "x'00'" } else { "'\\x00'::bytea" }
 }
 
-async fn pass(server: &TestServer, repair: bool) -> Value {
+pub(crate) async fn pass(server: &TestServer, repair: bool) -> Value {
     let body = json!({ "repair": repair });
     let answer = server.client.post("/api/v1/reconcile", &server.operator, &body).await;
     let report = answer.expect(200).json;
@@ -32,7 +32,7 @@ async fn pass(server: &TestServer, repair: bool) -> Value {
     report
 }
 
-fn counts(report: &Value) -> BTreeMap<String, u64> {
+pub(crate) fn counts(report: &Value) -> BTreeMap<String, u64> {
     serde_json::from_value(report["counts"].clone()).expect("counts")
 }
 

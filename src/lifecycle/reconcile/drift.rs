@@ -71,6 +71,12 @@ kinds! {
         "States of an authorisation outlived their installation.";
     AuthorizationExpired, "authorization.expired",
         "States of an authorisation expired long ago and are still there.";
+    UpgradeZombie, "upgrade.zombie",
+        "An upgrade waits for an installation that ended.";
+    ExchangeZombie, "exchange.zombie",
+        "An exchange of a code that nobody finished outlived its installation.";
+    ErasureMissing, "erasure.missing",
+        "An installation ended, and the erasure of what is kept of it is not scheduled.";
     RevocationUnreadable, "revocation.unreadable",
         "A token that is to be revoked cannot be unsealed.";
     CleanupStuck, "cleanup.stuck",
@@ -117,10 +123,10 @@ pub struct Report {
     pub finished_time: String,
     /// Whether it was allowed to repair.
     pub repair: bool,
-    /// Whether it came to the end; otherwise `nextInstallation` goes on.
+    /// Whether it came to the end; otherwise `next` goes on.
     pub complete: bool,
     /// Where a pass that ran out of time goes on: give it as `after`.
-    pub next_installation: Option<Uuid>,
+    pub next: Option<String>,
     /// How many live installations were compared.
     pub installations: u64,
     /// How many things were found.
@@ -153,7 +159,7 @@ impl Report {
     pub fn join(&mut self, next: Self) {
         self.finished_time = next.finished_time;
         self.complete = next.complete;
-        self.next_installation = next.next_installation;
+        self.next = next.next;
         self.installations += next.installations;
         self.found += next.found;
         self.repaired += next.repaired;

@@ -1,17 +1,18 @@
 //! What is there of some installations, read with a statement a table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use url::Url;
 use uuid::Uuid;
 
 use crate::lifecycle::LifecycleError;
 use crate::lifecycle::service::read_package;
 use crate::manifest::WebhookResource;
 use crate::store::entity::{
-    authorization_request, connection, endpoint, extension_version, installation,
-    provisioned_webhook, revocation, webhook,
+    authorization_request, connection, endpoint, erasure, extension_version, installation,
+    provisioned_webhook, revocation, token_exchange, upgrade, webhook,
 };
 
 /// What a version declares, as far as it makes rows.
@@ -19,6 +20,9 @@ use crate::store::entity::{
 pub(super) struct Declared {
     pub(super) webhook: Option<WebhookResource>,
     pub(super) authorises: bool,
+    /// Where the vendor is told of the installation's life.
+    pub(super) listener: BTreeMap<String, Url>,
+    pub(super) version: String,
 }
 
 /// Versions that were read in a pass; nothing where one cannot be.
@@ -37,6 +41,12 @@ pub(super) struct Facts {
     pub(super) connections: Vec<connection::Model>,
     pub(super) requests: usize,
     pub(super) revocations: usize,
+    /// Upgrades that wait.
+    pub(super) upgrades: usize,
+    /// When each exchange of a code that is journalled began.
+    pub(super) exchanges: Vec<i64>,
+    /// Whether its erasure is entered.
+    pub(super) has_erasure: bool,
 }
 
 /// Reads the versions that are not known yet.
@@ -64,11 +74,77 @@ async fn read_versions(
             Arc::new(Declared {
                 webhook: package.webhook,
                 authorises: package.manifest.authorisation.is_some(),
+                listener: package.manifest.callback_listener,
+                version: row.version.clone(),
             })
         });
         versions.insert(row.id, declared);
     }
     Ok(())
+}
+
+/// What is only counted, by installation.
+struct Counts {
+    requests: HashMap<Uuid, usize>,
+    revocations: HashMap<Uuid, usize>,
+    upgrades: HashMap<Uuid, usize>,
+    exchanges: Vec<(Uuid, i64)>,
+    erasures: HashSet<Uuid>,
+}
+
+async fn count(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<Counts, LifecycleError> {
+    let counted = |pairs: Vec<Uuid>| {
+        pairs.into_iter().fold(HashMap::<Uuid, usize>::new(), |mut counts, id| {
+            *counts.entry(id).or_default() += 1;
+            counts
+        })
+    };
+    let requests = counted(
+        authorization_request::Entity::find()
+            .select_only()
+            .column(authorization_request::Column::InstallationId)
+            .filter(authorization_request::Column::InstallationId.is_in(ids.iter().copied()))
+            .into_tuple()
+            .all(connection)
+            .await?,
+    );
+    let revocations = counted(
+        revocation::Entity::find()
+            .select_only()
+            .column(revocation::Column::InstallationId)
+            .filter(revocation::Column::InstallationId.is_in(ids.iter().copied()))
+            .into_tuple()
+            .all(connection)
+            .await?,
+    );
+    let upgrades = counted(
+        upgrade::Entity::find()
+            .select_only()
+            .column(upgrade::Column::InstallationId)
+            .filter(upgrade::Column::InstallationId.is_in(ids.iter().copied()))
+            .filter(upgrade::Column::Waiting.is_not_null())
+            .into_tuple()
+            .all(connection)
+            .await?,
+    );
+    let exchanges: Vec<(Uuid, i64)> = token_exchange::Entity::find()
+        .select_only()
+        .column(token_exchange::Column::InstallationId)
+        .column(token_exchange::Column::StartedAt)
+        .filter(token_exchange::Column::InstallationId.is_in(ids.iter().copied()))
+        .into_tuple()
+        .all(connection)
+        .await?;
+    let erasures: HashSet<Uuid> = erasure::Entity::find()
+        .select_only()
+        .column(erasure::Column::InstallationId)
+        .filter(erasure::Column::InstallationId.is_in(ids.iter().copied()))
+        .into_tuple()
+        .all(connection)
+        .await?
+        .into_iter()
+        .collect();
+    Ok(Counts { requests, revocations, upgrades, exchanges, erasures })
 }
 
 /// Reads everything that belongs to these installations. What depends is read before who owns it is
@@ -114,30 +190,7 @@ pub(super) async fn gather(
         .filter(connection::Column::InstallationId.is_in(ids.iter().copied()))
         .all(connection)
         .await?;
-    let counted = |pairs: Vec<Uuid>| {
-        pairs.into_iter().fold(HashMap::<Uuid, usize>::new(), |mut counts, id| {
-            *counts.entry(id).or_default() += 1;
-            counts
-        })
-    };
-    let requests = counted(
-        authorization_request::Entity::find()
-            .select_only()
-            .column(authorization_request::Column::InstallationId)
-            .filter(authorization_request::Column::InstallationId.is_in(ids.iter().copied()))
-            .into_tuple()
-            .all(connection)
-            .await?,
-    );
-    let revocations = counted(
-        revocation::Entity::find()
-            .select_only()
-            .column(revocation::Column::InstallationId)
-            .filter(revocation::Column::InstallationId.is_in(ids))
-            .into_tuple()
-            .all(connection)
-            .await?,
-    );
+    let counts = count(connection, &ids).await?;
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
         let id = row.id;
@@ -171,8 +224,11 @@ pub(super) async fn gather(
                 .filter(|one| one.installation_id == id)
                 .cloned()
                 .collect(),
-            requests: requests.get(&id).copied().unwrap_or(0),
-            revocations: revocations.get(&id).copied().unwrap_or(0),
+            requests: counts.requests.get(&id).copied().unwrap_or(0),
+            revocations: counts.revocations.get(&id).copied().unwrap_or(0),
+            upgrades: counts.upgrades.get(&id).copied().unwrap_or(0),
+            exchanges: counts.exchanges.iter().filter(|one| one.0 == id).map(|one| one.1).collect(),
+            has_erasure: counts.erasures.contains(&id),
             row,
         });
     }

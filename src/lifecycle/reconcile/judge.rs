@@ -9,10 +9,19 @@ use super::facts::Facts;
 use crate::crypto::KeyRing;
 use crate::lifecycle::applying::extension_webhook;
 use crate::lifecycle::state::Phase;
-use crate::oauth::{self, HOST_CONNECTION};
+use crate::oauth;
+use crate::oauth::exchanges::GIVE_UP_AFTER;
 use crate::seam::Timestamp;
 use crate::store::entity::{endpoint, webhook};
 use crate::webhook::provisioning::NewExtensionWebhook;
+
+/// How long after it is given up an exchange may still be there.
+const SPARE: std::time::Duration = std::time::Duration::from_hours(1);
+
+/// Exchanges from before this are finished by nobody any more.
+pub(super) fn given_up(now: Timestamp) -> Timestamp {
+    now.minus(GIVE_UP_AFTER + SPARE)
+}
 
 /// What a repair does.
 #[derive(Clone, Debug)]
@@ -31,8 +40,15 @@ pub(super) enum Step {
     Forget,
     /// Tokens go into the revocation job.
     RevokeConnections,
-    /// The connection is said to be broken, with the reason.
-    BreakConnection(&'static str),
+    /// The connection is said to be broken, with the reason; where it has no row, the installation
+    /// says so alone.
+    BreakConnection(Option<Uuid>, &'static str),
+    /// The upgrade that waits is settled, and what came with it goes.
+    SettleUpgrades,
+    /// Exchanges that nobody finishes any more go.
+    DropExchanges,
+    /// The erasure is entered, at the date of the policy.
+    ScheduleErasure,
     /// Sealed parameters go.
     WipeSecrets,
     /// States of authorisations go.
@@ -52,7 +68,10 @@ impl Step {
             Self::RestoreEndpoint(..) => "the row is restored in place",
             Self::Forget => "the record is removed",
             Self::RevokeConnections => "the tokens go into the revocation job",
-            Self::BreakConnection(_) => "the connection is marked as broken: authorise it again",
+            Self::BreakConnection(..) => "the connection is marked as broken: authorise it again",
+            Self::SettleUpgrades => "the upgrade is settled, and what came with it is removed",
+            Self::DropExchanges => "the exchanges are removed",
+            Self::ScheduleErasure => "the erasure is scheduled",
             Self::WipeSecrets => "the secrets are removed",
             Self::DropRequests => "the states are removed",
             Self::SetCleanup(_) => "the clean-up is marked as it is",
@@ -149,6 +168,21 @@ impl Judge<'_> {
         if facts.requests > 0 {
             let detail = format!("{} states of its authorisation are there", facts.requests);
             self.note_installation(DriftKind::AuthorizationZombie, detail, Step::DropRequests);
+        }
+        if facts.upgrades > 0 || row.waiting_upgrade_id.is_some() {
+            let detail = "an upgrade waits for consent that nobody can give".to_owned();
+            self.note_installation(DriftKind::UpgradeZombie, detail, Step::SettleUpgrades);
+        }
+        let limit = given_up(self.now).micros();
+        let abandoned = facts.exchanges.iter().filter(|began| **began < limit).count();
+        if abandoned > 0 {
+            let detail = format!("{abandoned} exchanges of a code were never finished");
+            self.note_installation(DriftKind::ExchangeZombie, detail, Step::DropExchanges);
+        }
+        let is_kept = row.live == 0 && row.state == Phase::Uninstalled.name();
+        if is_kept && row.erased_at.is_none() && (row.erase_at.is_none() || !facts.has_erasure) {
+            let detail = "what is kept of it would never be erased".to_owned();
+            self.note_installation(DriftKind::ErasureMissing, detail, Step::ScheduleErasure);
         }
         if !facts.connections.is_empty() {
             return;
@@ -297,38 +331,39 @@ impl Judge<'_> {
 
     fn connections(&mut self, is_active: bool, authorises: bool) {
         let facts = self.facts;
-        let is_broken = facts.row.connection_health == "broken";
-        let host = facts.connections.iter().find(|one| one.name == HOST_CONNECTION);
+        let main = facts.connections.iter().find(|one| oauth::is_main_connection(&facts.row, one));
         if !is_active {
-            if let Some(host) = host {
+            if let Some(main) = main {
                 self.note(
                     DriftKind::ConnectionZombie,
-                    format!("connection:{}", host.id),
+                    format!("connection:{}", main.id),
                     "tokens are there before the authorisation".to_owned(),
                     Step::RevokeConnections,
                 );
             }
             return;
         }
-        if is_broken {
-            return;
-        }
-        if authorises && host.is_none() {
+        if authorises && main.is_none() && facts.row.connection_health != "broken" {
             let detail = "it is authorised, and has no tokens".to_owned();
-            let step = Step::BreakConnection("the tokens are missing");
+            let step = Step::BreakConnection(None, "the tokens are missing");
             self.note_installation(DriftKind::ConnectionMissing, detail, step);
         }
-        for connection in &facts.connections {
-            let subject = format!("connection:{}", connection.id);
+        // A broken one has no tokens any more, and says so where it is shown.
+        for connection in facts.connections.iter().filter(|one| one.health != "broken") {
+            let id = connection.id;
+            let subject = format!("connection:{id}");
+            let whose = match connection.user_id.as_str() {
+                "" => connection.name.clone(),
+                user => format!("{} of user {user}", connection.name),
+            };
             let is_over = connection.access_expires_at.is_some_and(|at| at <= self.now.micros());
             if !oauth::is_connection_readable(self.ring, connection) {
-                let detail = format!("the tokens of {} cannot be unsealed", connection.name);
-                let step = Step::BreakConnection("the tokens cannot be read");
+                let detail = format!("the tokens of {whose} cannot be unsealed");
+                let step = Step::BreakConnection(Some(id), "the tokens cannot be read");
                 self.note(DriftKind::ConnectionUnreadable, subject, detail, step);
             } else if is_over && connection.sealed_refresh_token.is_none() {
-                let detail =
-                    format!("the token of {} has expired, without a refresh", connection.name);
-                let step = Step::BreakConnection("the token has expired");
+                let detail = format!("the token of {whose} has expired, without a refresh");
+                let step = Step::BreakConnection(Some(id), "the token has expired");
                 self.note(DriftKind::ConnectionExpired, subject, detail, step);
             }
         }

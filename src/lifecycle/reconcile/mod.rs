@@ -8,6 +8,7 @@
 
 mod desired;
 mod drift;
+mod ending;
 mod facts;
 mod judge;
 mod leftovers;
@@ -17,5 +18,5 @@ mod turns;
 
 pub(super) use desired::{forget, remember};
 pub use drift::{DriftKind, Finding, Report};
-pub use pass::{PassLimits, Reconciler, ReconcilerParts};
+pub use pass::{NoPosition, PassLimits, PassPosition, Reconciler, ReconcilerParts};
 pub use turns::{last_report, run as run_reconciler};

@@ -1,6 +1,8 @@
 //! One pass: page by page over what lives, then over what outlived its installation.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,9 @@ use crate::webhook::{ExtensionAuthority, Routing};
 /// How many installations one page reads.
 const PAGE: u64 = 200;
 
+/// How long one waits for a page of another pass of this node.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The rooms of a server that runs, which a repair tells of what it did.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -41,8 +46,8 @@ pub(super) struct Inner {
     pub(super) board: Board,
     pub(super) seam: Seam,
     pub(super) live: Option<Live>,
-    /// One pass at a time on a node.
     pub(super) erase_after: Duration,
+    /// One page at a time on a node.
     turn: Mutex<()>,
 }
 
@@ -70,14 +75,91 @@ pub struct Reconciler {
 }
 
 /// How far a pass goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PassLimits {
     /// How long it may take before it stops at the end of a page; no bound where it is nothing.
     pub time: Option<Duration>,
     /// The pause between pages, so that a pass is no load.
     pub pause: Duration,
-    /// Live installations up to this one are left out: where a former pass stopped.
-    pub after: Option<Uuid>,
+    /// Where a former pass stopped, and this one goes on.
+    pub after: PassPosition,
+}
+
+/// Where a pass stands: in which of its stages, and after what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassPosition {
+    stage: usize,
+    after: String,
+}
+
+/// The text is no place in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is not where a pass stopped: give `next` of its report as it is")]
+pub struct NoPosition;
+
+/// What is looked at, in this order; each in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Live,
+    Ended,
+    Webhooks,
+    States,
+    Connections,
+    Authorizations,
+    Revocations,
+    Deliveries,
+    Routing,
+}
+
+const STAGES: [Stage; 9] = [
+    Stage::Live,
+    Stage::Ended,
+    Stage::Webhooks,
+    Stage::States,
+    Stage::Connections,
+    Stage::Authorizations,
+    Stage::Revocations,
+    Stage::Deliveries,
+    Stage::Routing,
+];
+
+impl PassPosition {
+    fn stage(&self) -> Option<Stage> {
+        STAGES.get(self.stage).copied()
+    }
+
+    fn id(&self) -> Uuid {
+        self.after.parse().unwrap_or_default()
+    }
+
+    /// The next page, or the next stage.
+    fn go_on(&mut self, next: Option<String>) {
+        if next.is_none() {
+            self.stage += 1;
+        }
+        self.after = next.unwrap_or_default();
+    }
+}
+
+impl fmt::Display for PassPosition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.stage, self.after)
+    }
+}
+
+impl FromStr for PassPosition {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        let (stage, after) = text.split_once(':').ok_or(NoPosition)?;
+        let stage: usize = stage.parse().map_err(|_| NoPosition)?;
+        let position = Self { stage, after: after.to_owned() };
+        let is_place = match position.stage().ok_or(NoPosition)? {
+            Stage::Routing => true,
+            _ => after.is_empty() || after.parse::<Uuid>().is_ok(),
+        };
+        if is_place { Ok(position) } else { Err(NoPosition) }
+    }
 }
 
 impl Reconciler {
@@ -111,58 +193,93 @@ impl Reconciler {
         limits: PassLimits,
     ) -> Result<Report, LifecycleError> {
         let inner = &self.inner;
-        let _turn = inner.turn.lock().await;
         let began = inner.seam.clock.instant();
-        let is_over = || limits.time.is_some_and(|limit| began.elapsed() >= limit);
-        let mut report = Report {
-            started_time: inner.seam.clock.now().rfc3339(),
-            repair,
-            complete: true,
-            ..Report::default()
-        };
+        let mut report =
+            Report { started_time: inner.seam.clock.now().rfc3339(), repair, ..Report::default() };
         let mut versions = Versions::new();
-        let mut after = limits.after;
+        let mut position = limits.after;
         loop {
-            let rows = self.page(after).await?;
-            let Some(last) = rows.last().map(|row| row.id) else { break };
-            let is_last = (rows.len() as u64) < PAGE;
-            report.installations += rows.len() as u64;
-            let now = inner.seam.clock.now();
-            let all = gather(inner.store.reader(), rows, &mut versions).await?;
-            for facts in all {
-                if judge(&facts, &inner.keys.ring, now).is_empty() {
-                    continue;
-                }
-                self.examine_into(&mut report, facts.row.id, repair, actor).await?;
+            {
+                // For a page only: whoever asks for a pass waits for no other one to end.
+                let _turn = tokio::time::timeout(PATIENCE, inner.turn.lock())
+                    .await
+                    .map_err(|_| LifecycleError::PassRuns)?;
+                self.page(&mut report, &mut position, &mut versions, repair, actor).await?;
             }
-            after = Some(last);
-            if is_last {
+            if position.stage().is_none() {
+                report.complete = true;
                 break;
             }
-            if is_over() {
-                report.complete = false;
-                report.next_installation = after;
+            if limits.time.is_some_and(|limit| began.elapsed() >= limit) {
+                report.next = Some(position.to_string());
                 break;
             }
             inner.seam.clock.sleep(limits.pause).await;
-        }
-        if report.complete {
-            self.leftovers(&mut report, repair, actor).await?;
-            self.compare_routing(&mut report, repair, limits.pause).await?;
         }
         report.finished_time = inner.seam.clock.now().rfc3339();
         Ok(report)
     }
 
-    async fn page(&self, after: Option<Uuid>) -> Result<Vec<installation::Model>, LifecycleError> {
-        let mut query = installation::Entity::find()
+    /// Looks at one page, and says where the next one begins.
+    async fn page(
+        &self,
+        report: &mut Report,
+        position: &mut PassPosition,
+        versions: &mut Versions,
+        repair: bool,
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
+        let after = position.id();
+        let Some(stage) = position.stage() else { return Ok(()) };
+        let next = match stage {
+            Stage::Live => self.living(report, after, versions, repair, actor).await?,
+            Stage::Ended => self.ended(report, after, repair, actor).await?,
+            Stage::Webhooks => self.ownerless(report, after, repair, actor).await?,
+            Stage::States => self.sweep_states(after, repair).await?,
+            Stage::Connections => self.ownerless_connections(report, after, repair, actor).await?,
+            Stage::Authorizations => {
+                self.expired_states(report, repair, actor).await?;
+                None
+            }
+            Stage::Revocations => self.unreadable_revocations(report, after, repair, actor).await?,
+            Stage::Deliveries => self.queued(report, after, repair, actor).await?,
+            Stage::Routing => {
+                let next = self.compare_routing(report, &position.after, repair).await?;
+                position.go_on(next);
+                return Ok(());
+            }
+        };
+        position.go_on(next.map(|id| id.to_string()));
+        Ok(())
+    }
+
+    /// A page of what lives.
+    async fn living(
+        &self,
+        report: &mut Report,
+        after: Uuid,
+        versions: &mut Versions,
+        repair: bool,
+        actor: &Actor,
+    ) -> Result<Option<Uuid>, LifecycleError> {
+        let inner = &self.inner;
+        let rows = installation::Entity::find()
             .filter(installation::Column::Live.eq(1))
+            .filter(installation::Column::Id.gt(after))
             .order_by_asc(installation::Column::Id)
-            .limit(PAGE);
-        if let Some(after) = after {
-            query = query.filter(installation::Column::Id.gt(after));
+            .limit(PAGE)
+            .all(inner.store.reader())
+            .await?;
+        let count = rows.len() as u64;
+        let last = rows.last().map(|row| row.id);
+        report.installations += count;
+        let now = inner.seam.clock.now();
+        for facts in gather(inner.store.reader(), rows, versions).await? {
+            if !judge(&facts, &inner.keys.ring, now).is_empty() {
+                self.examine_into(report, facts.row.id, repair, actor).await?;
+            }
         }
-        Ok(query.all(self.inner.store.reader()).await?)
+        Ok(last.filter(|_| count == PAGE))
     }
 
     /// Examines one installation; where another transaction is in the way it is left for the next
@@ -182,59 +299,60 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Examines installations that ended.
-    pub(super) async fn examine_all(
-        &self,
-        report: &mut Report,
-        ids: BTreeSet<Uuid>,
-        repair: bool,
-        actor: &Actor,
-    ) -> Result<(), LifecycleError> {
-        for id in ids {
-            self.examine_into(report, id, repair, actor).await?;
-        }
-        Ok(())
-    }
-
-    /// Compares what this node routes by with what the database says. Orgs of which something was
-    /// found are left out: their rows were wrong, not their routing.
+    /// Compares a page of what this node routes by with what the database says. Orgs of which
+    /// something was found are left out: their rows were wrong, not their routing.
     async fn compare_routing(
         &self,
         report: &mut Report,
+        after: &str,
         repair: bool,
-        pause: Duration,
-    ) -> Result<(), LifecycleError> {
-        let Some(live) = &self.inner.live else { return Ok(()) };
-        let mut after = String::new();
-        loop {
-            let orgs: Vec<String> = installation::Entity::find()
-                .select_only()
-                .column(installation::Column::OrgId)
-                .distinct()
-                .filter(installation::Column::Live.eq(1))
-                .filter(installation::Column::OrgId.gt(after.as_str()))
-                .order_by_asc(installation::Column::OrgId)
-                .limit(PAGE)
-                .into_tuple()
-                .all(self.inner.store.reader())
-                .await?;
-            let Some(last) = orgs.last() else { return Ok(()) };
-            after.clone_from(last);
-            let orgs: HashSet<String> =
-                orgs.into_iter().filter(|org| !report.touched.contains(org)).collect();
-            for org in live.routing.stale(&orgs, repair).await? {
-                report.add(Finding {
-                    kind: DriftKind::RoutingStale.name().to_owned(),
-                    subject: format!("org:{org}"),
-                    org_id: Some(org),
-                    extension_key: None,
-                    installation_id: None,
-                    detail: "this node routes by something else than the database says".to_owned(),
-                    action: "the org is read anew".to_owned(),
-                    repaired: repair,
-                });
-            }
-            self.inner.seam.clock.sleep(pause).await;
+    ) -> Result<Option<String>, LifecycleError> {
+        let Some(live) = &self.inner.live else { return Ok(None) };
+        let orgs: Vec<String> = installation::Entity::find()
+            .select_only()
+            .column(installation::Column::OrgId)
+            .distinct()
+            .filter(installation::Column::Live.eq(1))
+            .filter(installation::Column::OrgId.gt(after))
+            .order_by_asc(installation::Column::OrgId)
+            .limit(PAGE)
+            .into_tuple()
+            .all(self.inner.store.reader())
+            .await?;
+        let next = orgs.last().filter(|_| orgs.len() as u64 == PAGE).cloned();
+        let orgs: HashSet<String> =
+            orgs.into_iter().filter(|org| !report.touched.contains(org)).collect();
+        for org in live.routing.stale(&orgs, repair).await? {
+            report.add(Finding {
+                kind: DriftKind::RoutingStale.name().to_owned(),
+                subject: format!("org:{org}"),
+                org_id: Some(org),
+                extension_key: None,
+                installation_id: None,
+                detail: "this node routes by something else than the database says".to_owned(),
+                action: "the org is read anew".to_owned(),
+                repaired: repair,
+            });
+        }
+        Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_was_written() {
+        let id = Uuid::from_u128(7);
+        for stage in 0..STAGES.len() {
+            let position = PassPosition { stage, after: id.to_string() };
+            assert_eq!(position.to_string().parse(), Ok(position));
+        }
+        let org = PassPosition { stage: STAGES.len() - 1, after: "an:org".to_owned() };
+        assert_eq!(org.to_string().parse(), Ok(org));
+        for wrong in ["", "0", "x:", "9:", "0:org", "-1:", "1:\u{0}"] {
+            assert_eq!(wrong.parse::<PassPosition>(), Err(NoPosition), "{wrong}");
         }
     }
 }

@@ -4,15 +4,16 @@
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{Set, Unchanged},
-    EntityTrait, QuerySelect,
+    ColumnTrait, EntityTrait, QueryFilter, QuerySelect,
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use super::desired;
 use super::drift::Finding;
+use super::ending;
 use super::facts::{Facts, Versions, gather};
-use super::judge::{Judgement, Step, judge};
+use super::judge::{Judgement, Step, given_up, judge};
 use super::pass::Reconciler;
 use crate::audit::{self, Actor, Entry};
 use crate::lifecycle::LifecycleError;
@@ -23,7 +24,7 @@ use crate::manifest::ProvisionedWebhook;
 use crate::oauth;
 use crate::seam::Timestamp;
 use crate::seam::crash_point;
-use crate::store::entity::{installation, transition};
+use crate::store::entity::{connection, installation, transition};
 use crate::store::{RoutingChange, UnitOfWork};
 use crate::webhook::provisioning::NewExtensionWebhook;
 use crate::webhook::restoring::{self, Tenant};
@@ -47,6 +48,12 @@ impl Reconciler {
             work.rollback().await?;
             return Ok(Vec::new());
         };
+        // A refresh changes these without the installation's lock.
+        connection::Entity::find()
+            .filter(connection::Column::InstallationId.eq(id))
+            .lock_exclusive()
+            .all(work.connection())
+            .await?;
         let mut versions = Versions::new();
         let mut facts = gather(work.connection(), vec![row], &mut versions).await?;
         let Some(facts) = facts.pop() else {
@@ -61,7 +68,7 @@ impl Reconciler {
             work.rollback().await?;
             return Ok(findings);
         }
-        self.put_right(&mut work, &facts, &judgements, now).await?;
+        self.put_right(&mut work, &facts, &judgements, actor, now).await?;
         self.record(&work, &facts, &findings, actor, now).await?;
         crash_point("reconcile.before-commit");
         let revision = work.commit(now).await?;
@@ -79,6 +86,7 @@ impl Reconciler {
         work: &mut UnitOfWork,
         facts: &Facts,
         judgements: &[Judgement],
+        actor: &Actor,
         now: Timestamp,
     ) -> Result<(), LifecycleError> {
         let inner = &self.inner;
@@ -119,9 +127,18 @@ impl Reconciler {
                         cleanup.clone_into(&mut row.cleanup);
                     }
                 }
-                Step::BreakConnection(reason) => {
+                Step::BreakConnection(Some(_), _) => {}
+                Step::BreakConnection(None, reason) => {
                     "broken".clone_into(&mut row.connection_health);
                     row.connection_reason = Some((*reason).to_owned());
+                }
+                Step::SettleUpgrades => ending::settle_upgrades(work, &mut row, actor, now).await?,
+                Step::DropExchanges => {
+                    ending::drop_exchanges(work, row.id, given_up(now)).await?;
+                }
+                Step::ScheduleErasure => {
+                    erasure::schedule(work, &mut row, inner.erase_after, now).await?;
+                    ending::journal_end(work, &row).await?;
                 }
                 Step::WipeSecrets => {
                     row.sealed_config = None;
@@ -134,7 +151,11 @@ impl Reconciler {
                     row.live = 0;
                     row.suspended_by = 0;
                     row.uninstalled_at = row.uninstalled_at.or(Some(now.micros()));
+                    "none".clone_into(&mut row.connection_health);
+                    ending::settle_upgrades(work, &mut row, actor, now).await?;
                     erasure::schedule(work, &mut row, inner.erase_after, now).await?;
+                    let declared = facts.declared.as_deref();
+                    ending::tell_end(work, &mut row, declared, now, &inner.seam).await?;
                     work.routing_changed(RoutingChange::Installation(row.id.to_string()));
                 }
             }
@@ -142,15 +163,41 @@ impl Reconciler {
         if row.live == 0 {
             desired::forget(work, row.id).await?;
         }
-        if row != facts.row {
-            row.updated_at = now.micros();
-            let id = row.id;
-            let mut active: installation::ActiveModel = row.into();
-            active = active.reset_all();
-            active.id = Unchanged(id);
-            active.update(work.connection()).await?;
+        if row.live == 0 {
+            let ends = judgements.iter().any(|one| matches!(one.step, Step::End));
+            ending::resolve_notices(work, row.id, ends, now).await?;
         }
+        // A webhook is shown with its installation: whoever reads what changed must see it.
+        row.updated_at = now.micros();
+        let mut active: installation::ActiveModel = row.clone().into();
+        active = active.reset_all();
+        active.id = Unchanged(row.id);
+        active.update(work.connection()).await?;
+        self.break_connections(work, &row, facts, judgements, actor).await?;
+        work.installation_changed(row.id);
         work.routing_changed(RoutingChange::Org(facts.row.org_id.clone()));
+        Ok(())
+    }
+
+    /// Breaks connections as they break by themselves; each writes the installation.
+    async fn break_connections(
+        &self,
+        work: &UnitOfWork,
+        row: &installation::Model,
+        facts: &Facts,
+        judgements: &[Judgement],
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
+        let inner = &self.inner;
+        for judgement in judgements {
+            if let Step::BreakConnection(Some(id), reason) = judgement.step
+                && let Some(broken) = facts.connections.iter().find(|one| one.id == id)
+            {
+                let (ring, board, seam) = (&inner.keys.ring, &inner.board, &inner.seam);
+                oauth::break_connection(ring, board, work, row, broken, reason, actor, seam)
+                    .await?;
+            }
+        }
         Ok(())
     }
 

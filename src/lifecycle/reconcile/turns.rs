@@ -9,7 +9,7 @@ use sea_orm::{
 use tokio_util::sync::CancellationToken;
 
 use super::drift::Report;
-use super::pass::{PassLimits, Reconciler};
+use super::pass::{PassLimits, PassPosition, Reconciler};
 use crate::audit::Actor;
 use crate::lifecycle::LifecycleError;
 use crate::notice::{Notice, NoticeKind};
@@ -38,13 +38,20 @@ impl Reconciler {
         actor: &Actor,
         limits: PassLimits,
     ) -> Result<Report, LifecycleError> {
+        let is_whole = limits.after == PassPosition::default();
         let report = self.pass(true, actor, limits).await?;
-        self.keep(&report, actor).await?;
+        self.keep(&report, is_whole, actor).await?;
         Ok(report)
     }
 
-    /// Keeps the report of a pass, and tells the operator.
-    async fn keep(&self, report: &Report, actor: &Actor) -> Result<(), LifecycleError> {
+    /// Keeps the report of a pass, and tells the operator. Only one that saw everything says that
+    /// nothing is left.
+    async fn keep(
+        &self,
+        report: &Report,
+        is_whole: bool,
+        actor: &Actor,
+    ) -> Result<(), LifecycleError> {
         let inner = &self.inner;
         let text = serde_json::to_string(report)
             .map_err(|_| LifecycleError::Unreadable { what: "report of the reconciler" })?;
@@ -82,30 +89,50 @@ impl Reconciler {
                 ),
             };
             inner.board.post(&work, &notice).await?;
-        } else if report.complete {
+        } else if report.complete && is_whole {
             inner.board.resolve(&work, &[NoticeKind::LifecycleDrift], SUBJECT).await?;
         }
         let _settled = work.commit(inner.seam.clock.now()).await?;
         Ok(())
     }
 
-    /// Takes the turn where it is due; `false` where it is not, or another node has it.
-    async fn take_turn(&self, every: Duration) -> Result<bool, StoreError> {
+    /// Takes the turn where it is due: says where the last one stopped. Nothing where it is not due,
+    /// or another node has it.
+    async fn take_turn(&self, every: Duration) -> Result<Option<PassPosition>, StoreError> {
         let inner = &self.inner;
         let now = inner.seam.clock.now();
         let work = inner.store.begin().await?;
-        let done = work
+        let taken = work
             .connection()
-            .execute_raw(Statement::from_sql_and_values(
+            .query_one_raw(Statement::from_sql_and_values(
                 inner.store.dialect(),
                 // A time that lies further ahead than a turn was written by a clock that was.
                 "update reconcile_turns set next_at = $1
-                 where singleton = 1 and (next_at <= $2 or next_at > $1)",
+                 where singleton = 1 and (next_at <= $2 or next_at > $1)
+                 returning position",
                 [now.plus(every).micros().into(), now.micros().into()],
             ))
             .await?;
         let _settled = work.commit(now).await?;
-        Ok(done.rows_affected() == 1)
+        let Some(row) = taken else { return Ok(None) };
+        // A place that this release does not know is the beginning.
+        let position: String = row.try_get_by_index(0)?;
+        Ok(Some(position.parse().unwrap_or_default()))
+    }
+
+    /// Keeps where a turn stopped: the next one, on whatever node, goes on there.
+    async fn keep_position(&self, next: Option<&str>) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let work = inner.store.begin().await?;
+        work.connection()
+            .execute_raw(Statement::from_sql_and_values(
+                inner.store.dialect(),
+                "update reconcile_turns set position = $1 where singleton = 1",
+                [next.unwrap_or_default().into()],
+            ))
+            .await?;
+        let _settled = work.commit(inner.seam.clock.now()).await?;
+        Ok(())
     }
 }
 
@@ -122,12 +149,14 @@ pub async fn run(reconciler: Reconciler, every: Duration, repair: bool, stop: Ca
             () = seam.clock.sleep(pause) => {}
         }
         let turn = async {
-            if !reconciler.take_turn(every).await? {
+            let Some(after) = reconciler.take_turn(every).await? else {
                 return Ok(None);
-            }
-            let limits = PassLimits { time: Some(every), pause: PAUSE, after: None };
+            };
+            let is_whole = after == PassPosition::default();
+            let limits = PassLimits { time: Some(every), pause: PAUSE, after };
             let report = reconciler.pass(repair, &actor, limits).await?;
-            reconciler.keep(&report, &actor).await?;
+            reconciler.keep_position(report.next.as_deref()).await?;
+            reconciler.keep(&report, is_whole, &actor).await?;
             Ok::<_, LifecycleError>(Some(report))
         };
         let done = tokio::select! {

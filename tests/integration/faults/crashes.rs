@@ -94,8 +94,6 @@ mod at_points {
         before_a_step_of_an_installation_is_committed,
         an_upgrade_happens_whole_or_not_at_all,
         a_rollout_goes_on_where_it_was,
-        after_an_uninstall_is_committed,
-        in_the_middle_of_an_erasure,
     );
 
     async fn armed(stage: &Stage, point: &str) -> Program {
@@ -268,58 +266,5 @@ mod at_points {
         }
         let Stage { place, .. } = stage;
         place.audit_holds(&[ORG]).await;
-    }
-
-    async fn after_an_uninstall_is_committed(backend: Backend) {
-        let stage = Stage::new(backend, |_| {}).await;
-        let program = armed(&stage, "uninstall.after-commit").await;
-        let body = json!({ "installationId": stage.installation.id });
-        let path = "/api/v1/callbacks/uninstall";
-        let request = program.client.request(reqwest::Method::POST, path, &stage.operator);
-        assert!(program.client.try_send(request.json(&body)).await.is_err(), "no answer");
-        assert!(!program.ended(Duration::from_secs(20)).await.success());
-        let program = stage.launch().await;
-        let installation = format!("/api/v1/installations/{}", stage.installation.id);
-        // It has happened, and goes on to its end; the repeated call is answered as the first.
-        let answer = program.client.post(path, &stage.operator, &body).await.expect(200);
-        assert_eq!(answer.json["removedWebhooks"], 1);
-        eventually("the clean-up is done", async || {
-            let seen = program.client.get(&installation, &stage.operator).await.expect(200);
-            assert_eq!(seen.json["state"], "uninstalled");
-            (seen.json["cleanup"] == "done").then_some(())
-        })
-        .await;
-        eventually("the vendor is told", async || {
-            let rows = program.client.all("/api/v1/journal", &stage.operator).await;
-            let last = rows.last()?;
-            let is_end = last["callback"]["event"] == "onUninstall";
-            (is_end && last["state"] == "delivered").then_some(())
-        })
-        .await;
-        drop(program);
-    }
-
-    async fn in_the_middle_of_an_erasure(backend: Backend) {
-        let stage = Stage::new(backend, |_| {}).await;
-        callbacks_are_out(&stage).await;
-        let program = armed(&stage, "erase.step").await;
-        let body = json!({ "installationId": stage.installation.id, "eraseData": true });
-        let path = "/api/v1/callbacks/uninstall";
-        program.client.post(path, &stage.operator, &body).await.expect(200);
-        // Nobody waits for a minute here.
-        stage.place.execute("update erasures set next_at = 0").await;
-        assert!(!program.ended(Duration::from_secs(20)).await.success());
-        assert_eq!(stage.place.texts("select counts from erasures").await, ["{}"]);
-        let program = stage.launch().await;
-        let path = format!("/api/v1/installations/{}/erasure", stage.installation.id);
-        let report = eventually("it is erased", async || {
-            stage.place.execute("update erasures set next_at = 0 where pending is not null").await;
-            let report = program.client.get(&path, &stage.operator).await.expect(200).json;
-            (report["state"] == "done").then_some(report)
-        })
-        .await;
-        let told = stage.place.texts("select event from journal").await.len();
-        assert_eq!(report["erased"]["callbacks"]["rows"], told, "each once: {report}");
-        drop(program);
     }
 }

@@ -19,6 +19,7 @@ on_both!(
     killed_while_tokens_are_revoked_none_is_left,
     killed_in_a_connection_it_works_again,
     killed_in_another_step_it_is_whole_or_not_there,
+    killed_in_an_erasure_it_counts_each_row_once,
 );
 
 /// What the marketplace, or somebody else, does when the program dies.
@@ -70,6 +71,7 @@ const ROWS: &[(&str, Step, After)] = &[
     ("connection.after-commit", Step::Refresh, Done),
     ("lifecycle.before-commit", Step::Uninstall, Before),
     ("lifecycle.after-commit", Step::Uninstall, Done),
+    ("uninstall.after-commit", Step::Uninstall, Done),
     ("revocation.before-call", Step::Uninstall, Done),
     ("revocation.after-call", Step::Uninstall, Done),
     ("revocation.before-commit", Step::Uninstall, Done),
@@ -162,7 +164,7 @@ impl<'g> Campaign<'g> {
         Self { ground, step, org, id, webhook, path, body, key }
     }
 
-    /// While no program runs: what makes the next one die by itself.
+    /// What makes a program die by itself.
     async fn arm(&self) {
         if self.step == Step::Refresh {
             let id = self.ground.sql_id(self.id.as_deref().expect("it is installed"));
@@ -334,8 +336,9 @@ async fn campaign(backend: Backend, rows: Vec<(&str, Step, After)>) {
         let what = format!("{point} in {step:?}");
         let campaign = Campaign::prepare(&ground, &program, *step, format!("{number}")).await;
         program.terminate(DYING).await;
-        campaign.arm().await;
         let armed = Program::start_armed(&ground.settings, ground.address, Some(point)).await;
+        // Not before: it may die of it before it is ready.
+        campaign.arm().await;
         let _answered = campaign.attempt(&armed).await;
         let ended = armed.ended(DYING).await;
         assert!(!ended.success(), "{what}: it did not die: {ended}");
@@ -364,4 +367,54 @@ async fn campaign(backend: Backend, rows: Vec<(&str, Step, After)>) {
     let orgs: Vec<String> = (0..rows.len()).map(|number| number.to_string()).collect();
     let orgs: Vec<&str> = orgs.iter().map(String::as_str).collect();
     ground.place.audit_holds(&orgs).await;
+}
+
+async fn killed_in_an_erasure_it_counts_each_row_once(backend: Backend) {
+    let ground = Ground::new(backend, |_| {}).await;
+    let program = ground.launch().await;
+    let id = ground.active(&program, "1").await;
+    eventually("the vendor is told of its beginning", async || {
+        let told = ground.vendor.received_at("/callbacks");
+        told.iter()
+            .any(|one| one.json().is_ok_and(|body| body["event"] == "onZohoAuthorise"))
+            .then_some(())
+    })
+    .await;
+    program.terminate(DYING).await;
+    let armed = Program::start_armed(&ground.settings, ground.address, Some("erase.step")).await;
+    let body = json!({ "installationId": id, "eraseData": true });
+    ground.call(&armed, "uninstall", &body).await;
+    // What the uninstall itself begins comes to its end first: nothing else is under way then.
+    eventually("its tokens are revoked, and the vendor is told", async || {
+        let told = ground.vendor.received_at("/callbacks");
+        let is_told =
+            told.iter().any(|one| one.json().is_ok_and(|body| body["event"] == "onUninstall"));
+        let waiting = ground.number("revocations").await
+            + ground.number("deliveries where due_at is not null or claim is not null").await
+            + ground.number("installations where cleanup = 'pending'").await;
+        (is_told && waiting == 0).then_some(())
+    })
+    .await;
+    // Nobody waits for a minute here.
+    ground.place.execute("update erasures set next_at = 0").await;
+    assert!(!armed.ended(DYING).await.success());
+    let counts = ground.place.texts("select counts from erasures").await;
+    assert_eq!(counts, ["{}"], "the step that it died in was not committed");
+
+    let program = ground.launch().await;
+    let path = format!("/api/v1/installations/{id}/erasure");
+    let report = eventually("it is erased", async || {
+        let due = "update erasures set next_at = 0 where pending is not null";
+        ground.place.execute(due).await;
+        let report = program.client.get(&path, &ground.operator).await.expect(200).json;
+        (report["state"] == "done").then_some(report)
+    })
+    .await;
+    let told = ground.number("journal").await;
+    assert_eq!(report["erased"]["callbacks"]["rows"], told, "each once: {report:#}");
+    let history = ground.number("transitions").await;
+    let rows = report["erased"]["historyRows"]["rows"].as_i64().expect("a count");
+    assert!(rows <= history, "each once: {report:#}");
+    program.terminate(DYING).await;
+    ground.place.audit_holds(&["1"]).await;
 }
