@@ -55,7 +55,6 @@ impl From<LifecycleError> for Problem {
             LifecycleError::Installed { installation, .. } => {
                 Self::new(Code::StateConflict).detail(text).with("installationId", installation)
             }
-            LifecycleError::NotNow { .. } => Self::new(Code::StateConflict).detail(text),
             LifecycleError::ConsentSettled { state, shown, .. } => Self::new(Code::StateConflict)
                 .kind("consent-settled", "The upgrade does not wait any more")
                 .detail(text)
@@ -71,7 +70,8 @@ impl From<LifecycleError> for Problem {
             LifecycleError::RolloutRuns { job, .. } => {
                 Self::new(Code::StateConflict).detail(text).with("jobId", job)
             }
-            LifecycleError::HeldByOthers { .. }
+            LifecycleError::NotNow { .. }
+            | LifecycleError::HeldByOthers { .. }
             | LifecycleError::NotResent(_)
             | LifecycleError::OrgCloses { .. }
             | LifecycleError::PassRuns => Self::new(Code::StateConflict).detail(text),

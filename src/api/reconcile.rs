@@ -148,17 +148,14 @@ async fn examine(
         let message = format!("auditLinks may be 1 to {}", doctor::MOST_LINKS);
         return Err(faulty("auditLinks", message));
     }
-    let (checks, stretch) = match &query.audit_after {
-        Some(text) => {
-            let after: AuditPosition = text
-                .parse()
-                .map_err(|error: NoAuditPosition| faulty("auditAfter", error.to_string()))?;
-            doctor::examine_audit(state.store(), state.seam(), &after, links).await
-        }
-        None => {
-            let (config, store, seam) = (state.config(), state.store(), state.seam());
-            doctor::examine_briefly(config, store, seam, links).await
-        }
+    let (checks, stretch) = if let Some(text) = &query.audit_after {
+        let after: AuditPosition = text
+            .parse()
+            .map_err(|error: NoAuditPosition| faulty("auditAfter", error.to_string()))?;
+        doctor::examine_audit(state.store(), state.seam(), &after, links).await
+    } else {
+        let (config, store, seam) = (state.config(), state.store(), state.seam());
+        doctor::examine_briefly(config, store, seam, links).await
     };
     let AuditStretch { chains: audit_chains, next: audit_next } = stretch;
     Ok(Json(DoctorBody { checks, audit_chains, audit_next }))

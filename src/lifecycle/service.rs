@@ -209,7 +209,8 @@ impl Lifecycle {
         locked.row.live = i32::from(after.phase.is_live());
         locked.row.updated_at = now.micros();
         for effect in effects {
-            self.bring_about(work, locked, *effect, actor, reason, now).await?;
+            // The effects are large futures, and every step would carry them.
+            Box::pin(self.bring_about(work, locked, *effect, actor, reason, now)).await?;
         }
         self.save(work, &locked.row).await?;
         work.routing_changed(RoutingChange::Org(locked.row.org_id.clone()));

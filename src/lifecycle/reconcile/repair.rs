@@ -100,7 +100,7 @@ impl Reconciler {
         let mut restored = Vec::new();
         for judgement in judgements {
             match &judgement.step {
-                Step::Report | Step::RemoveWebhook(_) => {}
+                Step::Report | Step::RemoveWebhook(_) | Step::BreakConnection(Some(_), _) => {}
                 Step::RestoreWebhook(id, wanted) => {
                     let id = id.unwrap_or_else(|| inner.seam.randomness.id());
                     if !restored.contains(&id) {
@@ -127,7 +127,6 @@ impl Reconciler {
                         cleanup.clone_into(&mut row.cleanup);
                     }
                 }
-                Step::BreakConnection(Some(_), _) => {}
                 Step::BreakConnection(None, reason) => {
                     "broken".clone_into(&mut row.connection_health);
                     row.connection_reason = Some((*reason).to_owned());

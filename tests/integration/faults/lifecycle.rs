@@ -237,6 +237,12 @@ impl<'g> Campaign<'g> {
         self.ground.provider.conduct(|conduct| conduct.grant_only = None);
         if self.step == Step::Refresh {
             let id = self.ground.sql_id(self.id.as_deref().expect("it is installed"));
+            // On PostgreSQL the claim of a dead process lapses by itself: nobody waits for it here.
+            let lapsed = format!(
+                "update connections set claimed_until = 0
+                 where installation_id = {id} and claimed_until is not null"
+            );
+            self.ground.place.execute(&lapsed).await;
             let fresh = format!(
                 "connections where installation_id = {id} and version > 1 and health = 'ok'
                  and claimed_by is null and refresh_due_at > 0"
