@@ -249,7 +249,7 @@ async fn a_dead_server_stops_no_recovery_of_others(backend: Backend) {
     assert_eq!(server.texts("select 'x' from token_exchanges").await.len(), 21);
     assert_eq!(server.provider.live_tokens().len(), 4);
     let asked = crm.token_requests();
-    crm.conduct(|conduct| conduct.token_delay = Duration::from_secs(300));
+    crm.conduct(|conduct| conduct.token_delay = Duration::from_mins(5));
     server.advance(ABANDONED);
     let began = Clock::default().instant();
     eventually("the other server's is finished", || async {
@@ -284,7 +284,7 @@ async fn a_hanging_revocation_holds_nobody_elses(backend: Backend) {
     // More tokens than there may be tries in all, so that none is left without lanes.
     connect_users(&server, &installation, 140, 200).await;
     assert_eq!(crm.live_tokens().len(), 280);
-    crm.conduct(|conduct| conduct.revocation_delay = Duration::from_secs(300));
+    crm.conduct(|conduct| conduct.revocation_delay = Duration::from_mins(5));
     let uninstall = |id: String| {
         let server = &server;
         async move {

@@ -295,7 +295,7 @@ async fn a_context_opens_within_the_overlap_and_not_after(backend: Backend) {
         .await;
     let world = World { server, ..world };
     assert_eq!(context(&world, 3).await, present);
-    world.server.advance(HOUR - Duration::from_mins(5));
+    world.server.advance(Duration::from_mins(55));
     a_while().await;
     let during = rotation(&world.server.client, &world.server.operator, "securityContext").await;
     assert_eq!(during["state"], "overlapping", "the hour is not over");
