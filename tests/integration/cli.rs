@@ -139,7 +139,7 @@ async fn the_demo_tells_its_story_and_leaves_nothing_behind() {
     let ended = ended.expect(0);
     assert_eq!(ended.messages, "");
     for part in [
-        "11/11",
+        "12/12",
         "Every step did what it says.",
         "securityContext=•••",
         "lockedBy",

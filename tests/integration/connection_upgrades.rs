@@ -78,6 +78,10 @@ async fn a_connection_that_the_version_drops_is_revoked_and_told(backend: Backen
     let first = with_own_server(version(&server, "1.0.0"), &crm);
     let installation = server.active_package(&first, ORG).await;
     let id: Uuid = installation.id.parse().expect("an id");
+    let begun = json!({ "installationId": installation.id, "connectionLinkName": "crm" });
+    let begun = server.callback("connect", &begun).await.expect(200);
+    // A server of the vendor's has a redirect address of its own.
+    crm.register_redirect_uri(begun.text_of("redirectUri"));
     connect(&server, &installation, "crm", None).await;
     let token = || server.connections().access_token(id, "crm", None, None);
     token().await.expect("a token");

@@ -231,8 +231,9 @@ async fn what_a_former_release_uninstalled_is_ended_wholly(backend: Backend) {
     server.execute(&format!("{former} where id = {id}")).await;
     // A code that nobody exchanged for longer than codes live.
     let exchange = format!(
-        "insert into token_exchanges (id, installation_id, service_name, sealed, started_at)
-         values ({0}, {0}, 'zlabs_integration', {1}, 1)",
+        "insert into token_exchanges (id, installation_id, service_name, sealed, started_at,
+                                      attempts, next_at)
+         values ({0}, {0}, 'zlabs_integration', {1}, 1, 0, 1)",
         id,
         bytes(is_sqlite)
     );
