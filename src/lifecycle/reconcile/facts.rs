@@ -226,9 +226,7 @@ pub(super) async fn gather(
                 .cloned()
                 .collect(),
             requests: counts.requests.get(&id).copied().unwrap_or(0),
-            // Each code that is being exchanged may bring tokens: clean-up waits for it too.
-            revocations: counts.revocations.get(&id).copied().unwrap_or(0)
-                + counts.exchanges.iter().filter(|one| one.0 == id).count(),
+            revocations: counts.revocations.get(&id).copied().unwrap_or(0),
             upgrades: counts.upgrades.get(&id).copied().unwrap_or(0),
             exchanges: counts.exchanges.iter().filter(|one| one.0 == id).map(|one| one.1).collect(),
             has_erasure: counts.erasures.contains(&id),

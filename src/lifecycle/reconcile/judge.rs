@@ -187,11 +187,13 @@ impl Judge<'_> {
         if !facts.connections.is_empty() {
             return;
         }
-        if row.cleanup == "pending" && facts.revocations == 0 {
+        // Each code that is being exchanged may bring tokens: clean-up waits for it too.
+        let awaited = facts.revocations + facts.exchanges.len() - abandoned;
+        if row.cleanup == "pending" && awaited == 0 {
             let detail = "its clean-up is pending, and no token waits to be revoked".to_owned();
             self.note_installation(DriftKind::CleanupStuck, detail, Step::SetCleanup("done"));
-        } else if row.cleanup != "pending" && facts.revocations > 0 {
-            let detail = format!("{} tokens wait to be revoked", facts.revocations);
+        } else if row.cleanup != "pending" && awaited > 0 {
+            let detail = format!("{awaited} tokens wait to be revoked");
             self.note_installation(DriftKind::CleanupHidden, detail, Step::SetCleanup("pending"));
         }
     }
