@@ -202,14 +202,14 @@ impl RawBody {
         let mut body = self.body;
         if self.length.is_some_and(|length| length > limit as u64) {
             if !self.waits {
-                discard(body).await;
+                discard(body, limit.saturating_add(DISCARD_LIMIT)).await;
             }
             return Err(too_large());
         }
         match Limited::new(&mut body, limit).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => {
-                discard(body).await;
+                discard(body, DISCARD_LIMIT).await;
                 Err(too_large())
             }
             Err(error) if is_too_slow(&*error) => Err(Problem::new(Code::RequestTimeout)
@@ -222,8 +222,7 @@ impl RawBody {
 
 /// Reads on for a while what nobody wants: a client that still sends when the connection closes
 /// may lose the answer that tells it why.
-async fn discard(mut body: Body) {
-    let mut left = DISCARD_LIMIT;
+async fn discard(mut body: Body, mut left: usize) {
     while let Some(Ok(frame)) = body.frame().await {
         let length = frame.data_ref().map_or(0, Bytes::len);
         if length >= left {
