@@ -12,6 +12,7 @@ mod budget;
 mod postgres;
 mod share;
 mod sqlite;
+mod statements;
 
 use std::sync::Arc;
 use std::time::Duration;
