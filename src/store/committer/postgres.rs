@@ -1,7 +1,13 @@
-//! The group commit on PostgreSQL: one connection, one autocommitted statement a group.
+//! The group commit on PostgreSQL: one autocommitted statement a group.
+//!
+//! Two connections take turns. While one waits for the disk the other writes, but only where as much
+//! waits by then as is under way: a second group that began earlier would make both of them smaller,
+//! and each group costs a round trip and an `fsync`.
 
 use std::collections::{HashMap, HashSet};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 use tokio::sync::mpsc;
@@ -110,45 +116,62 @@ impl Writer {
 
 /// Takes all that waits, writes it, answers, until it is told to end.
 pub(super) async fn run(
-    mut writer: Writer,
+    writers: [Writer; 2],
     mut received: mpsc::Receiver<Command>,
     clock: Clock,
     hand_over: HandOver,
 ) {
-    let mut waiting = Vec::new();
-    let mut left_over: Option<Command> = None;
+    let mut idle = Vec::from(writers);
+    let mut under_way = FuturesUnordered::new();
+    let mut weight_under_way = 0;
+    let mut group = Group::default();
+    let mut is_ending = false;
     loop {
-        let mut group = Group::default();
-        if let Some(command) = left_over.take() {
-            group.push(command);
-        } else if received.recv_many(&mut waiting, 1).await == 0 {
+        let is_due = !group.is_empty()
+            && (under_way.is_empty() || group.is_full() || group.weight() >= weight_under_way);
+        if is_due && let Some(writer) = idle.pop() {
+            let mut next = std::mem::take(&mut group);
+            next.sort();
+            weight_under_way += next.weight();
+            under_way.push(commit(writer, next, &clock, &hand_over));
+        } else if is_ending && group.is_empty() && under_way.is_empty() {
             return;
         }
-        loop {
-            for command in waiting.drain(..) {
+        tokio::select! {
+            biased;
+            Some((writer, weight)) = under_way.next() => {
+                weight_under_way -= weight;
+                idle.push(writer);
+            }
+            command = received.recv(), if !is_ending && !group.is_full() => {
+                let Some(command) = command else {
+                    is_ending = true;
+                    continue;
+                };
                 group.push(command);
+                while !group.is_full() && !group.is_last {
+                    match received.try_recv() {
+                        Ok(command) => group.push(command),
+                        Err(_) => break,
+                    }
+                }
+                is_ending = group.is_last;
             }
-            if group.is_full() || group.is_last {
-                break;
-            }
-            match received.try_recv() {
-                Ok(command) => waiting.push(command),
-                Err(_) => break,
-            }
-        }
-        left_over = waiting.pop();
-        group.sort();
-        let is_last = group.is_last;
-        commit(&mut writer, group, &clock, &hand_over).await;
-        if is_last {
-            return;
+            else => {}
         }
     }
 }
 
 /// Writes a group, again and again while the database cannot be reached. A group with data that
-/// the database refuses is split, so that only the request to blame fails.
-async fn commit(writer: &mut Writer, group: Group, clock: &Clock, hand_over: &HandOver) {
+/// the database refuses is split, so that only the request to blame fails. Gives the writer back,
+/// with the weight of the group.
+async fn commit(
+    mut writer: Writer,
+    group: Group,
+    clock: &Clock,
+    hand_over: &HandOver,
+) -> (Writer, usize) {
+    let weight = group.weight();
     let mut groups = vec![group];
     while let Some(group) = groups.pop() {
         // A connection that was dropped without a word would hold everybody up for the time-out of
@@ -168,6 +191,7 @@ async fn commit(writer: &mut Writer, group: Group, clock: &Clock, hand_over: &Ha
             Err(error) => super::split(group, StoreError::from(error), &mut groups),
         }
     }
+    (writer, weight)
 }
 
 /// Writes events without keys of their callers, and results of first attempts. Returns how many
