@@ -1,5 +1,6 @@
 //! The command line: one file a command, which calls the rooms and says what they answered.
 
+mod backup;
 mod companions;
 mod configuration;
 mod demo;
@@ -53,6 +54,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Look at the database's schema, or bring it up to date
     Migrate(migrate::Arguments),
+    /// Copy the SQLite database to a file, while the server runs or not
+    Backup(backup::Arguments),
     /// List, make and revoke API tokens
     Token(token::Arguments),
     /// List and rotate the platform's signing keys
@@ -71,6 +74,7 @@ impl Arguments {
             Command::Explain(arguments) => explain::run(&arguments, output),
             Command::Diff(arguments) => diff::run(&arguments, output),
             Command::Migrate(arguments) => migrate::run(arguments, output).await,
+            Command::Backup(arguments) => backup::run(arguments, output).await,
             Command::Token(arguments) => token::run(arguments, output).await,
             Command::Keys(arguments) => Box::pin(keys::run(arguments, output)).await,
             Command::Doctor(arguments) => Box::pin(doctor::run(arguments, output)).await,
@@ -121,6 +125,7 @@ mod tests {
             "migrate up",
             "migrate status",
             "token list",
+            "backup copy.db",
             "keys list",
             "keys rotate jwt",
             "doctor --repair",

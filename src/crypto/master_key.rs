@@ -145,12 +145,24 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The permission bits, where they let others in than the owner.
+/// The permission bits, where they let others in than they should.
 #[cfg(unix)]
 fn exposing_mode(file: &File) -> io::Result<Option<u32>> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = file.metadata()?.permissions().mode() & 0o7777;
-    Ok((mode & 0o077 != 0).then_some(mode))
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let metadata = file.metadata()?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    // Where the system does not say who we are the strict rule holds.
+    let own_user = std::fs::metadata("/proc/self").ok().map(|own| own.uid());
+    Ok(is_exposing(mode, metadata.uid(), own_user).then_some(mode))
+}
+
+/// Whether a mode lets others in. A file of our own is ours alone; one that root hands to a group,
+/// as Kubernetes mounts secrets for the group of a pod, may be read by that group.
+#[cfg(unix)]
+fn is_exposing(mode: u32, owner: u32, own_user: Option<u32>) -> bool {
+    let is_handed_over = owner == 0 && own_user.is_some_and(|user| user != 0);
+    let allowed = if is_handed_over { 0o040 } else { 0 };
+    mode & 0o077 & !allowed != 0
 }
 
 /// Elsewhere the folder's access list is the operator's business.
@@ -217,6 +229,21 @@ mod tests {
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         MasterKey::load(&path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn roots_file_may_be_handed_to_a_group_and_no_other() {
+        let (root, pod) = (0, Some(65_532));
+        for mode in [0o400, 0o440, 0o600, 0o640] {
+            assert!(!is_exposing(mode, root, pod), "{mode:o}");
+        }
+        for mode in [0o444, 0o460, 0o644, 0o660, 0o450] {
+            assert!(is_exposing(mode, root, pod), "{mode:o}");
+        }
+        assert!(is_exposing(0o440, 65_532, pod), "our own needs no group");
+        assert!(is_exposing(0o440, root, Some(0)), "as root it is our own");
+        assert!(is_exposing(0o440, root, None));
     }
 
     #[test]

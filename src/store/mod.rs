@@ -3,6 +3,7 @@
 //! Rooms above use entities for ordinary work, inside a [`UnitOfWork`]; what happens for every
 //! event goes through the [`committer`], which writes in groups.
 
+pub mod backup;
 pub mod claims;
 pub mod committer;
 mod database;

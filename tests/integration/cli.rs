@@ -359,6 +359,42 @@ async fn a_running_server_is_asked_for_tokens_and_keeps_a_second_one_out() {
 }
 
 #[tokio::test]
+async fn a_running_servers_database_is_copied_and_the_copy_serves() {
+    let folder = folder();
+    let server = Served::start(folder.path(), "").await;
+    let address = server.address.clone();
+    let made = format!("token create --role operator --listen {address}");
+    let token = run(folder.path(), &made).await.expect(0).answers.trim().to_owned();
+    let copied = run(folder.path(), "backup copy.db").await.expect(0);
+    assert!(copied.answers.starts_with("copy.db  "), "{}", copied.answers);
+    copied.says(&["the master key is not in it", "master.key"]);
+    let later = run(folder.path(), &made).await.expect(0).answers.trim().to_owned();
+    assert_eq!((answered(&address, &token).await, answered(&address, &later).await), (200, 200));
+    let again = run(folder.path(), "backup copy.db").await.expect(1);
+    again.says(&["copy.db is there already"]);
+    let (code, rest) = server.terminate().await;
+    assert!(code == Some(0) && !rest.contains("WARN"), "{code:?} {rest}");
+    // And with nobody there.
+    run(folder.path(), "backup stopped.db").await.expect(0);
+
+    // Elsewhere, with the key: what was there at the moment of the copy.
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("a folder");
+    for (from, to) in [("copy.db", "mortise.db"), ("data/master.key", "master.key")] {
+        std::fs::copy(folder.path().join(from), elsewhere.join(to)).expect("a copy");
+    }
+    let server = Served::start(folder.path(), "--set data_dir=elsewhere").await;
+    let address = server.address.clone();
+    assert_eq!((answered(&address, &token).await, answered(&address, &later).await), (200, 401));
+    server.terminate().await;
+
+    let missing = run(folder.path(), "backup other.db --set data_dir=nowhere").await.expect(1);
+    missing.says(&["there is no database at"]);
+    let elsewhere = "backup other.db --set database.url=postgres://127.0.0.1:1/none";
+    run(folder.path(), elsewhere).await.expect(2).says(&["pg_dump"]);
+}
+
+#[tokio::test]
 async fn migrations_are_listed_and_applied() {
     let folder = folder();
     let before = run(folder.path(), "migrate status").await.expect(1);
