@@ -148,12 +148,18 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 /// The permission bits, where they let others in than they should.
 #[cfg(unix)]
 fn exposing_mode(file: &File) -> io::Result<Option<u32>> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
     let metadata = file.metadata()?;
-    let mode = metadata.permissions().mode() & 0o7777;
+    Ok(lets_others_in(&metadata).then(|| metadata.permissions().mode() & 0o7777))
+}
+
+/// Whether others than they should can use a file with secrets.
+#[cfg(unix)]
+pub(crate) fn lets_others_in(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     // Where the system does not say who we are the strict rule holds.
     let own_user = std::fs::metadata("/proc/self").ok().map(|own| own.uid());
-    Ok(is_exposing(mode, metadata.uid(), own_user).then_some(mode))
+    is_exposing(metadata.permissions().mode(), metadata.uid(), own_user)
 }
 
 /// Whether a mode lets others in. A file of our own is ours alone; one that root hands to a group,

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Check;
 use crate::config::{Config, DatabaseUrl, OPERATOR_TOKEN_FILE};
-
-/// What others may do with a file, as its mode says.
-const OTHERS: u32 = 0o077;
+use crate::crypto::lets_others_in;
 
 pub(super) fn examine(config: &Config) -> Vec<Check> {
     let mut files: Vec<(PathBuf, bool)> = vec![
@@ -33,8 +31,8 @@ pub(super) fn examine(config: &Config) -> Vec<Check> {
 fn file_check(file: &Path, is_needed: bool) -> Option<Check> {
     const NAME: &str = "files";
     let shown = file.display();
-    let mode = match std::fs::metadata(file) {
-        Ok(metadata) => metadata.permissions().mode(),
+    let metadata = match std::fs::metadata(file) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound && !is_needed => return None,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Some(Check::problem(
@@ -51,9 +49,10 @@ fn file_check(file: &Path, is_needed: bool) -> Option<Check> {
             ));
         }
     };
-    if mode & OTHERS == 0 {
+    if !lets_others_in(&metadata) {
         return None;
     }
+    let mode = metadata.permissions().mode();
     Some(Check::problem(
         NAME,
         format!("{shown} has the mode {:o}: others can use it", mode & 0o777),
