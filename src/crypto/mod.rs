@@ -34,6 +34,8 @@ pub use key_ring::{KeyId, KeyRing, Purpose, WrappedKey};
 pub use key_rotation::{NewSigningKey, Rotated, rotate_signing_key};
 pub use key_store::{KeyStoreError, Keys, open_keys};
 pub use master_key::MasterKey;
+#[cfg(unix)]
+pub(crate) use master_key::lets_others_in;
 pub use rewrapping::{Rewrapped, rewrap};
 pub use sealing::AssociatedData;
 pub(crate) use sealing::sealing_key;

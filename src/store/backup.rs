@@ -63,8 +63,9 @@ pub fn copy(database: &Path, target: &Path) -> Result<u64, BackupError> {
     // Made here, so that nobody else can read it from the first byte on; a rest of a copy that was
     // interrupted is begun anew.
     let made = private(&part).map_err(|source| BackupError::File { path: part.clone(), source })?;
-    let copied = fill(database, &part, &made)
-        .and_then(|()| name(&part, target).map_err(|(path, source)| BackupError::File { path, source }));
+    let copied = fill(database, &part, &made).and_then(|()| {
+        name(&part, target).map_err(|(path, source)| BackupError::File { path, source })
+    });
     if copied.is_err() {
         // The reason matters more than a rest that cannot be removed.
         let _rest = std::fs::remove_file(&part);
