@@ -1,7 +1,8 @@
-//! How often somebody may do something: a rate with a burst for each key, by the generic cell rate
-//! algorithm (ITU-T I.371), in memory of this node.
+//! How often somebody may do something, in memory of this node: a rate with a burst for each key, by
+//! the generic cell rate algorithm (ITU-T I.371), or a number of uses in any minute, by a list of
+//! their moments.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
@@ -68,6 +69,60 @@ impl<K: Eq + Hash> KeyedRate<K> {
     }
 }
 
+/// The span of which a [`KeyedWindow`] counts the uses.
+const WINDOW: Duration = Duration::from_mins(1);
+
+/// How many keys a [`KeyedWindow`] remembers at the most. Keys that have not been used for a minute
+/// are forgotten without loss.
+const WINDOWS_REMEMBERED: usize = 10_000;
+
+/// A number of uses for each key that no span of a minute goes beyond.
+pub struct KeyedWindow<K> {
+    clock: Clock,
+    most: usize,
+    /// When each key was used in the last minute, the oldest use first.
+    uses: Mutex<HashMap<K, VecDeque<Timestamp>>>,
+}
+
+impl<K> fmt::Debug for KeyedWindow<K> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("KeyedWindow").field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
+impl<K: Eq + Hash> KeyedWindow<K> {
+    /// So many uses in any minute for each key; one at the least.
+    pub fn new(per_minute: u32, clock: Clock) -> Self {
+        let most = usize::try_from(per_minute.max(1)).unwrap_or(usize::MAX);
+        Self { clock, most, uses: Mutex::default() }
+    }
+
+    /// Takes a use; says how long to wait where there is none left.
+    pub fn take(&self, key: K) -> Result<(), Duration> {
+        let now = self.clock.now();
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        if uses.len() >= WINDOWS_REMEMBERED && !uses.contains_key(&key) {
+            uses.retain(|_, uses| uses.back().is_some_and(|last| now.since(*last) < WINDOW));
+            if uses.len() >= WINDOWS_REMEMBERED {
+                return Err(WINDOW);
+            }
+        }
+        let uses = uses.entry(key).or_default();
+        if uses.back().is_some_and(|last| *last > now) {
+            // The time of day was set back: they were just now, at the latest.
+            uses.iter_mut().for_each(|at| *at = (*at).min(now));
+        }
+        while uses.front().is_some_and(|first| now.since(*first) >= WINDOW) {
+            uses.pop_front();
+        }
+        if let Some(first) = uses.front().filter(|_| uses.len() >= self.most) {
+            return Err(WINDOW.saturating_sub(now.since(*first)));
+        }
+        uses.push_back(now);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +162,67 @@ mod tests {
         clock.set_back(Duration::from_hours(5));
         let wait = rate.take((), 1).expect_err("still used up");
         assert!(wait <= Duration::from_secs(2), "{wait:?}");
+    }
+
+    #[test]
+    fn no_minute_has_more_uses_than_the_window_allows() {
+        let clock = Clock::default();
+        let window = KeyedWindow::new(50, clock.clone());
+        // However they are spread: some, a pause, the rest, and then again as soon as may be.
+        let mut taken: Vec<Timestamp> = Vec::new();
+        for pause in [0, 0, 30, 20, 10, 1, 5, 24, 30, 60] {
+            clock.advance(Duration::from_secs(pause));
+            for _ in 0..20 {
+                if window.take("a").is_ok() {
+                    taken.push(clock.now());
+                }
+            }
+        }
+        for (index, first) in taken.iter().enumerate() {
+            let within = taken[index..].iter().filter(|at| at.since(*first) < WINDOW).count();
+            assert!(within <= 50, "{within}");
+        }
+        assert!(taken.len() > 100, "{}", taken.len());
+        window.take("b").expect("another key has its own");
+    }
+
+    #[test]
+    fn the_wait_of_a_window_is_the_one_that_helps() {
+        let clock = Clock::default();
+        let window = KeyedWindow::new(2, clock.clone());
+        window.take(1).expect("the first");
+        clock.advance(Duration::from_secs(20));
+        window.take(1).expect("the second");
+        let wait = window.take(1).expect_err("no more in this minute");
+        assert!(wait <= Duration::from_secs(40) && !wait.is_zero(), "{wait:?}");
+        clock.advance(wait);
+        window.take(1).expect("the first has left the minute");
+        assert!(window.take(1).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_a_window_shut_for_a_minute_at_most() {
+        let clock = Clock::default();
+        let window = KeyedWindow::new(1, clock.clone());
+        window.take(()).expect("the first");
+        clock.set_back(Duration::from_hours(5));
+        let wait = window.take(()).expect_err("still used up");
+        assert!(wait <= WINDOW, "{wait:?}");
+        clock.advance(wait);
+        window.take(()).expect("a minute later");
+    }
+
+    #[test]
+    fn windows_of_very_many_keys_are_bounded() {
+        let clock = Clock::default();
+        let window = KeyedWindow::new(5, clock.clone());
+        for key in 0..WINDOWS_REMEMBERED {
+            window.take(key).expect("there is room");
+        }
+        assert!(window.take(usize::MAX).is_err());
+        clock.advance(WINDOW);
+        window.take(usize::MAX).expect("the others are forgotten");
+        let uses = window.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(uses.len(), 1);
     }
 }

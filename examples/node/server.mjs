@@ -16,6 +16,7 @@ for (const [name, value] of Object.entries({ MORTISE_URL, SIGNING_SECRET, MANIFE
 }
 const webhook = new Webhook(SIGNING_SECRET);
 const LONGEST_BODY = 8 << 20;
+const MOST_REMEMBERED = 10_000;
 
 /** What `HASH` covers, in this order; fields that are empty are left out. */
 const COVERED = ["requestURL", "requestType", "queryParams", "postBody", "headers", "connectionLinkName"];
@@ -37,6 +38,20 @@ async function invoke(orgId, securityContext, fields) {
   const document = await answer.json();
   if (!answer.ok) throw new Error(`invoke: ${answer.status} ${document.errorCode}`);
   return JSON.parse(document.response);
+}
+
+/** The deliveries that were taken on, the oldest first; a real backend keeps them in its database. */
+const taken = new Set();
+
+/**
+ * Whether a delivery comes for the first time: one whose answer got lost comes again under its id,
+ * and must not post its comment twice.
+ */
+function takeOn(id) {
+  if (taken.has(id)) return false;
+  taken.add(id);
+  if (taken.size > MOST_REMEMBERED) taken.delete(taken.values().next().value);
+  return true;
 }
 
 async function handle(event, orgId, securityContext) {
@@ -73,8 +88,11 @@ const server = createServer(async (request, response) => {
     // The query is not signed and the body is: both must name one org.
     const orgId = url.searchParams.get("orgId");
     if (!events.every((event) => event.orgId === orgId)) return end(400);
-    // Answer first, work then: a delivery has 10 s, and comes again where it failed.
+    const isNew = takeOn(request.headers["webhook-id"]);
+    // Answer first, work then: a delivery has 10 s. After the 200 it does not come again, so what
+    // fails from here on is this backend's to repeat: a real one puts it into a queue before.
     end(200);
+    if (!isNew) return;
     for (const event of events) await handle(event, orgId, url.searchParams.get("securityContext"));
   } catch (error) {
     console.error(error.message);

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -22,6 +23,7 @@ MORTISE_URL = os.environ["MORTISE_URL"]
 MANIFEST_SECRET = os.environ["MANIFEST_SECRET"].encode()
 WEBHOOK = Webhook(os.environ["SIGNING_SECRET"])
 LONGEST_BODY = 8 << 20
+MOST_REMEMBERED = 10_000
 
 # What HASH covers, in this order; fields that are empty are left out.
 COVERED = ("requestURL", "requestType", "queryParams", "postBody", "headers", "connectionLinkName")
@@ -62,7 +64,37 @@ def handle(event, org_id, security_context):
     print(f"ticket {ticket}: commented, {answer['statusCode']}", flush=True)
 
 
+class Taken:
+    """The deliveries that were taken on, the oldest first. One whose answer got lost comes again
+    under its id, and must not post its comment twice. A real backend keeps them in its database."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.ids = {}
+
+    def take_on(self, delivery):
+        """Whether it comes for the first time."""
+        with self.lock:
+            if delivery in self.ids:
+                return False
+            self.ids[delivery] = True
+            if len(self.ids) > MOST_REMEMBERED:
+                del self.ids[next(iter(self.ids))]
+            return True
+
+
+TAKEN = Taken()
+
+
 class Handler(BaseHTTPRequestHandler):
+    # A sender that stops in the middle of its body holds a thread no longer than this.
+    timeout = 30
+
+    def length(self):
+        """How long the body is; nothing where that is not said, or not as a number."""
+        text = self.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
     def end(self, status):
         self.send_response(status)
         self.send_header("Content-Length", "0")
@@ -72,9 +104,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         url = urllib.parse.urlsplit(self.path)
         query = urllib.parse.parse_qs(url.query)
-        length = int(self.headers.get("Content-Length", "0"))
-        if url.path != "/hooks/desk" or length > LONGEST_BODY:
+        if url.path != "/hooks/desk":
             return self.end(404)
+        length = self.length()
+        if length is None:
+            return self.end(411)
+        if length > LONGEST_BODY:
+            return self.end(413)
         # The signature is over the bytes as they came: verify before anything else looks at them.
         body = self.rfile.read(length)
         try:
@@ -85,13 +121,19 @@ class Handler(BaseHTTPRequestHandler):
         org_id = query.get("orgId", [""])[0]
         if any(event["orgId"] != org_id for event in events):
             return self.end(400)
-        # Answer first, work then: a delivery has 10 s, and comes again where it failed.
+        is_new = TAKEN.take_on(self.headers["webhook-id"])
+        # Answer first, work then: a delivery has 10 s. After the 200 it does not come again, so what
+        # fails from here on is this backend's to repeat: a real one puts it into a queue before.
         self.end(200)
+        if not is_new:
+            return
         for event in events:
             try:
                 handle(event, org_id, query.get("securityContext", [""])[0])
             except urllib.error.HTTPError as error:
                 print(f"invoke: {error.code}", flush=True)
+            except OSError as error:
+                print(f"invoke: {error}", flush=True)
 
     def log_message(self, *_arguments):
         """The address of a delivery holds the securityContext, which belongs in no log."""

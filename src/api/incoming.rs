@@ -68,7 +68,7 @@ struct AcceptedBody {
     responses(
         (status = 202, description = "On disk", body = AcceptedBody),
         (status = 401, description = "The token is not one of this extension, or dead"),
-        (status = 429, description = "The token posts too often"),
+        (status = 429, description = "The token, or the installation, is posted to too often"),
     )
 )]
 async fn post(
@@ -83,14 +83,14 @@ async fn post(
     let body = RawBody::from(head).read(limit).await?;
     let key = only_parameter(&parts, KEY).ok_or_else(refused)?;
     let token = user_tokens::find(state.store(), &key).await?.ok_or_else(refused)?;
-    if token.extension_key != extension_key {
+    let services = state.services()?;
+    // Before the rates: a token that is dead is refused alike however often it is tried.
+    let is_live = token.extension_key == extension_key
+        && services.lifecycle.takes_incoming(token.installation_id).await?;
+    if !is_live {
         return Err(refused());
     }
-    state.services()?.incoming_rate.take(token.id, 1).map_err(|wait| {
-        Problem::new(Code::TooManyRequests)
-            .detail("This token has posted too often in the last minute.")
-            .retry_after(wait)
-    })?;
+    services.incoming_rates.admit(token.id, token.installation_id)?;
     let effect = Effect::default();
     let mut turns = Turns::default();
     loop {

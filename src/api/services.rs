@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use crate::crypto::Verifier;
 use crate::delivery::{Dispatcher, EndpointScope, Recoveries};
 use crate::event::Intake;
@@ -12,12 +10,12 @@ use crate::lifecycle::{InstallationScope, Lifecycle, Reconciler, RolloutScope, R
 use crate::manifest;
 use crate::notice::{Audience, Board};
 use crate::oauth::Connections;
-use crate::rate::KeyedRate;
 use crate::rotation::Rotations;
 use crate::store::Store;
 use crate::webhook::Routing;
 
 use super::access::Caller;
+use super::incoming_rates::IncomingRates;
 use super::problem::{Code, Problem};
 use super::rates::TrialRates;
 use super::role::Role;
@@ -53,8 +51,8 @@ pub struct Services {
     pub trials: Arc<TrialRates>,
     /// The vendors' way back in.
     pub invoke: Invoke,
-    /// How often a user's token may post.
-    pub incoming_rate: Arc<KeyedRate<Uuid>>,
+    /// How often users' tokens, and installations, may be posted to.
+    pub incoming_rates: Arc<IncomingRates>,
     /// The rules for packages.
     pub policy: Arc<manifest::Policy>,
     /// Checks callbacks of the marketplace, where it signs them.

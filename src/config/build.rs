@@ -295,6 +295,8 @@ fn read_limits(reader: &mut Reader) -> Read<Limits> {
     let invocations_kept = reader.required("limits.invocations_kept", value::integer);
     let incoming_body_bytes = reader.required("limits.incoming_body_bytes", value::size);
     let incoming_per_minute = reader.required("limits.incoming_per_minute", value::integer);
+    let incoming_installation_per_minute =
+        reader.required("limits.incoming_installation_per_minute", value::integer);
     let connections = reader.required("limits.connections", value::integer);
     let header_read_timeout = reader.required("limits.header_read_timeout", value::duration);
     let body_read_timeout = reader.required("limits.body_read_timeout", value::duration);
@@ -312,6 +314,7 @@ fn read_limits(reader: &mut Reader) -> Read<Limits> {
         invocations_kept: invocations_kept?,
         incoming_body_bytes: incoming_body_bytes?,
         incoming_per_minute: incoming_per_minute?,
+        incoming_installation_per_minute: incoming_installation_per_minute?,
         connections: connections?,
         header_read_timeout: header_read_timeout?,
         body_read_timeout: body_read_timeout?,

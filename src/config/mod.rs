@@ -280,6 +280,8 @@ pub struct Limits {
     pub incoming_body_bytes: usize,
     /// How many requests a user's token may post a minute.
     pub incoming_per_minute: u32,
+    /// How many requests third parties may post to one installation a minute.
+    pub incoming_installation_per_minute: u32,
     /// The most connections of clients at a time.
     pub connections: usize,
     /// How long headers may take.

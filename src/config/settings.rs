@@ -246,7 +246,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "oauth.providers.<serviceName>.token_scheme",
         Kind::Scheme,
         Value("Zoho-oauthtoken"),
-        "The word before the access token in the `Authorization` header. Read and checked only: this release does not use it yet.",
+        "The word before the access token in the `Authorization` header.",
     ),
     setting(
         "oauth.providers.<serviceName>.scope_separator",
@@ -258,13 +258,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "oauth.providers.<serviceName>.api_origins",
         Kind::List { of: &Kind::Origin, least: 0, most: 100 },
         Value(""),
-        "The origins to which a connector's token of this provider may go. Read and checked only: this release does not use it yet.",
+        "The origins to which a connector's token of this provider may go, through `POST /invoke` with its `connectionLinkName`.",
     ),
     setting(
         "host.api_base",
         Kind::Origin,
         Nothing,
-        "The origin of the host's API: the only place to which tokens of `zohoAuthorisation` go, and what relative addresses of invoke calls mean. Read and checked only: this release does not use it yet.",
+        "The origin of the host's API: the only place to which tokens of `zohoAuthorisation` go, and what relative addresses of invoke calls mean.",
     ),
     setting(
         "egress.allow",
@@ -492,13 +492,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "limits.invoke_under_way",
         Kind::Integer { least: 1, most: 100_000 },
         Value("512"),
-        "How many calls through `POST /invoke` are under way on a node; one installation has an eighth of them.",
+        "How many calls through `POST /invoke` are under way on a node; one installation has an eighth of them, one vendor a quarter.",
     ),
     setting(
         "limits.invoke_deadline",
         seconds(1, 120),
         Value("20s"),
-        "How long a call through `POST /invoke` may take in all.",
+        "How long a call through `POST /invoke` may take in all, with a refresh of its token and the second exchange after it.",
     ),
     setting(
         "limits.invoke_response_bytes",
@@ -510,7 +510,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "limits.invocations_kept",
         Kind::Integer { least: 1_000, most: 1_000_000_000 },
         Value("1000000"),
-        "How many calls through `POST /invoke` are remembered; the oldest go first.",
+        "How many calls through `POST /invoke` are remembered; of the installations with most of them the oldest go first.",
     ),
     setting(
         "limits.incoming_body_bytes",
@@ -523,6 +523,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Integer { least: 1, most: 1_000_000 },
         Value("600"),
         "How many requests one user's token may post to `POST /incoming/{extensionKey}` a minute, on each node.",
+    ),
+    setting(
+        "limits.incoming_installation_per_minute",
+        Kind::Integer { least: 1, most: 10_000_000 },
+        Value("6000"),
+        "How many requests may be posted to `POST /incoming/{extensionKey}` for one installation a minute, by all its users' tokens, on each node.",
     ),
     setting(
         "limits.connections",

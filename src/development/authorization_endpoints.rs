@@ -427,6 +427,12 @@ async fn api(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     response
 }
 
+/// Headers as they came; the token among them, as careless services do.
+fn said_back(headers: &axum::http::HeaderMap) -> serde_json::Map<String, serde_json::Value> {
+    let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value).into())).collect()
+}
+
 /// A ticket by its id; anything else is said back.
 fn api_answer(parts: &axum::http::request::Parts, body: &[u8], token: &IssuedToken) -> Response {
     let path = parts.uri.path();
@@ -444,6 +450,7 @@ fn api_answer(parts: &axum::http::request::Parts, body: &[u8], token: &IssuedTok
             "method": parts.method.as_str(),
             "path": path,
             "query": parts.uri.query(),
+            "headers": said_back(&parts.headers),
             "body": String::from_utf8_lossy(body),
             "scope": token.scopes,
         }),

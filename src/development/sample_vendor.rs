@@ -52,6 +52,9 @@ pub enum Behaviour {
         /// How long it thinks before.
         delay: Duration,
     },
+    /// Answers 200 and says back what came: `headers` and `body` in JSON, and what came as
+    /// `Authorization` in the header `X-Echo`.
+    Echo,
     /// Answers the same way, but one byte at a time.
     Trickle {
         /// How long from byte to byte.
@@ -103,6 +106,21 @@ impl Behaviour {
     }
 }
 
+/// The answer that says back what came.
+fn echo(received: &Received) -> Vec<u8> {
+    let headers: serde_json::Map<String, serde_json::Value> = (received.headers.iter())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str().into()))
+        .collect();
+    let body = String::from_utf8_lossy(&received.body);
+    let said = serde_json::json!({ "headers": headers, "body": body }).to_string();
+    let authorization = received.header("authorization").unwrap_or_default();
+    let headers = [
+        ("content-type".to_owned(), "application/json".to_owned()),
+        ("x-echo".to_owned(), authorization.to_owned()),
+    ];
+    answer(200, &headers, said.as_bytes())
+}
+
 /// How one path behaves: some answers first, then one for good.
 struct Script {
     first: VecDeque<Behaviour>,
@@ -144,7 +162,7 @@ impl Shared {
     }
 
     /// Keeps a request and says what to do with it.
-    fn take_in(&self, mut received: Received) -> Behaviour {
+    fn take_in(&self, mut received: Received) -> (Behaviour, Arc<Received>) {
         let mut desk = self.desk();
         desk.count += 1;
         received.number = desk.count;
@@ -159,7 +177,8 @@ impl Shared {
             None => desk.otherwise.clone(),
         };
         desk.kept_bytes += received.body.len();
-        desk.kept.push_back(Arc::new(received));
+        let received = Arc::new(received);
+        desk.kept.push_back(Arc::clone(&received));
         while desk.kept.len() > self.options.capacity
             || (desk.kept_bytes > self.options.capacity_bytes && desk.kept.len() > 1)
         {
@@ -170,7 +189,7 @@ impl Shared {
         let count = desk.count;
         drop(desk);
         self.count.send_replace(count);
-        behaviour
+        (behaviour, received)
     }
 
     fn done(&self, path: &str) {
@@ -429,9 +448,9 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) -> Resu
         let asks_to_close =
             received.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let path = received.path.clone();
-        let behaviour = shared.take_in(received);
+        let (behaviour, received) = shared.take_in(received);
         let _in_hand = InHand { shared, path };
-        if !behave(&mut stream, &behaviour).await? || asks_to_close {
+        if !behave(&mut stream, &behaviour, &received).await? || asks_to_close {
             break;
         }
     }
@@ -439,8 +458,16 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) -> Resu
 }
 
 /// Does what it is told; `false` where the connection is over then.
-async fn behave(stream: &mut TcpStream, behaviour: &Behaviour) -> Result<bool, ReadError> {
+async fn behave(
+    stream: &mut TcpStream,
+    behaviour: &Behaviour,
+    received: &Received,
+) -> Result<bool, ReadError> {
     match behaviour {
+        Behaviour::Echo => {
+            stream.write_all(&echo(received)).await?;
+            Ok(true)
+        }
         Behaviour::Answer { status, headers, body, delay } => {
             // Real time: a test that moves the clock does not mean the vendor's thinking.
             if !delay.is_zero() && ends_within(stream, *delay).await {

@@ -96,6 +96,10 @@ impl Connections {
                     })?
                 }
             };
+            // Connecting may have taken seconds.
+            outgoing.body().may_begin().map_err(|withdrawn| {
+                probe.error(ErrorClass::Withdrawn, withdrawn.to_string(), started.elapsed())
+            })?;
             match open.sender.try_send_request(outgoing).await {
                 Ok(response) => {
                     return self.read(origin, open, response, response_limit, probe, started).await;

@@ -11,8 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 /// Asked right before the first byte of a request is written, when the connection stands; answers
 /// whether the request may still begin.
 ///
-/// It must be quick and must not block. A request without a body is asked about before connecting
-/// only.
+/// It must be quick and must not block.
 #[derive(Clone)]
 pub struct Gate(Arc<dyn Fn() -> bool + Send + Sync>);
 
@@ -41,22 +40,27 @@ pub(super) struct Withdrawn;
 /// A body that asks the gate when it is first read.
 ///
 /// The HTTP/1 connection reads the body before it writes out the head that it has prepared, so an
-/// error here ends the exchange with nothing sent.
+/// error here ends the exchange with nothing sent. An empty body is never read: whoever sends one
+/// asks [`GatedBody::may_begin`] when the connection stands.
 pub(super) struct GatedBody {
     gate: Option<Gate>,
     bytes: Option<Bytes>,
 }
 
 impl GatedBody {
-    /// A body that asks `gate`, where there is one. An empty body is never read, so that its gate
-    /// is asked here.
+    /// A body that asks `gate`, where there is one. For an empty one it is asked here too: there is
+    /// no need to connect for what may not begin.
     pub(super) fn new(gate: Option<Gate>, bytes: Bytes) -> Result<Self, Withdrawn> {
-        if !bytes.is_empty() {
-            return Ok(Self { gate, bytes: Some(bytes) });
-        }
-        match gate {
-            Some(gate) if !gate.is_open() => Err(Withdrawn),
-            _ => Ok(Self { gate: None, bytes: None }),
+        let body = Self { gate, bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) };
+        body.may_begin()?;
+        Ok(body)
+    }
+
+    /// Asks the gate of an empty body; another one asks when it is read.
+    pub(super) fn may_begin(&self) -> Result<(), Withdrawn> {
+        match &self.gate {
+            Some(gate) if self.bytes.is_none() && !gate.is_open() => Err(Withdrawn),
+            _ => Ok(()),
         }
     }
 }

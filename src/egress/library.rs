@@ -9,13 +9,13 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use reqwest::{NoProxy, Proxy, redirect};
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::{BoxError, Layer, Service};
 use url::Url;
 
 use super::answer::{Answer, ErrorClass, Outcome};
 use super::client::{CONNECT, EgressError, EgressOptions, IDLE, IDLE_PER_HOST, chain};
 use super::exchange::{DRAINED, OutgoingRequest};
-use super::gated::GatedBody;
+use super::gated::{Gate, GatedBody, Withdrawn};
 use super::probe::{Probe, Stage};
 use super::resolver::VettingResolver;
 use super::vetting::{Policy, Trust};
@@ -25,6 +25,9 @@ tokio::task_local! {
     /// The request on whose behalf a connection is opened: the connector passes no port to the
     /// resolver and no timing back.
     pub(super) static CONNECTING: Arc<Probe>;
+
+    /// The gate of that request: one without a body asks no more once it is sent.
+    static GATE: Option<Gate>;
 }
 
 /// The HTTP library's client.
@@ -76,7 +79,9 @@ impl Library {
         probe: &Arc<Probe>,
         started: Instant,
     ) -> Outcome {
-        CONNECTING.scope(Arc::clone(probe), self.send(request, probe, started)).await
+        let gate = request.gate.clone();
+        let sending = GATE.scope(gate, self.send(request, probe, started));
+        CONNECTING.scope(Arc::clone(probe), sending).await
     }
 
     async fn send(&self, request: OutgoingRequest, probe: &Probe, started: Instant) -> Outcome {
@@ -172,14 +177,14 @@ struct ProbedConnector<S> {
 
 impl<S, Target> Service<Target> for ProbedConnector<S>
 where
-    S: Service<Target>,
+    S: Service<Target, Error = BoxError>,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(context)
     }
 
@@ -188,15 +193,18 @@ where
         let Ok(probe) = CONNECTING.try_with(Arc::clone) else {
             return Box::pin(connecting);
         };
+        let gate = GATE.try_with(Option::clone).ok().flatten();
         let started = self.clock.instant();
         // The attempt may go on after its request found a free connection, in another task: the
         // scope goes with it.
         Box::pin(CONNECTING.scope(Arc::clone(&probe), async move {
-            let connection = connecting.await;
-            if connection.is_ok() {
-                probe.connected(started.elapsed());
+            let connection = connecting.await?;
+            probe.connected(started.elapsed());
+            // Connecting may have taken seconds, and a request without a body asks nowhere else.
+            if gate.is_some_and(|gate| !gate.is_open()) {
+                return Err(Withdrawn.into());
             }
-            connection
+            Ok(connection)
         }))
     }
 }

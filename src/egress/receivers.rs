@@ -570,6 +570,36 @@ async fn a_closed_gate_lets_no_byte_out_also_on_a_kept_connection() {
     assert_eq!(egress.send(gated()).await.unwrap().body_excerpt, "ok");
 }
 
+/// What connecting takes is time in which an installation can end: a request without a body is asked
+/// about again when the connection stands, by our own connections and by the library's.
+#[tokio::test]
+async fn a_gate_that_closes_while_connecting_lets_no_byte_out() {
+    let (address, seen) = answering(OK).await;
+    let egress = local();
+    let url = Url::parse(&at(address)).unwrap();
+    for url in [egress.vet(&url), egress.trusted(&url)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let gate = Gate::new({
+            let asked = Arc::clone(&asked);
+            // Open before connecting, and never after.
+            move || asked.fetch_add(1, Ordering::SeqCst) == 0
+        });
+        let request = OutgoingRequest {
+            method: Method::GET,
+            url: url.unwrap(),
+            body: Bytes::new(),
+            gate: Some(gate),
+            ..post(&egress, &at(address), LONG)
+        };
+        let error = failure(&egress, request).await;
+        assert_eq!(error.class, ErrorClass::Withdrawn, "{error:?}");
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+    Clock::default().sleep(SHORT).await;
+    assert_eq!(seen.connections.load(Ordering::SeqCst), 2, "both did connect");
+    assert_eq!(seen.bytes.load(Ordering::SeqCst), 0, "bytes arrived");
+}
+
 #[tokio::test]
 async fn a_proxy_gets_everything_but_what_is_refused_by_its_looks() {
     let (proxy, seen) = listen(|mut stream, seen| async move {

@@ -16,8 +16,9 @@ use crate::store::{Store, StoreError, UnitOfWork};
 /// For how long the secret of a former version counts.
 pub const OVERLAP: Duration = Duration::from_hours(24);
 
-/// How many former versions count at once; of more upgrades in a day the newest ones.
-pub const MOST: u64 = 3;
+/// How many former versions count at once: the one that served last, however many upgrades there were
+/// in a day.
+pub const MOST: u32 = 1;
 
 /// Remembers the version that served until now, in the transaction of the step that replaces it.
 pub async fn remember(
@@ -55,7 +56,7 @@ pub(crate) async fn live(
         .filter(former_version::Column::InstallationId.eq(installation_id))
         .filter(former_version::Column::Until.gt(now.micros()))
         .order_by_desc(former_version::Column::Until)
-        .limit(MOST)
+        .limit(u64::from(MOST))
         .all(store.reader())
         .await?;
     let end = |row: former_version::Model| (row.version_id, Timestamp::from_micros(row.until));

@@ -26,6 +26,10 @@ const BELIEVED: Duration = Duration::from_secs(30);
 /// How many installations are remembered.
 const REMEMBERED: usize = 10_000;
 
+/// How many bytes of them and of the properties of their extensions are, those with calls under way
+/// aside.
+const MOST_BYTES: usize = 64 << 20;
+
 /// How often an installation is read anew that changes while it is read.
 const MOST_READINGS: u32 = 10;
 
@@ -119,9 +123,12 @@ impl Directory {
         if cache.changes != changes {
             return Err(cache.changes);
         }
-        if cache.entries.len() >= REMEMBERED && !cache.entries.contains_key(&id) {
+        let is_full = |cache: &Cache| {
+            cache.entries.len() >= REMEMBERED || self.0.reader.meter.bytes() > MOST_BYTES
+        };
+        if is_full(&cache) && !cache.entries.contains_key(&id) {
             cache.entries.retain(|_, entry| is_fresh(entry, now) || is_busy(entry));
-            if cache.entries.len() >= REMEMBERED {
+            if is_full(&cache) {
                 cache.entries.retain(|_, entry| is_busy(entry));
             }
         }

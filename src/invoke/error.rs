@@ -119,7 +119,10 @@ impl From<Unreachable> for InvokeError {
             Unreachable::UnknownConnection(_) => {
                 Self::Invalid { field: "connectionLinkName", rule: fault.to_string() }
             }
-            Unreachable::Malformed | Unreachable::TooLong | Unreachable::Placeholder(_) => {
+            Unreachable::Malformed
+            | Unreachable::Steps
+            | Unreachable::TooLong
+            | Unreachable::Placeholder(_) => {
                 Self::Invalid { field: "requestURL", rule: fault.to_string() }
             }
         }

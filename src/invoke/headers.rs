@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+use super::masking::Masking;
 use super::placeholders::{Filling, Place, Unfillable};
-use crate::crypto::SecretText;
 
 /// The most headers of a call, and their bytes in all.
 pub(super) const MOST_HEADERS: usize = 50;
@@ -13,11 +13,9 @@ pub(super) const MOST_HEADER_BYTES: usize = 16 * 1_024;
 /// The most headers of an answer that are handed back, and their bytes in all.
 const ANSWER_HEADERS: (usize, usize) = (100, 32 * 1_024);
 
-/// What stands for a secret that an answer repeats.
-pub(super) const MASK: &str = "***";
-
-/// Headers that are ours to set: credentials, what frames the message, and what concerns one hop
-/// only (RFC 9110, section 7.6.1).
+/// Headers that are ours to set: credentials, what frames the message, what concerns one hop only
+/// (RFC 9110, section 7.6.1), and what would have a secret come back where it is not found: coded,
+/// or in parts.
 const OURS: &[&str] = &[
     "authorization",
     "host",
@@ -32,6 +30,8 @@ const OURS: &[&str] = &[
     "content-length",
     "expect",
     "http2-settings",
+    "accept-encoding",
+    "range",
 ];
 
 /// Headers of an answer that are not handed back: cookies, what repeats credentials, what framed
@@ -66,7 +66,7 @@ pub enum InvalidHeaders {
     #[error("has {0} twice")]
     Twice(String),
     /// The header is set by this server.
-    #[error("must not have {0}: this server sets it")]
+    #[error("must not have {0}: that is this server's to set")]
     Reserved(String),
     /// A value cannot be sent.
     #[error("has a value for {0} that no header can have")]
@@ -121,7 +121,7 @@ pub(super) fn outgoing(text: &str, filling: &mut Filling<'_>) -> Result<HeaderMa
 
 /// The headers of an answer as the vendor gets them, secrets masked. Several of one name become one,
 /// with commas between.
-pub(super) fn incoming(headers: &HeaderMap, secrets: &[SecretText]) -> Map<String, Value> {
+pub(super) fn incoming(headers: &HeaderMap, masking: &Masking<'_>) -> Map<String, Value> {
     let mut shown = Map::new();
     let mut left = ANSWER_HEADERS.1;
     for name in headers.keys().take(ANSWER_HEADERS.0) {
@@ -133,7 +133,7 @@ pub(super) fn incoming(headers: &HeaderMap, secrets: &[SecretText]) -> Map<Strin
             .iter()
             .map(|value| String::from_utf8_lossy(value.as_bytes()))
             .collect();
-        let value = masked(values.join(", "), secrets);
+        let value = masking.text(&values.join(", "));
         let Some(rest) = left.checked_sub(name.as_str().len() + value.len()) else { break };
         left = rest;
         shown.insert(name.as_str().to_owned(), Value::String(value));
@@ -141,21 +141,11 @@ pub(super) fn incoming(headers: &HeaderMap, secrets: &[SecretText]) -> Map<Strin
     shown
 }
 
-/// A text without the secrets that went out with the call.
-pub(super) fn masked(mut text: String, secrets: &[SecretText]) -> String {
-    // What is shorter than this would mask half of any text, and hides nothing.
-    for secret in secrets.iter().filter(|secret| secret.expose().len() >= 4) {
-        if text.contains(secret.expose()) {
-            text = text.replace(secret.expose(), MASK);
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::placeholders::{Value as Filled, Values};
     use super::*;
+    use crate::crypto::SecretText;
 
     fn read(text: &str) -> Result<HeaderMap, InvalidHeaders> {
         let mut values = Values::default();
@@ -218,7 +208,8 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers.append("link", HeaderValue::from_static("two"));
-        let shown = incoming(&headers, &[SecretText::new("t0ken-value")]);
+        let secrets = [SecretText::new("t0ken-value")];
+        let shown = incoming(&headers, &Masking::new(&secrets));
         assert_eq!(
             Value::Object(shown),
             serde_json::json!({

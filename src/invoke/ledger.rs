@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error::InvokeError;
+use super::record_quota::surplus;
 use crate::seam::{Seam, Timestamp};
 use crate::store::entity::{invocation, invoke_message_id};
 use crate::store::{Store, StoreError};
@@ -43,6 +44,9 @@ const IDS_KEPT: Duration = Duration::from_hours(24);
 
 /// How many rows one step of pruning removes.
 const STEP: u64 = 1_000;
+
+/// How many installations one round of pruning cuts down to their share.
+const MOST_CUT: usize = 500;
 
 /// A call that was made.
 #[derive(Clone, Debug)]
@@ -262,20 +266,60 @@ impl Writer {
         while self.step(ids, now.minus(IDS_KEPT).micros().into(), now).await? >= STEP {}
         let former = "delete from former_versions where until < $1";
         self.step(former, now.micros().into(), now).await?;
-        let newest = invocation::Entity::find()
+        if self.newest_beyond().await?.is_none() {
+            return Ok(());
+        }
+        // Whoever calls most loses first: nobody's record is emptied by another's calls.
+        let counts: Vec<(Uuid, i64)> = invocation::Entity::find()
+            .select_only()
+            .column(invocation::Column::InstallationId)
+            .column_as(invocation::Column::Id.count(), "calls")
+            .group_by(invocation::Column::InstallationId)
+            .into_tuple()
+            .all(self.store.reader())
+            .await?;
+        let counts = counts.into_iter().map(|(id, count)| (id, u64::try_from(count).unwrap_or(0)));
+        for (id, rows) in surplus(counts.collect(), self.kept, MOST_CUT) {
+            self.cut(id, rows, now).await?;
+        }
+        // What is still too much is of very many that have few each, or came meanwhile.
+        if let Some(newest) = self.newest_beyond().await? {
+            let calls = "delete from invocations where id in \
+                 (select id from invocations where id <= $1 order by id limit 1000)";
+            while self.step(calls, newest.into(), now).await? >= STEP {}
+        }
+        Ok(())
+    }
+
+    /// The newest call that is one too many, where there is one.
+    async fn newest_beyond(&self) -> Result<Option<Uuid>, StoreError> {
+        let beyond = invocation::Entity::find()
             .select_only()
             .column(invocation::Column::Id)
             .order_by_desc(invocation::Column::Id)
             .offset(self.kept)
             .limit(1)
+            .into_tuple::<Uuid>();
+        Ok(beyond.one(self.store.reader()).await?)
+    }
+
+    /// Removes the oldest rows of an installation, in steps.
+    async fn cut(&self, id: Uuid, rows: u64, now: Timestamp) -> Result<(), StoreError> {
+        // The last that goes; what comes meanwhile is newer.
+        let last = invocation::Entity::find()
+            .select_only()
+            .column(invocation::Column::Id)
+            .filter(invocation::Column::InstallationId.eq(id))
+            .order_by_asc(invocation::Column::Id)
+            .offset(rows.saturating_sub(1))
+            .limit(1)
             .into_tuple::<Uuid>()
             .one(self.store.reader())
             .await?;
-        if let Some(newest) = newest {
-            let calls = "delete from invocations where id in \
-                 (select id from invocations where id <= $1 order by id limit 1000)";
-            while self.step(calls, newest.into(), now).await? >= STEP {}
-        }
+        let Some(last) = last else { return Ok(()) };
+        let oldest = "delete from invocations where id in (select id from invocations \
+             where installation_id = $1 and id <= $2 order by id limit 1000)";
+        while self.execute(oldest, [id.into(), last.into()], now).await? >= STEP {}
         Ok(())
     }
 
@@ -285,8 +329,17 @@ impl Writer {
         value: sea_orm::Value,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
+        self.execute(sql, [value], now).await
+    }
+
+    async fn execute<const N: usize>(
+        &self,
+        sql: &str,
+        values: [sea_orm::Value; N],
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let work = self.store.begin().await?;
-        let statement = Statement::from_sql_and_values(self.store.dialect(), sql, [value]);
+        let statement = Statement::from_sql_and_values(self.store.dialect(), sql, values);
         let done = work.connection().execute_raw(statement).await?;
         let _no_routing = work.commit(now).await?;
         Ok(done.rows_affected())

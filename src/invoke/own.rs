@@ -72,6 +72,12 @@ fn refusal(error: InvokeError) -> Result<InvokeAnswer, InvokeError> {
             let text = format!("{text}, in {seconds} s");
             Ok(fault(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", text))
         }
+        // It ended, or was suspended, just now: the calls of such a one are all answered alike.
+        InvokeError::Lifecycle(
+            LifecycleError::Unknown(_)
+            | LifecycleError::NotNow { .. }
+            | LifecycleError::Held { .. },
+        ) => Err(InvokeError::Unproven),
         error => Err(error),
     }
 }
@@ -204,4 +210,28 @@ fn storage_query(url: &Url) -> Result<StorageQuery, InvokeError> {
         }
     }
     Ok(query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_just_now_is_refused_as_everything_that_ended() {
+        let installation = || "0193".to_owned();
+        for error in [
+            LifecycleError::Unknown(installation()),
+            LifecycleError::NotNow {
+                command: "configure",
+                installation: installation(),
+                reason: "it is uninstalled",
+            },
+        ] {
+            let refused = refusal(InvokeError::Lifecycle(error));
+            assert!(matches!(refused, Err(InvokeError::Unproven)), "{refused:?}");
+        }
+        let fault = LifecycleError::Invalid { faults: Vec::new() };
+        let told = refusal(InvokeError::Lifecycle(fault)).expect("an answer");
+        assert_eq!(told.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
 }

@@ -5,13 +5,21 @@
 //! are never looked through for placeholders themselves.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
+use super::memory::Properties;
 use crate::crypto::SecretText;
 
+/// How many different secrets one call may put in: each is looked for in the answer.
+const MOST_SECRETS: usize = 16;
+
+/// What the names of properties begin with.
+const PROPERTY: &str = "property.";
+
 /// A value that a placeholder stands for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     /// It may stand anywhere.
     Open(String),
@@ -20,14 +28,42 @@ pub(super) enum Value {
     Secret(SecretText),
 }
 
+impl Value {
+    /// How long it is.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Open(text) => text.len(),
+            Self::Secret(secret) => secret.expose().len(),
+        }
+    }
+}
+
 /// What placeholders stand for, by name.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Values(BTreeMap<String, Value>);
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    own: BTreeMap<String, Value>,
+    properties: Arc<Properties>,
+}
 
 impl Values {
+    /// Those of an installation whose extension has these properties.
+    pub(super) fn new(properties: Arc<Properties>) -> Self {
+        Self { own: BTreeMap::new(), properties }
+    }
+
     /// Adds a value; the first of a name stays.
     pub(super) fn add(&mut self, name: impl Into<String>, value: Value) {
-        self.0.entry(name.into()).or_insert(value);
+        self.own.entry(name.into()).or_insert(value);
+    }
+
+    /// How many bytes it has of its own: names and values, without the properties.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.own.iter().map(|(name, value)| name.len() + value.bytes()).sum()
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        let property = || self.properties.get(name.strip_prefix(PROPERTY)?);
+        self.own.get(name).or_else(property)
     }
 }
 
@@ -78,25 +114,38 @@ pub enum Unfillable {
     /// The text grows beyond what is sent.
     #[error("the text is longer than {LONGEST} bytes with its placeholders filled in")]
     TooLong,
+    /// Too many secrets stand in one call.
+    #[error("more than {MOST_SECRETS} different secrets cannot stand in one call")]
+    TooManySecrets,
 }
 
 /// The longest text with everything filled in, in bytes.
 const LONGEST: usize = 8 << 20;
 
 /// Fills placeholders in, and remembers the secrets that it put somewhere.
-#[derive(Debug)]
 pub(super) struct Filling<'v> {
     values: &'v Values,
     /// Whether secrets may be put in.
     allows_secrets: bool,
-    /// The secrets that were.
-    pub(super) used: Vec<SecretText>,
+    /// The secrets that were, each once however often it stands somewhere.
+    used: BTreeSet<&'v str>,
+}
+
+impl fmt::Debug for Filling<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Filling").field("used", &self.used.len()).finish_non_exhaustive()
+    }
 }
 
 impl<'v> Filling<'v> {
     /// Fills in from these values.
     pub(super) fn new(values: &'v Values, allows_secrets: bool) -> Self {
-        Self { values, allows_secrets, used: Vec::new() }
+        Self { values, allows_secrets, used: BTreeSet::new() }
+    }
+
+    /// The secrets that were put in.
+    pub(super) fn secrets(&self) -> Vec<SecretText> {
+        self.used.iter().map(|secret| SecretText::new(*secret)).collect()
     }
 
     /// Whether secrets may be put in from now on.
@@ -124,7 +173,8 @@ impl<'v> Filling<'v> {
             let end = rest[start..].find("}}").map_or(rest.len(), |length| start + length);
             let name = rest[start + 2..end].trim();
             filled.push_str(&rest[..start]);
-            match self.values.0.get(name) {
+            let values = self.values;
+            match values.get(name) {
                 Some(value) => self.put(name, value, place, &mut filled)?,
                 None if keeps_unknown => filled.push_str(&rest[start..end + 2]),
                 None => return Err(Unfillable::Unknown(shortened(name))),
@@ -141,7 +191,7 @@ impl<'v> Filling<'v> {
     fn put(
         &mut self,
         name: &str,
-        value: &Value,
+        value: &'v Value,
         place: Place,
         filled: &mut String,
     ) -> Result<(), Unfillable> {
@@ -151,7 +201,10 @@ impl<'v> Filling<'v> {
                 if !self.allows_secrets {
                     return Err(Unfillable::Secret(shortened(name)));
                 }
-                self.used.push(secret.clone());
+                self.used.insert(secret.expose());
+                if self.used.len() > MOST_SECRETS {
+                    return Err(Unfillable::TooManySecrets);
+                }
                 secret.expose()
             }
         };
@@ -228,6 +281,7 @@ fn percent_encode(text: &str, filled: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::{Meter, SharedProperties};
     use super::*;
 
     fn values() -> Values {
@@ -237,10 +291,12 @@ mod tests {
             ("host", "api.example.com"),
             ("odd", "a/b?c=d&e#\"<{{host}}>\r\n"),
             ("up", ".."),
-            ("property.region", "eu"),
         ] {
             values.add(name, Value::Open(value.to_owned()));
         }
+        let shared = SharedProperties::new(Meter::default());
+        let properties = [("region".to_owned(), Value::Open("eu".to_owned()))];
+        values.properties = shared.share("mirror", properties.into());
         values.add("token", Value::Secret(SecretText::new("s3cret")));
         values
     }
@@ -299,6 +355,24 @@ mod tests {
         assert_eq!(filling.fill("Key {{token}}", Place::Header, false).unwrap(), "Key s3cret");
         assert_eq!(filling.used.len(), 1);
         assert!(!format!("{filling:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_secret_counts_once_however_often_it_stands_somewhere() {
+        let mut values = values();
+        for number in 0..MOST_SECRETS {
+            values.add(format!("s{number}"), Value::Secret(SecretText::new(format!("v{number}"))));
+        }
+        let mut filling = Filling::new(&values, true);
+        let often = "{{token}}".repeat(100_000);
+        filling.fill(&often, Place::Plain, false).expect("it is filled");
+        assert_eq!(filling.secrets().len(), 1);
+        let many =
+            |count: usize| (0..count).fold(String::new(), |all, n| all + &format!("{{{{s{n}}}}}"));
+        let (fits, more) = (many(MOST_SECRETS - 1), many(MOST_SECRETS));
+        filling.fill(&fits, Place::Plain, false).expect("as many as may be");
+        let more = filling.fill(&more, Place::Plain, false);
+        assert_eq!(more, Err(Unfillable::TooManySecrets));
     }
 
     proptest::proptest! {

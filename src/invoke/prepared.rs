@@ -2,7 +2,7 @@
 //! known. Pure.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -10,9 +10,9 @@ use url::Url;
 
 use super::error::InvokeError;
 use super::headers::{object, outgoing, plain};
-use super::placeholders::{Filling, Place, Values};
+use super::placeholders::{Filling, Place};
 use super::request::InvokeRequest;
-use super::target::{LONGEST_URL, Reach, Target, read_url};
+use super::target::{LONGEST_URL, Reach, ReadUrl, Target, read_url};
 use crate::crypto::SecretText;
 
 /// The methods that a call may have (reference).
@@ -22,8 +22,19 @@ const METHODS: [Method; 5] =
 /// The header by which the host knows the org.
 const ORG_ID: HeaderName = HeaderName::from_static("orgid");
 
+/// Why a call that names another org is refused.
+const OTHER_ORG: &str = "names another org in orgId than the installation's";
+
 /// The longest path that is recorded, in characters.
 const LONGEST_PATH: usize = 300;
+
+/// Where a call is aimed at, before anything is decided about it: what its record says.
+pub(super) struct Aimed {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// The path as it was written, for the record: no value of a placeholder, no query.
+    pub(super) path: String,
+}
 
 /// A call that is ready to be made.
 pub(super) struct Prepared {
@@ -34,36 +45,50 @@ pub(super) struct Prepared {
     pub(super) body: Bytes,
     /// Secrets that were filled in, to be masked in the answer.
     pub(super) secrets: Vec<SecretText>,
-    /// The path as it was written, for the record: no value of a placeholder, no query.
-    pub(super) path: String,
 }
 
-/// Prepares a call of an installation.
-pub(super) fn prepare(
+/// Reads where a call is to go.
+pub(super) fn aim(
     request: &InvokeRequest,
-    org_id: &str,
     reach: &Reach,
-    values: &Values,
-) -> Result<Prepared, InvokeError> {
+    filling: &mut Filling<'_>,
+) -> Result<Aimed, InvokeError> {
     let method = METHODS
         .into_iter()
         .find(|method| method.as_str().eq_ignore_ascii_case(&request.request_type))
         .ok_or_else(|| {
             InvokeError::invalid("requestType", "must be GET, POST, PUT, PATCH or DELETE")
         })?;
-    let mut filling = Filling::new(values, false);
-    let mut url = read_url(&request.request_url, reach.api_base.as_ref(), &mut filling)?;
+    let ReadUrl { url, path } = read_url(&request.request_url, reach.api_base.as_ref(), filling)?;
+    Ok(Aimed { method, url, path: recorded(&path) })
+}
+
+/// Prepares a call of an installation.
+pub(super) fn prepare(
+    request: &InvokeRequest,
+    aimed: Aimed,
+    org_id: &str,
+    reach: &Reach,
+    mut filling: Filling<'_>,
+) -> Result<Prepared, InvokeError> {
+    let Aimed { method, mut url, .. } = aimed;
     let target = reach.classify(&url, &request.connection_link_name)?;
+    let is_host = reach.api_base.as_ref().is_some_and(|origin| origin.contains(&url));
+    if is_host {
+        check_org("requestURL", &url, org_id)?;
+    }
     // What this server itself would keep, the extension could read.
     filling.allow_secrets(target != Target::Own);
     add_query(&mut url, &request.query_params, &mut filling)?;
     let mut headers = outgoing(&request.headers, &mut filling)?;
     let body = body(&request.post_body, &mut headers, &mut filling)?;
-    if reach.api_base.as_ref().is_some_and(|origin| origin.contains(&url)) {
+    if is_host {
+        check_org("queryParams", &url, org_id)?;
         set_org(&mut headers, org_id)?;
     }
-    let path = written_path(&request.request_url);
-    Ok(Prepared { method, url, target, headers, body, secrets: filling.used, path })
+    // Coded otherwise, a secret that comes back would not be found.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    Ok(Prepared { method, url, target, headers, body, secrets: filling.secrets() })
 }
 
 fn add_query(url: &mut Url, text: &str, filling: &mut Filling<'_>) -> Result<(), InvokeError> {
@@ -132,8 +157,7 @@ fn place_of(media_type: &str) -> Place {
 fn set_org(headers: &mut HeaderMap, org_id: &str) -> Result<(), InvokeError> {
     let is_other = headers.get(ORG_ID).is_some_and(|given| given.as_bytes() != org_id.as_bytes());
     if is_other {
-        let rule = "names another org in orgId than the installation's";
-        return Err(InvokeError::invalid("headers", rule));
+        return Err(InvokeError::invalid("headers", OTHER_ORG));
     }
     let value =
         HeaderValue::from_bytes(org_id.as_bytes()).map_err(|_| InvokeError::Unreadable("org"))?;
@@ -141,18 +165,32 @@ fn set_org(headers: &mut HeaderMap, org_id: &str) -> Result<(), InvokeError> {
     Ok(())
 }
 
-fn written_path(text: &str) -> String {
-    let text = text.split(['?', '#']).next().unwrap_or_default();
-    let path = match text.split_once("://") {
-        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
-        None => text,
-    };
-    path.chars().filter(|c| !c.is_control()).take(LONGEST_PATH).collect()
+/// The host knows the org by the query too: none but the installation's may stand there, in whatever
+/// spelling. Some servers take a `;` between parameters.
+fn check_org(field: &'static str, url: &Url, org_id: &str) -> Result<(), InvokeError> {
+    let query = url.query().unwrap_or_default();
+    let is_other = query.split(['&', ';']).any(|pair| {
+        url::form_urlencoded::parse(pair.as_bytes()).any(|(name, value)| {
+            name.trim().eq_ignore_ascii_case(ORG_ID.as_str()) && value != org_id
+        })
+    });
+    if is_other {
+        return Err(InvokeError::invalid(field, OTHER_ORG));
+    }
+    Ok(())
+}
+
+/// A path as it is recorded; where it is longer, it says so.
+fn recorded(path: &str) -> String {
+    match path.char_indices().nth(LONGEST_PATH) {
+        Some((end, _)) => format!("{}…", &path[..end]),
+        None => path.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::placeholders::Value as Filled;
+    use super::super::placeholders::{Value as Filled, Values};
     use super::super::target::DeclaredConnection;
     use super::*;
 
@@ -167,6 +205,7 @@ mod tests {
             host: Some(DeclaredConnection {
                 name: "zohoAuthorisation".to_owned(),
                 link_name: None,
+                service: "zlabs_integration".to_owned(),
                 origins: vec![base],
                 is_operators: true,
             }),
@@ -174,7 +213,9 @@ mod tests {
             listed: vec!["https://mirror.example".parse().expect("an origin")],
         };
         let request = serde_json::from_value(fields).expect("a request");
-        prepare(&request, "60001", &reach, &values)
+        let mut filling = Filling::new(&values, false);
+        let aimed = aim(&request, &reach, &mut filling)?;
+        prepare(&request, aimed, "60001", &reach, filling)
     }
 
     fn field_of(fields: serde_json::Value) -> &'static str {
@@ -203,7 +244,54 @@ mod tests {
         assert!(!prepared.headers.contains_key("orgid"));
         assert_eq!(&prepared.body[..], br#"{"q":"a\"&b","other":"{{unknown}}"}"#);
         assert_eq!(prepared.secrets.len(), 1);
-        assert_eq!(prepared.path, "/a/{{id}}");
+        assert_eq!(prepared.headers["accept-encoding"], "identity");
+    }
+
+    #[test]
+    fn a_long_path_is_recorded_as_cut() {
+        assert_eq!(recorded("/a/{{id}}"), "/a/{{id}}");
+        let whole = format!("/{}", "ä".repeat(LONGEST_PATH - 1));
+        assert_eq!(recorded(&whole), whole);
+        assert_eq!(recorded(&format!("{whole}b")), format!("{whole}…"));
+    }
+
+    #[test]
+    fn no_spelling_of_another_org_goes_to_the_host() {
+        let call = |url: &str, query: &str| {
+            prepared(serde_json::json!({
+                "requestURL": url, "requestType": "GET", "queryParams": query,
+            }))
+        };
+        for query in [
+            "orgId=60002",
+            "orgid=60002",
+            "ORGID=60002",
+            "a=b&%6FrgId=60002",
+            "orgId=60001&orgId=60002",
+            "org%49d=",
+            "orgId",
+            "+orgId=60002",
+            "a=b;orgId=60002",
+            "orgId=600{{id}}",
+        ] {
+            let refused = call(&format!("/api/v1/tickets?{query}"), "").err();
+            assert!(
+                matches!(refused, Some(InvokeError::Invalid { field: "requestURL", .. })),
+                "{query}"
+            );
+        }
+        for query in
+            ["{\"orgId\":60002}", "{\"ORGID\":[60001,\"60002\"]}", "{\" orgid\":\"{{id}}\"}"]
+        {
+            let refused = call("/api/v1/tickets", query).err();
+            assert!(
+                matches!(refused, Some(InvokeError::Invalid { field: "queryParams", .. })),
+                "{query}"
+            );
+        }
+        // Its own it may name, and others are told what the vendor likes.
+        assert!(call("/api/v1/tickets?orgId=60001", "{\"orgid\":60001}").is_ok());
+        assert!(call("https://mirror.example/x?orgId=60002", "{\"orgId\":60002}").is_ok());
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -15,8 +14,12 @@ use super::answer::InvokeAnswer;
 use super::directory::Directory;
 use super::error::InvokeError;
 use super::ledger::{Ledger, Made, Place, Writer};
-use super::prepared::{Prepared, prepare};
+use super::memory::{Meter, SharedProperties};
+use super::placeholders::Filling;
+use super::places::Places;
+use super::prepared::{Aimed, Prepared, aim, prepare};
 use super::proof::{Proof, nobodys_secret};
+use super::refusals::Refusals;
 use super::request::InvokeRequest;
 use super::storage_rates::StorageRates;
 use super::target::Target;
@@ -30,12 +33,6 @@ use crate::oauth::{AccessToken, Connections, Providers};
 use crate::rate::KeyedRate;
 use crate::seam::Seam;
 use crate::store::{RoutingChange, Store};
-
-/// How long a caller waits before it comes back where too much is under way.
-const SHORTLY: Duration = Duration::from_secs(1);
-
-/// The part of all calls under way that one installation may have.
-const SHARE: usize = 8;
 
 /// The bounds of calls.
 #[derive(Clone, Debug)]
@@ -89,7 +86,8 @@ pub(super) struct Inner {
     egress: Egress,
     lease: NodeLease,
     rate: KeyedRate<uuid::Uuid>,
-    places: Arc<Semaphore>,
+    places: Places,
+    refusals: Refusals,
     options: InvokeOptions,
 }
 
@@ -161,6 +159,8 @@ fn class_of(error: &InvokeError) -> &'static str {
         InvokeError::NotAllowed(_) => "hostNotAllowed",
         InvokeError::ConnectionBroken { .. } => "connectionBroken",
         InvokeError::Unproven => "installationEnded",
+        InvokeError::Unavailable => "unavailable",
+        InvokeError::Invalid { .. } => "invalid",
         InvokeError::OAuth(_) => "provider",
         _ => "internal",
     }
@@ -177,12 +177,14 @@ impl Invoke {
         let nobody = SigningSecret::generate(&seam.randomness)?;
         let bytes = seam.randomness.bytes::<32>().map_err(|_| CryptoError::Randomness)?;
         let (ledger, writer) = Ledger::new(store.clone(), seam.clone(), options.kept);
+        let meter = Meter::default();
         let reader = TenantReader {
             store: store.clone(),
             keys: keys.clone(),
             providers,
             api_base: options.api_base.clone(),
-            places: (options.under_way / SHARE).max(1),
+            properties: Arc::new(SharedProperties::new(meter.clone())),
+            meter,
         };
         // A tenth of a minute's calls may come at once.
         let burst = (options.per_minute / 10).max(1);
@@ -193,7 +195,8 @@ impl Invoke {
             nobodys_secret: nobodys_secret(&bytes),
             nobodys_verifier: Verifier::new([&nobody], [])?,
             rate: KeyedRate::new(options.per_minute, burst, seam.clock.clone()),
-            places: Arc::new(Semaphore::new(options.under_way)),
+            places: Places::new(options.under_way),
+            refusals: Refusals::new(seam.clock.clone()),
             store,
             keys,
             seam,
@@ -227,45 +230,74 @@ impl Invoke {
         if !inner.lease.is_valid() {
             return Err(InvokeError::Unavailable);
         }
-        let present = self.believe(request, proof).await?;
+        let came = inner.seam.clock.instant();
+        let present = self.held_back(came, self.believe(request, proof).await).await?;
         let tenant = &*present.tenant;
         let what = "the installation calls too often";
         inner.rate.take(tenant.id, 1).map_err(|wait| InvokeError::TooMany { what, wait })?;
-        let _places = [
-            take_place(&tenant.places, "too many calls of the installation are under way")?,
-            take_place(&inner.places, "too many calls are under way")?,
-        ];
-        let call = prepare(request, &tenant.org_id, &tenant.reach, &tenant.values)?;
-        let recording = Recording {
-            place: Some(inner.ledger.place().await?),
-            made: made(tenant, &call, inner.seam.clock.now()),
-            started: inner.seam.clock.instant(),
+        let _place = inner.places.take(tenant.id, &tenant.vendor)?;
+        let row = inner.ledger.place().await?;
+        self.held_back(came, self.use_up(tenant, proof).await).await?;
+        let mut filling = Filling::new(&tenant.values, false);
+        let aimed = aim(request, &tenant.reach, &mut filling)?;
+        let started = inner.seam.clock.instant();
+        let mut recording = Recording {
+            place: Some(row),
+            made: made(tenant, &aimed, inner.seam.clock.now()),
+            started,
         };
-        let result = tokio::select! {
-            biased;
-            () = tenant.ended.cancelled() => Err(InvokeError::Unproven),
-            result = self.make(tenant, call) => result,
+        // From here on there is something to tell of, also where the call is refused.
+        let result = match prepare(request, aimed, &tenant.org_id, &tenant.reach, filling) {
+            Ok(call) => {
+                recording.made.connection = call.target.connection().map(str::to_owned);
+                let deadline = started + inner.options.deadline;
+                tokio::select! {
+                    biased;
+                    () = tenant.ended.cancelled() => Err(InvokeError::Unproven),
+                    made = tokio::time::timeout_at(deadline, self.make(tenant, call, deadline)) => {
+                        made.unwrap_or_else(|_| Err(overdue()))
+                    }
+                }
+            }
+            Err(refused) => Err(refused),
         };
         recording.end(&result);
         result
     }
 
-    async fn make(&self, tenant: &Tenant, call: Prepared) -> Result<InvokeAnswer, InvokeError> {
+    /// Holds a refusal back that says nothing of its reason.
+    async fn held_back<T>(
+        &self,
+        came: Instant,
+        result: Result<T, InvokeError>,
+    ) -> Result<T, InvokeError> {
+        if matches!(result, Err(InvokeError::Unproven)) {
+            self.inner.refusals.hold(came).await;
+        }
+        result
+    }
+
+    async fn make(
+        &self,
+        tenant: &Tenant,
+        call: Prepared,
+        deadline: Instant,
+    ) -> Result<InvokeAnswer, InvokeError> {
         match &call.target {
             Target::Own => self.serve(tenant, &call).await,
-            Target::Trusted(None) | Target::Listed => self.send(tenant, &call, None).await,
-            Target::Trusted(Some(name)) | Target::Vetted(name) => {
-                let credential = self.credential(tenant.id, name, None).await?;
-                let answer = self.send(tenant, &call, Some(&credential)).await?;
+            Target::Listed => self.send(tenant, &call, None, deadline).await,
+            Target::Trusted(name) | Target::Vetted(name) => {
+                let credential = self.credential(tenant, name, &call.url, None).await?;
+                let answer = self.send(tenant, &call, Some(&credential), deadline).await?;
                 if answer.status != StatusCode::UNAUTHORIZED {
                     return Ok(answer);
                 }
                 // Once more with a newer token; what is refused then is the upstream's answer.
-                let newer = self.credential(tenant.id, name, Some(&credential)).await?;
+                let newer = self.credential(tenant, name, &call.url, Some(&credential)).await?;
                 if newer.version == credential.version {
                     return Ok(answer);
                 }
-                self.send(tenant, &call, Some(&newer)).await
+                self.send(tenant, &call, Some(&newer), deadline).await
             }
         }
     }
@@ -276,6 +308,7 @@ impl Invoke {
         tenant: &Tenant,
         call: &Prepared,
         credential: Option<&AccessToken>,
+        deadline: Instant,
     ) -> Result<InvokeAnswer, InvokeError> {
         let inner = &self.inner;
         let vetted = match call.target {
@@ -301,7 +334,7 @@ impl Invoke {
                 url,
                 headers,
                 body: call.body.clone(),
-                deadline: inner.options.deadline,
+                deadline: deadline.saturating_duration_since(inner.seam.clock.instant()),
                 response_limit: inner.options.response_bytes,
                 gate: Some(Gate::new(move || lease.is_valid() && !ended.is_cancelled())),
             })
@@ -314,28 +347,29 @@ impl Invoke {
                 answer.truncated,
                 &secrets,
             )),
-            Err(error) => Err(unsent(error)),
+            Err(error) => Err(unsent(error, tenant.ended.is_cancelled())),
         }
     }
 }
 
-fn unsent(error: SendError) -> InvokeError {
+/// Why nothing was answered. The gate is shut by the end of the installation, which the caller must
+/// not be told of, or by the end of this node's lease, after which others serve.
+fn unsent(error: SendError, is_ended: bool) -> InvokeError {
     match error.class {
         ErrorClass::AddressRefused => InvokeError::NotAllowed(error.detail),
-        ErrorClass::Withdrawn => InvokeError::Unproven,
+        ErrorClass::Withdrawn if is_ended => InvokeError::Unproven,
+        ErrorClass::Withdrawn => InvokeError::Unavailable,
         class => InvokeError::NoAnswer { class, detail: error.detail },
     }
 }
 
-fn take_place(
-    places: &Arc<Semaphore>,
-    what: &'static str,
-) -> Result<OwnedSemaphorePermit, InvokeError> {
-    let permit = Arc::clone(places).try_acquire_owned();
-    permit.map_err(|_| InvokeError::TooMany { what, wait: SHORTLY })
+/// The time for all of a call is up: exchanges with the upstream, and what came between them.
+fn overdue() -> InvokeError {
+    let detail = "the deadline of the call passed".to_owned();
+    InvokeError::NoAnswer { class: ErrorClass::Timeout, detail }
 }
 
-fn made(tenant: &Tenant, call: &Prepared, at: crate::seam::Timestamp) -> Made {
+fn made(tenant: &Tenant, aimed: &Aimed, at: crate::seam::Timestamp) -> Made {
     let host = |url: &Url| match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or_default().to_owned(),
@@ -343,16 +377,41 @@ fn made(tenant: &Tenant, call: &Prepared, at: crate::seam::Timestamp) -> Made {
     Made {
         installation_id: tenant.id,
         at,
-        method: call.method.to_string(),
-        host: host(&call.url),
-        path: call.path.clone(),
-        connection: match &call.target {
-            Target::Trusted(connection) => connection.clone(),
-            Target::Vetted(connection) => Some(connection.clone()),
-            Target::Own | Target::Listed => None,
-        },
+        method: aimed.method.to_string(),
+        host: host(&aimed.url),
+        path: aimed.path.clone(),
+        connection: None,
         status: None,
         error: None,
         took: Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::Phases;
+
+    fn sent(class: ErrorClass) -> SendError {
+        SendError {
+            class,
+            detail: "so".to_owned(),
+            hint: class.hint(),
+            timing: Phases::default(),
+            status: None,
+        }
+    }
+
+    #[test]
+    fn a_shut_gate_is_told_by_who_shut_it() {
+        let withdrawn = |is_ended| unsent(sent(ErrorClass::Withdrawn), is_ended);
+        assert!(matches!(withdrawn(true), InvokeError::Unproven));
+        assert!(matches!(withdrawn(false), InvokeError::Unavailable));
+        for is_ended in [true, false] {
+            let refused = unsent(sent(ErrorClass::AddressRefused), is_ended);
+            assert!(matches!(refused, InvokeError::NotAllowed(_)));
+            let silent = unsent(sent(ErrorClass::Timeout), is_ended);
+            assert!(matches!(silent, InvokeError::NoAnswer { class: ErrorClass::Timeout, .. }));
+        }
     }
 }

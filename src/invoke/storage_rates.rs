@@ -5,21 +5,21 @@ use uuid::Uuid;
 
 use super::error::InvokeError;
 use crate::extension_data::storage::{DELETES_PER_MINUTE, READS_PER_MINUTE, WRITES_PER_MINUTE};
-use crate::rate::KeyedRate;
+use crate::rate::KeyedWindow;
 use crate::seam::Clock;
 
 /// The rates of all stores, on this node.
 #[derive(Debug)]
 pub struct StorageRates {
-    reads: KeyedRate<Uuid>,
-    writes: KeyedRate<Uuid>,
-    deletes: KeyedRate<Uuid>,
+    reads: KeyedWindow<Uuid>,
+    writes: KeyedWindow<Uuid>,
+    deletes: KeyedWindow<Uuid>,
 }
 
 impl StorageRates {
     /// The reference's rates.
     pub fn new(clock: &Clock) -> Self {
-        let rate = |per_minute| KeyedRate::new(per_minute, per_minute, clock.clone());
+        let rate = |per_minute| KeyedWindow::new(per_minute, clock.clone());
         Self {
             reads: rate(READS_PER_MINUTE),
             writes: rate(WRITES_PER_MINUTE),
@@ -43,6 +43,6 @@ impl StorageRates {
     }
 }
 
-fn take(rate: &KeyedRate<Uuid>, id: Uuid, what: &'static str) -> Result<(), InvokeError> {
-    rate.take(id, 1).map_err(|wait| InvokeError::TooMany { what, wait })
+fn take(rate: &KeyedWindow<Uuid>, id: Uuid, what: &'static str) -> Result<(), InvokeError> {
+    rate.take(id).map_err(|wait| InvokeError::TooMany { what, wait })
 }

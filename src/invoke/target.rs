@@ -22,6 +22,8 @@ pub(super) struct DeclaredConnection {
     pub(super) name: String,
     /// The name by which calls refer to it; the host's own connection may have none.
     pub(super) link_name: Option<String>,
+    /// The service that grants its tokens.
+    pub(super) service: String,
     /// Where its token may go.
     pub(super) origins: Vec<Origin>,
     /// Whether the operator named these: then they are called whatever their address.
@@ -47,12 +49,40 @@ pub(super) enum Target {
     /// To this server itself.
     Own,
     /// To the host or a provider, which are trusted for just that, with the token of this
-    /// connection, where there is one.
-    Trusted(Option<String>),
+    /// connection.
+    Trusted(String),
     /// To a server that the manifest declares, vetted, with the token of this connection.
     Vetted(String),
     /// To a host of `whiteListedDomains`, without a credential.
     Listed,
+}
+
+impl Target {
+    /// The connection whose token goes along.
+    pub(super) fn connection(&self) -> Option<&str> {
+        match self {
+            Self::Trusted(name) | Self::Vetted(name) => Some(name),
+            Self::Own | Self::Listed => None,
+        }
+    }
+}
+
+/// What is known of a token besides: who granted it, and where that one's tokens may go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Granted<'a> {
+    /// The service.
+    pub(super) service: &'a str,
+    /// Where its tokens may go; of the host's nothing, since that is `host.api_base`.
+    pub(super) origins: &'a [Origin],
+}
+
+/// A URL to be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ReadUrl {
+    /// It, with placeholders filled in.
+    pub(super) url: Url,
+    /// Its path as it was written: no value of a placeholder.
+    pub(super) path: String,
 }
 
 /// Why a call does not go anywhere.
@@ -63,6 +93,9 @@ pub enum Unreachable {
         "requestURL must be an absolute http or https URL without a user name, or a path of the host's API"
     )]
     Malformed,
+    /// Its path has steps.
+    #[error("requestURL has a part of its path that is . or .., written out or escaped")]
+    Steps,
     /// It is longer than what is sent.
     #[error("requestURL is longer than {LONGEST_URL} bytes with its placeholders filled in")]
     TooLong,
@@ -93,7 +126,7 @@ pub(super) fn read_url(
     text: &str,
     api_base: Option<&Origin>,
     filling: &mut Filling<'_>,
-) -> Result<Url, Unreachable> {
+) -> Result<ReadUrl, Unreachable> {
     // The URL Standard forgives blanks and backslashes, which others read differently.
     if text.is_empty() || text.contains('\\') || text.chars().any(char::is_control) {
         return Err(Unreachable::Malformed);
@@ -135,9 +168,13 @@ fn join(
     path: &str,
     query: Option<&str>,
     filling: &mut Filling<'_>,
-) -> Result<Url, Unreachable> {
-    let path = filling.fill(path, Place::Path, false)?;
-    let mut text = format!("{base}{path}");
+) -> Result<ReadUrl, Unreachable> {
+    let filled = filling.fill(path, Place::Path, false)?;
+    // What is called must be what is written in the record.
+    if filled.split('/').any(is_step) {
+        return Err(Unreachable::Steps);
+    }
+    let mut text = format!("{base}{filled}");
     if let Some(query) = query {
         text.push('?');
         text.push_str(&filling.fill(query, Place::Query, false)?);
@@ -149,7 +186,18 @@ fn join(
     // Whatever was filled in: the origin is the one that was written before the path.
     let is_as_written = Url::parse(base).is_ok_and(|base| base.origin() == url.origin());
     let is_plain = url.username().is_empty() && url.password().is_none() && url.has_host();
-    if is_as_written && is_plain { Ok(url) } else { Err(Unreachable::Malformed) }
+    if !is_as_written || !is_plain {
+        return Err(Unreachable::Malformed);
+    }
+    let path = if path.is_empty() { "/" } else { path };
+    Ok(ReadUrl { url, path: path.to_owned() })
+}
+
+/// Whether a part of a path leads up or nowhere, for some reader of it: the URL Standard takes
+/// `%2e` for a dot, and servers that know parameters of a part leave out what follows a `;`.
+fn is_step(part: &str) -> bool {
+    let part = part.split(';').next().unwrap_or_default();
+    part.len() <= 6 && matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
 }
 
 /// The origins of `whiteListedDomains`, with placeholders filled in. What cannot be called over
@@ -194,29 +242,31 @@ impl Reach {
         if let Some(connection) = connection.filter(|connection| reaches(connection)) {
             let name = connection.name.clone();
             let is_operators = connection.is_operators;
-            return Ok(if is_operators {
-                Target::Trusted(Some(name))
-            } else {
-                Target::Vetted(name)
-            });
+            return Ok(if is_operators { Target::Trusted(name) } else { Target::Vetted(name) });
         }
         if is_host && connection.is_none() {
             return match &self.host {
-                Some(host) => Ok(Target::Trusted(Some(host.name.clone()))),
+                Some(host) => Ok(Target::Trusted(host.name.clone())),
                 None => Err(Unreachable::NoHost("the extension declares no zohoAuthorisation")),
             };
         }
         if self.listed.iter().any(|origin| origin.contains(url)) {
             return Ok(Target::Listed);
         }
-        let mut reaching = self.connectors.iter().filter(|connector| reaches(connector));
-        if connection.is_none()
-            && let Some(connector) = reaching.next()
-        {
-            let is_operators = connector.is_operators || reaching.any(|other| other.is_operators);
-            return Ok(if is_operators { Target::Trusted(None) } else { Target::Listed });
-        }
         Err(Unreachable::NotAllowed(url.origin().ascii_serialization()))
+    }
+
+    /// Whether a token of a connection may go to a URL: the last question before it does. The row
+    /// that it came from may be of another version than what is known here: connected before an
+    /// upgrade that led the name elsewhere, or after one that came while the call was under way.
+    pub(super) fn lets(&self, name: &str, granted: Granted<'_>, url: &Url) -> bool {
+        let has = |origins: &[Origin]| origins.iter().any(|origin| origin.contains(url));
+        if let Some(host) = self.host.as_ref().filter(|host| host.name == name) {
+            return host.service == granted.service && has(self.api_base.as_slice());
+        }
+        let declared = self.connectors.iter().find(|connector| connector.name == name);
+        declared.is_some_and(|one| one.service == granted.service && has(&one.origins))
+            && has(granted.origins)
     }
 }
 
@@ -235,6 +285,7 @@ mod tests {
             host: Some(DeclaredConnection {
                 name: "zohoAuthorisation".to_owned(),
                 link_name: Some("mirror_desk".to_owned()),
+                service: "zlabs_integration".to_owned(),
                 origins: vec![origin("https://desk.example")],
                 is_operators: true,
             }),
@@ -242,6 +293,7 @@ mod tests {
                 DeclaredConnection {
                     name: "chat".to_owned(),
                     link_name: Some("chat".to_owned()),
+                    service: "chatter".to_owned(),
                     origins: vec![
                         origin("https://api.chat.example"),
                         origin("https://eu.chat.example"),
@@ -251,6 +303,7 @@ mod tests {
                 DeclaredConnection {
                     name: "own".to_owned(),
                     link_name: Some("own".to_owned()),
+                    service: "own".to_owned(),
                     origins: vec![origin("https://own.example")],
                     is_operators: false,
                 },
@@ -265,24 +318,25 @@ mod tests {
 
     #[test]
     fn each_credential_goes_to_its_own_origin_only() {
-        let host = Ok(Target::Trusted(Some("zohoAuthorisation".to_owned())));
-        let chat = Ok(Target::Trusted(Some("chat".to_owned())));
+        let host = Ok(Target::Trusted("zohoAuthorisation".to_owned()));
+        let chat = Ok(Target::Trusted("chat".to_owned()));
         assert_eq!(classify("https://desk.example/api/v1/tickets", ""), host);
         assert_eq!(classify("https://desk.example:443/x", "mirror_desk"), host);
         assert_eq!(classify("https://desk.example/x", "zohoAuthorisation"), host);
         assert_eq!(classify("https://eu.chat.example/post", "chat"), chat);
-        assert_eq!(classify("https://api.chat.example/post", ""), Ok(Target::Trusted(None)));
         assert_eq!(classify("https://mirror.example/x", ""), Ok(Target::Listed));
         assert_eq!(classify("http://mirror.example:8080/x", ""), Ok(Target::Listed));
         // What a manifest brings itself is vetted as every address of a vendor's.
         assert_eq!(classify("https://own.example/x", "own"), Ok(Target::Vetted("own".to_owned())));
-        assert_eq!(classify("https://own.example/x", ""), Ok(Target::Listed));
         // Allowed, but nobody's token goes there.
         assert_eq!(classify("https://mirror.example/x", "chat"), Ok(Target::Listed));
         assert_eq!(classify("https://mirror.example/x", "mirror_desk"), Ok(Target::Listed));
         for (url, link_name) in [
             ("https://desk.example/x", "chat"),
             ("https://api.chat.example/x", "mirror_desk"),
+            // A service that is reached with a token is not called without one.
+            ("https://api.chat.example/post", ""),
+            ("https://own.example/x", ""),
             ("http://desk.example/x", ""),
             ("https://desk.example:8443/x", ""),
             ("https://desk.example.evil.example/x", ""),
@@ -315,14 +369,40 @@ mod tests {
         let reach = Reach { api_base: None, ..reach() };
         let values = Values::default();
         let classify = |text: &str| {
-            let url = read_url(text, None, &mut Filling::new(&values, false))?;
-            reach.classify(&url, "")
+            let read = read_url(text, None, &mut Filling::new(&values, false))?;
+            reach.classify(&read.url, "")
         };
         assert_eq!(classify("/api/v1/installedExtensions/1/storage"), Ok(Target::Own));
-        for elsewhere in ["/api/v1/tickets", "/api/v1/installedExtensions/../tickets"] {
-            assert_eq!(classify(elsewhere), Err(NOT_SET), "{elsewhere}");
-        }
+        assert_eq!(classify("/api/v1/tickets"), Err(NOT_SET));
         assert_eq!(classify("https://mirror.example/x"), Ok(Target::Listed));
+    }
+
+    #[test]
+    fn a_token_goes_only_where_its_own_grant_lets_it() {
+        let (reach, host) = (reach(), "zohoAuthorisation");
+        let lets = |name: &str, service: &str, origins: &[&str], url: &str| {
+            let origins: Vec<Origin> = origins.iter().map(|text| origin(text)).collect();
+            let granted = Granted { service, origins: &origins };
+            reach.lets(name, granted, &Url::parse(url).expect("a URL"))
+        };
+        let own = ["https://own.example"];
+        assert!(lets("own", "own", &own, "https://own.example/x"));
+        assert!(lets("chat", "chatter", &["https://api.chat.example"], "https://api.chat.example"));
+        assert!(lets(host, "zlabs_integration", &[], "https://desk.example/x"));
+        for (name, service, origins, url) in [
+            // Granted by another server of the same name, which the manifest led elsewhere since.
+            ("own", "own", &["https://former.example"][..], "https://own.example/x"),
+            ("own", "own", &[], "https://own.example/x"),
+            ("own", "own", &["https://former.example"], "https://former.example/x"),
+            // The name stands for another service now.
+            ("own", "chatter", &own, "https://own.example/x"),
+            ("chat", "own", &own, "https://own.example/x"),
+            (host, "chatter", &["https://desk.example"], "https://desk.example/x"),
+            (host, "zlabs_integration", &["https://desk.example", own[0]], own[0]),
+            ("nobody", "own", &own, "https://own.example/x"),
+        ] {
+            assert!(!lets(name, service, origins, url), "{name} {service} {origins:?} {url}");
+        }
     }
 
     fn read(text: &str) -> Result<String, Unreachable> {
@@ -334,11 +414,53 @@ mod tests {
             ("user", "a@evil.example"),
             ("slash", "../../admin?x#y"),
             ("port", "8080"),
+            ("e", "e"),
         ] {
             values.add(name, Value::Open(value.to_owned()));
         }
         let base = origin("https://desk.example");
-        read_url(text, Some(&base), &mut Filling::new(&values, false)).map(String::from)
+        read_url(text, Some(&base), &mut Filling::new(&values, false))
+            .map(|read| String::from(read.url))
+    }
+
+    #[test]
+    fn the_path_of_the_record_is_the_one_that_is_called() {
+        let mut values = Values::default();
+        values.add("id", Value::Open("7".to_owned()));
+        let path = |text: &str| {
+            let base = origin("https://desk.example");
+            let read = read_url(text, Some(&base), &mut Filling::new(&values, false));
+            read.map(|read| read.path)
+        };
+        for (text, wanted) in [
+            ("/tickets/{{id}}?a=b#c", "/tickets/{{id}}"),
+            ("/admin?x=a://b/tickets", "/admin"),
+            ("/admin://b/tickets", "/admin://b/tickets"),
+            ("https://desk.example/a/{{id}}", "/a/{{id}}"),
+            ("https://desk.example?x", "/"),
+        ] {
+            assert_eq!(path(text).as_deref(), Ok(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_have_no_steps_however_they_are_written() {
+        for text in [
+            "/api/v1/tickets/../agents",
+            "/api/v1/tickets/%2e%2E/agents",
+            "/api/v1/./tickets",
+            "/api/v1/tickets/.%2e",
+            "/api/v1/tickets/..;a=b/agents",
+            "/api/v1/installedExtensions/../tickets",
+            "https://desk.example/a/%2E/b",
+            "/x/%2{{e}}/y",
+            "/x/.%2{{e}}/y",
+        ] {
+            assert_eq!(read(text), Err(Unreachable::Steps), "{text}");
+        }
+        for text in ["/a..b/...", "/.well-known/x", "/a/..b", "/%2e%2e%2e"] {
+            assert!(read(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

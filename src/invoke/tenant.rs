@@ -1,16 +1,17 @@
 //! An installation as calls need it: read once, kept in memory until something of it changes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Map, Value as Json};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::error::InvokeError;
+use super::memory::{Held, Meter, Properties, SharedProperties};
 use super::placeholders::{Filling, Value, Values};
 use super::target::{DeclaredConnection, Reach, listed_origins};
 use crate::config::Origin;
@@ -25,12 +26,22 @@ use crate::store::entity::{
 };
 use crate::webhook::{unseal_manifest_secrets, unseal_signing_secret};
 
+/// What an installation takes in memory besides its texts, in bytes: about what its parts do.
+const BARE: usize = 2_048;
+
+/// What an origin takes in memory, about.
+const ORIGIN: usize = 128;
+
 /// An installation that serves.
 pub(super) struct Tenant {
     pub(super) id: Uuid,
     pub(super) org_id: String,
     pub(super) extension_key: String,
+    /// Whose the extension is.
+    pub(super) vendor: String,
     pub(super) generation: i32,
+    /// Whether the serving version has a `secret`: one without cannot call.
+    pub(super) has_secret: bool,
     /// The `secret` of the serving version, and those of former ones that still count.
     pub(super) secrets: Vec<SecretText>,
     /// Verifies calls that are signed by Standard Webhooks.
@@ -47,8 +58,8 @@ pub(super) struct Tenant {
     pub(super) ended: CancellationToken,
     /// The calls under way.
     pub(super) calls: TaskTracker,
-    /// How many calls may be under way at once.
-    pub(super) places: Arc<Semaphore>,
+    /// What it takes in memory.
+    _held: Held,
 }
 
 impl fmt::Debug for Tenant {
@@ -60,12 +71,7 @@ impl fmt::Debug for Tenant {
 impl Tenant {
     /// The same with the calls under way of what was read before.
     pub(super) fn continuing(self, former: &Self) -> Self {
-        Self {
-            ended: former.ended.clone(),
-            calls: former.calls.clone(),
-            places: Arc::clone(&former.places),
-            ..self
-        }
+        Self { ended: former.ended.clone(), calls: former.calls.clone(), ..self }
     }
 }
 
@@ -76,7 +82,10 @@ pub(super) struct TenantReader {
     pub(super) keys: Keys,
     pub(super) providers: Providers,
     pub(super) api_base: Option<Origin>,
-    pub(super) places: usize,
+    /// The properties that installations hold.
+    pub(super) properties: Arc<SharedProperties>,
+    /// Counts what is remembered.
+    pub(super) meter: Meter,
 }
 
 /// Whether an installation serves: live, active, and held by nobody.
@@ -108,7 +117,7 @@ impl TenantReader {
             .one(reader)
             .await?
             .ok_or(InvokeError::Unreadable("extension"))?;
-        let (secrets, mut secrets_until) = self.secrets(&row, &version, now).await?;
+        let (secrets, has_secret, mut secrets_until) = self.secrets(&row, &version, now).await?;
         let (verifier, until) = self.verifier(&row.extension_key, now).await?;
         secrets_until = [secrets_until, until].into_iter().flatten().min();
         let must_sign = invoke_signer::Entity::find_by_id(row.extension_key.clone())
@@ -118,11 +127,16 @@ impl TenantReader {
         let owner = properties::Owner { id: extension.id, key: &row.extension_key };
         let values = self.values(&row, &manifest, owner).await?;
         let reach = self.reach(&manifest, &stored, version.id, &values).await?;
+        let connectors = reach.connectors.iter().map(|connector| 1 + connector.origins.len());
+        let origins = reach.listed.len() + connectors.sum::<usize>();
+        let held = self.meter.hold(BARE + values.own_bytes() + origins * ORIGIN);
         Ok(Some(Tenant {
             id,
             org_id: row.org_id,
             extension_key: row.extension_key,
+            vendor: extension.vendor,
             generation: row.generation,
+            has_secret,
             secrets,
             verifier,
             must_sign,
@@ -132,34 +146,34 @@ impl TenantReader {
             secrets_until,
             ended: CancellationToken::new(),
             calls: TaskTracker::new(),
-            places: Arc::new(Semaphore::new(self.places)),
+            _held: held,
         }))
     }
 
-    /// The `secret` of the serving version and of those that served a short while ago.
+    /// The `secret` of the serving version and of those that served a short while ago; whether the
+    /// serving one has any; until when the others count.
     async fn secrets(
         &self,
         row: &installation::Model,
         serving: &extension_version::Model,
         now: Timestamp,
-    ) -> Result<(Vec<SecretText>, Option<Timestamp>), InvokeError> {
-        let mut secrets = Vec::new();
-        let mut add = |version: &extension_version::Model| -> Result<(), InvokeError> {
+    ) -> Result<(Vec<SecretText>, bool, Option<Timestamp>), InvokeError> {
+        let of = |version: &extension_version::Model| -> Result<_, InvokeError> {
             let mut all = unseal_manifest_secrets(&self.keys, version)?;
-            secrets.extend(all.remove("/secret").filter(|secret| !secret.is_empty()));
-            Ok(())
+            Ok(all.remove("/secret").filter(|secret| !secret.is_empty()))
         };
-        add(serving)?;
+        let mut secrets: Vec<SecretText> = of(serving)?.into_iter().collect();
+        let has_secret = !secrets.is_empty();
         let mut until = None;
         for (id, end) in former_versions::live(&self.store, row.id, now).await? {
             let version =
                 extension_version::Entity::find_by_id(id).one(self.store.reader()).await?;
             if let Some(version) = version {
-                add(&version)?;
+                secrets.extend(of(&version)?);
                 until = Some(until.map_or(end, |former: Timestamp| former.min(end)));
             }
         }
-        Ok((secrets, until))
+        Ok((secrets, has_secret, until))
     }
 
     async fn verifier(
@@ -193,7 +207,7 @@ impl TenantReader {
         manifest: &Manifest,
         owner: properties::Owner<'_>,
     ) -> Result<Values, InvokeError> {
-        let mut values = Values::default();
+        let mut values = Values::new(self.properties(owner).await?);
         values.add("installationId", Value::Open(row.id.to_string()));
         let open: Map<String, Json> =
             serde_json::from_str(&row.config).map_err(|_| InvokeError::Unreadable("config"))?;
@@ -223,14 +237,21 @@ impl TenantReader {
                 values.add(&parameter.name, value);
             }
         }
-        for (name, value) in properties::values(&self.store, owner, &self.keys).await? {
-            let value = match value {
-                properties::Value::Open(text) => Value::Open(text),
-                properties::Value::Secret(secret) => Value::Secret(secret),
-            };
-            values.add(format!("property.{name}"), value);
-        }
         Ok(values)
+    }
+
+    async fn properties(
+        &self,
+        owner: properties::Owner<'_>,
+    ) -> Result<Arc<Properties>, InvokeError> {
+        let rows = properties::values(&self.store, owner, &self.keys).await?;
+        let value = |value| match value {
+            properties::Value::Open(text) => Value::Open(text),
+            properties::Value::Secret(secret) => Value::Secret(secret),
+        };
+        let values: BTreeMap<_, _> =
+            rows.into_iter().map(|(name, found)| (name, value(found))).collect();
+        Ok(self.properties.share(owner.key, values))
     }
 
     /// What the installation may call.
@@ -249,6 +270,7 @@ impl TenantReader {
                 host = Some(DeclaredConnection {
                     name: HOST_CONNECTION.to_owned(),
                     link_name: link_name.and_then(|declared| declared.connection_link_name.clone()),
+                    service: declared.service.name,
                     origins: self.api_base.iter().cloned().collect(),
                     is_operators: true,
                 });
@@ -258,6 +280,7 @@ impl TenantReader {
             connectors.push(DeclaredConnection {
                 link_name: Some(declared.name.clone()),
                 name: declared.name,
+                service: declared.service.name,
                 origins,
                 is_operators,
             });

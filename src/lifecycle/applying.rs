@@ -285,6 +285,9 @@ impl Lifecycle {
         }
         let subject = notice_subject(id);
         inner.notices.resolve(work, &[NoticeKind::UpgradeExpired], &subject).await?;
+        // The secret of the version that served until now counts for a while longer.
+        let former = locked.row.version_id;
+        extension_data::former_versions::remember(work, id, former, now).await?;
         self.serve_with(work, locked, *prepared, actor, now).await?;
         reconcile::forget(work, id).await?;
         let rows = webhook::Entity::find()
@@ -314,8 +317,6 @@ impl Lifecycle {
         let declared = self.declared_by(&manifest, &prepared.version)?;
         let ended = self.end_connections(work, locked, &declared).await?;
         let row = &mut locked.row;
-        // The secret of the version that serves now counts for a while longer.
-        extension_data::former_versions::remember(work, row.id, row.version_id, now).await?;
         row.former_version_id = Some(row.version_id);
         row.upgraded_at = Some(now.micros());
         row.version_id = prepared.version.id;
@@ -341,13 +342,8 @@ impl Lifecycle {
         let id = locked.row.id;
         let mut ended = Vec::new();
         for former in self.declared(locked)? {
-            // A name that leads to another service is another connection.
-            let stays = new.iter().find(|one| {
-                one.name == former.name
-                    && one.service.name == former.service.name
-                    && one.service.declared_in.is_some() == former.service.declared_in.is_some()
-            });
-            if let Some(stays) = stays {
+            // A name that leads to another service, or elsewhere, is another connection.
+            if let Some(stays) = new.iter().find(|one| one.continues(&former)) {
                 let is_shared = i32::from(!stays.user_access);
                 connection::Entity::update_many()
                     .col_expr(connection::Column::Shared, Expr::value(is_shared))
@@ -391,7 +387,8 @@ impl Lifecycle {
                 self.tell_of(work, locked, "onTPARevoke", why, of, now).await?;
             }
             let what = format!(
-                "connection {name}: version {} does not declare it any more; {count} ended",
+                "connection {name}: version {} does not declare it any more, or leads it elsewhere; \
+                 {count} ended",
                 locked.version.version
             );
             self.record(work, &locked.row, "disconnect", Some(state), actor, Some(&what)).await?;

@@ -1,6 +1,8 @@
 //! Configuration parameters in the reference's forms: `GET` and `POST
 //! /installedExtensions/{installationId}/configParams`.
 
+use std::collections::BTreeSet;
+
 use sea_orm::EntityTrait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -124,16 +126,23 @@ impl Lifecycle {
         if variables.is_empty() || variables.len() > MOST_VARIABLES {
             return Err(LifecycleError::field("/variables", "variables must have 1 to 50 entries"));
         }
+        let locked = self.lock(work, id).await?;
+        let secrets: BTreeSet<&str> = (locked.manifest.parameters.iter())
+            .filter(|parameter| parameter.secure)
+            .map(|parameter| parameter.name.as_str())
+            .collect();
+        let mut names = BTreeSet::new();
         let mut config = Map::new();
         for (index, variable) in variables.iter().enumerate() {
-            if variable.value == MASK {
-                // What was read is written back: the secret stays as it is.
-                continue;
-            }
-            if config.insert(variable.name.clone(), variable.value.clone()).is_some() {
+            if !names.insert(variable.name.as_str()) {
                 let pointer = format!("/variables/{index}/name");
                 return Err(LifecycleError::field(&pointer, "a parameter is there twice"));
             }
+            if variable.value == MASK && secrets.contains(variable.name.as_str()) {
+                // What was read is written back: the secret stays as it is.
+                continue;
+            }
+            config.insert(variable.name.clone(), variable.value.clone());
         }
         let configure = ConfigureRequest {
             installation_id: InstallationId(id),

@@ -429,6 +429,21 @@ impl Lifecycle {
         Ok(locked.manifest.incoming_webhook.is_some().then_some(locked.row.generation))
     }
 
+    /// Whether an installation takes what third parties post, as far as can be seen without holding
+    /// it: asked before a rate is taken, so that what is refused costs no transaction.
+    pub async fn takes_incoming(&self, id: Uuid) -> Result<bool, LifecycleError> {
+        let reader = self.inner.store.reader();
+        let row = installation::Entity::find_by_id(id).one(reader).await?;
+        let Some(row) = row.filter(|row| state_of(row).name() == "active") else {
+            return Ok(false);
+        };
+        let version = extension_version::Entity::find_by_id(row.version_id)
+            .one(reader)
+            .await?
+            .ok_or(LifecycleError::Unreadable { what: "version" })?;
+        Ok(read_manifest(&version)?.incoming_webhook.is_some())
+    }
+
     /// The live installation of an extension in an org; of a personal one, that of a user.
     pub(super) async fn live(
         &self,

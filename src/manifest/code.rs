@@ -84,6 +84,8 @@ codes! {
     SCOPE_DENIED = "scope.denied",
     SCOPE_DUPLICATE = "scope.duplicate",
     CONNECTOR_RESERVED_SERVICE = "connector.reserved-service",
+    CONNECTION_LINK_NAME_DUPLICATE = "connection.link-name-duplicate",
+    CONNECTION_NAME_RESERVED = "connection.name-reserved",
     CONFIG_SECRET_VISIBLE = "config.secret-visible",
     CONFIG_SECRET_DEFAULT = "config.secret-default",
     CONFIG_OPTIONS_MISSING = "config.options-missing",

@@ -23,10 +23,9 @@ pub fn own_servers(manifest: &Value) -> impl Iterator<Item = (usize, &Value)> {
 
 /// The connections of a manifest that none of its other connections names or uses.
 pub fn own_connections(manifest: &Manifest, document: &Value) -> Vec<OwnConnection> {
-    let mut known: Vec<&str> = Vec::new();
-    if let Some(host) = &manifest.authorisation {
-        known.extend([HOST_CONNECTION, host.service_name.as_str()]);
-    }
+    // The host's name is the host's, also where a manifest has no connection to it.
+    let mut known: Vec<&str> = vec![HOST_CONNECTION];
+    known.extend(manifest.authorisation.iter().map(|host| host.service_name.as_str()));
     for other in &manifest.connectors {
         known.extend([other.connection_link_name.as_str(), other.service_name.as_str()]);
     }

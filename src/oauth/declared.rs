@@ -49,6 +49,9 @@ pub struct DeclaredConnection {
     pub user_access: bool,
     /// Who made it, as the vendor wrote it: shown, never trusted.
     pub shared_by: Option<String>,
+    /// Where its token may go, where the manifest itself says so; for the operator's services his
+    /// registry does.
+    pub own_origins: Vec<Origin>,
 }
 
 impl DeclaredConnection {
@@ -56,23 +59,52 @@ impl DeclaredConnection {
     pub fn is_host(&self) -> bool {
         self.name == HOST_CONNECTION
     }
+
+    /// Whether a token that was granted for `former` may serve this one: the name leads to the same
+    /// service, which is where it was.
+    pub fn continues(&self, former: &Self) -> bool {
+        let is_there = |origin| former.own_origins.contains(origin);
+        self.name == former.name
+            && self.service.name == former.service.name
+            && self.service.declared_in.is_some() == former.service.declared_in.is_some()
+            && self.own_origins.len() == former.own_origins.len()
+            && self.own_origins.iter().all(is_there)
+    }
 }
 
 fn text<'v>(client: &'v Value, name: &str) -> Option<&'v str> {
     client.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// The connections of a version, the host's first.
+/// Where the tokens of a server that a manifest brings may go: to whoever grants them.
+fn origins(client: &Value) -> Vec<Origin> {
+    let mut origins = Vec::new();
+    for name in ["tokenUrl", "authoriseUrl"] {
+        let url = text(client, name).and_then(|text| Url::parse(text).ok());
+        if let Some(origin) = url.as_ref().and_then(Origin::of)
+            && !origins.contains(&origin)
+        {
+            origins.push(origin);
+        }
+    }
+    origins
+}
+
+/// The connections of a version, the host's first. Each name leads to one: of a manifest from before
+/// the rule that says so the first counts, and none takes the host's name.
 pub fn connections(
     manifest: &Manifest,
     stored: &Value,
     version_id: Uuid,
     is_operators: impl Fn(&str) -> bool,
 ) -> Vec<DeclaredConnection> {
+    let own_server = |name: &str| {
+        own_servers(stored).map(|(_, client)| client).find(|one| text(one, "name") == Some(name))
+    };
     let service = |name: &str| {
-        let is_declared = own_servers(stored).any(|(_, client)| text(client, "name") == Some(name));
-        let declared_in = (!is_operators(name) && is_declared).then_some(version_id);
-        Service { name: name.to_owned(), declared_in }
+        let own = own_server(name).filter(|_| !is_operators(name));
+        let declared_in = own.map(|_| version_id);
+        (Service { name: name.to_owned(), declared_in }, own.map(origins).unwrap_or_default())
     };
     let host = manifest.authorisation.iter().map(|host| DeclaredConnection {
         name: HOST_CONNECTION.to_owned(),
@@ -82,24 +114,36 @@ pub fn connections(
         scopes: host.scopes.clone(),
         user_access: host.user_access,
         shared_by: host.shared_by.clone(),
+        own_origins: Vec::new(),
     });
-    let connectors = manifest.connectors.iter().map(|connector| DeclaredConnection {
-        name: connector.connection_link_name.clone(),
-        display_name: Some(connector.connection_name.clone()),
-        service: service(&connector.service_name),
-        scopes: connector.scopes.clone(),
-        user_access: connector.user_access,
-        shared_by: connector.shared_by.clone(),
+    let connectors = manifest.connectors.iter().map(|connector| {
+        let (service, own_origins) = service(&connector.service_name);
+        DeclaredConnection {
+            name: connector.connection_link_name.clone(),
+            display_name: Some(connector.connection_name.clone()),
+            service,
+            scopes: connector.scopes.clone(),
+            user_access: connector.user_access,
+            shared_by: connector.shared_by.clone(),
+            own_origins,
+        }
     });
-    let mut all: Vec<DeclaredConnection> = host.chain(connectors).collect();
-    all.extend(own_connections(manifest, stored).into_iter().map(|own| DeclaredConnection {
+    let own = own_connections(manifest, stored).into_iter().map(|own| DeclaredConnection {
+        own_origins: own_server(&own.name).map(origins).unwrap_or_default(),
         service: Service { name: own.name.clone(), declared_in: Some(version_id) },
         name: own.name,
         display_name: None,
         scopes: own.scopes,
         user_access: false,
         shared_by: None,
-    }));
+    });
+    let mut all: Vec<DeclaredConnection> = host.collect();
+    for connection in connectors.chain(own) {
+        let is_taken = all.iter().any(|other| other.name == connection.name);
+        if !is_taken && !connection.is_host() {
+            all.push(connection);
+        }
+    }
     all
 }
 
@@ -149,14 +193,7 @@ fn read(client: &Value, secret: &SecretText, place: String) -> Result<Server, OA
     let unreadable = || OAuthError::Unreadable { what: "TPAOauth entry of a manifest" };
     let authorize_url = url("authoriseUrl").ok_or_else(unreadable)?;
     let token_url = url("tokenUrl").ok_or_else(unreadable)?;
-    let mut api_origins: Vec<Origin> = Vec::new();
-    for address in [&token_url, &authorize_url] {
-        if let Some(origin) = Origin::of(address)
-            && !api_origins.contains(&origin)
-        {
-            api_origins.push(origin);
-        }
-    }
+    let api_origins = origins(client);
     let parameters = client
         .get("params")
         .and_then(Value::as_object)
@@ -237,5 +274,81 @@ mod tests {
         assert_eq!(declared["lonely"], Some(version));
         assert_eq!(declared[HOST_CONNECTION], None, "the host's server is never the vendor's");
         assert_eq!(of(true)["my_box"], None);
+    }
+
+    fn manifest(connectors: &Value, servers: &Value, has_host: bool) -> Value {
+        let mut manifest = json!({
+            "locale": ["en"], "service": "DESK", "storage": false, "whiteListedDomains": [],
+            "modules": { "widgets": [{ "name": "W", "url": "/app/w.html" }] },
+            "config": [], "TPAOauth": servers, "connectors": connectors,
+        });
+        if has_host {
+            manifest["zohoAuthorisation"] = json!({
+                "type": "connectors", "serviceName": "zlabs_integration", "scope": [],
+            });
+        }
+        manifest
+    }
+
+    fn declared(manifest: &Value) -> Vec<DeclaredConnection> {
+        let package = crate::manifest::CheckedPackage::from_stored(manifest, &json!({}));
+        let typed = package.expect("it is a manifest").manifest;
+        connections(&typed, manifest, Uuid::from_u128(5), |name| name == "operators")
+    }
+
+    fn connector(link_name: &str, service: &str) -> Value {
+        json!({ "connectionName": service, "serviceName": service, "connectionLinkName": link_name })
+    }
+
+    #[test]
+    fn a_token_does_not_follow_a_name_to_another_service_or_place() {
+        let at = |token: &str, authorise: &str| {
+            let mut server = entry();
+            server["tokenUrl"] = token.into();
+            server["authoriseUrl"] = authorise.into();
+            declared(&manifest(&json!([connector("box", "dropbox")]), &json!([server]), true))
+                .remove(1)
+        };
+        let former = at("https://api.box.example/token", "https://box.example/authorise");
+        for same in [
+            at("https://api.box.example/v2/token", "https://box.example/v2"),
+            at("https://box.example/token", "https://api.box.example/authorise"),
+        ] {
+            assert!(same.continues(&former), "{:?}", same.own_origins);
+        }
+        for moved in [
+            at("https://api.evil.example/token", "https://box.example/authorise"),
+            at("https://api.box.example/token", "https://evil.example/authorise"),
+            at("https://api.box.example:8443/token", "https://box.example/authorise"),
+            at("https://box.example/token", "https://box.example/authorise"),
+        ] {
+            assert!(!moved.continues(&former), "{:?}", moved.own_origins);
+            assert!(!former.continues(&moved), "{:?}", moved.own_origins);
+        }
+        // What the operator declares, he may move.
+        let of_operator = || {
+            declared(&manifest(&json!([connector("box", "operators")]), &json!([]), true)).remove(1)
+        };
+        assert!(of_operator().continues(&of_operator()));
+        assert!(!of_operator().continues(&former));
+    }
+
+    /// Such manifests are refused now, and may have been published before.
+    #[test]
+    fn a_name_leads_to_one_connection_and_none_takes_the_hosts() {
+        let twice = json!([connector("chat", "one"), connector("chat", "two")]);
+        let all = declared(&manifest(&twice, &json!([]), true));
+        let pairs: Vec<_> =
+            all.iter().map(|one| (one.name.as_str(), one.service.name.as_str())).collect();
+        assert_eq!(pairs, [(HOST_CONNECTION, "zlabs_integration"), ("chat", "one")]);
+        let posing = json!([connector(HOST_CONNECTION, "dropbox")]);
+        let mut server = entry();
+        server["name"] = HOST_CONNECTION.into();
+        for has_host in [true, false] {
+            let all = declared(&manifest(&posing, &json!([entry(), server]), has_host));
+            let hosts: Vec<_> = all.iter().filter(|one| one.is_host()).collect();
+            assert_eq!(hosts.len(), usize::from(has_host), "{all:?}");
+            assert!(hosts.iter().all(|one| one.service.name == "zlabs_integration"));
+        }
     }
 }

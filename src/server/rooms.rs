@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::wiring::StartError;
 use crate::api::access::Authenticator;
-use crate::api::{ApiState, Services, TrialRates};
+use crate::api::{ApiState, IncomingRates, Services, TrialRates};
 use crate::config::Config;
 use crate::crypto::{CryptoError, Keys, Signer, SigningSecret, Verifier};
 use crate::delivery::{
@@ -29,7 +29,6 @@ use crate::lifecycle::{
 use crate::manifest;
 use crate::notice::{Board, Outbox, OutboxOptions};
 use crate::oauth::{Connections, Providers, Revocations, exchanges};
-use crate::rate::KeyedRate;
 use crate::rotation::Rotations;
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
@@ -241,9 +240,10 @@ fn invoke_options(config: &Config) -> InvokeOptions {
     }
 }
 
-fn incoming_rate(config: &Config, seam: &Seam) -> KeyedRate<Uuid> {
-    let per_minute = config.limits.incoming_per_minute;
-    KeyedRate::new(per_minute, (per_minute / 10).max(1), seam.clock.clone())
+fn incoming_rates(config: &Config, seam: &Seam) -> IncomingRates {
+    let limits = &config.limits;
+    let of_installation = limits.incoming_installation_per_minute;
+    IncomingRates::new(limits.incoming_per_minute, of_installation, &seam.clock)
 }
 
 /// Ends the calls of installations that stop to serve, before that counts as applied.
@@ -397,7 +397,7 @@ impl Rooms {
             rotations: rotations.clone(),
             trials: Arc::new(TrialRates::new(config.limits.tests_per_minute, seam.clock.clone())),
             invoke,
-            incoming_rate: Arc::new(incoming_rate(config, seam)),
+            incoming_rates: Arc::new(incoming_rates(config, seam)),
             policy: Arc::new(package_policy(config)?),
             marketplace,
         });

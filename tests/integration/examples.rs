@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::delivery_world::{World, ticket, webhook_of};
+use crate::support::client::Client;
+use crate::support::delivery_world::{SOON, World, a_while, ticket, webhook_of};
 use crate::support::on_both;
 use crate::support::package::MANIFEST_SECRET;
 use crate::support::server::{Backend, ORG, TestServer, eventually};
@@ -116,7 +117,7 @@ async fn works(backend: Backend, language: &str) {
     let source = call.headers.iter().find(|(name, _)| name == "sourceid");
     assert_eq!(source.expect("a sourceId").1, "7d3b1c2e-91f4-11ef-9c5e-0b6a4f2d8e13");
     // A request that is not signed is refused, and nothing is called.
-    let client = crate::support::client::Client::new(example.origin.clone());
+    let client = Client::new(example.origin.clone());
     let forged = client
         .request(Method::POST, &format!("/hooks/desk?orgId={ORG}&securityContext=x"), "")
         .header("webhook-id", "forged")
@@ -125,4 +126,60 @@ async fn works(backend: Backend, language: &str) {
         .json(&json!([{ "eventType": "Ticket_Add", "orgId": ORG, "payload": { "id": "1" } }]));
     assert_eq!(forged.send().await.expect("it answers").status(), 401);
     assert_eq!(world.server.provider.api_calls().len(), 1);
+    comes_again(&world, &client, &secret).await;
+    is_not_held_up_by_nonsense(&example.origin).await;
+}
+
+/// A delivery whose answer got lost comes again: it is answered, and posts nothing twice.
+async fn comes_again(world: &World, client: &Client, secret: &str) {
+    let context = world.server.vendor.wait_for_path("/callbacks", 2, SOON).await;
+    let context = context.expect("the vendor is told")[1].json().expect("JSON");
+    let context = context["securityContext"].as_str().expect("a context").to_owned();
+    let signer = standardwebhooks::Webhook::new(secret).expect("a secret");
+    let deliver = async |id: &str, ticket: &str| {
+        let body =
+            json!([{ "eventType": "Ticket_Add", "orgId": ORG, "payload": { "id": ticket } }]);
+        let body = body.to_string();
+        let timestamp = world.server.seam.clock.now().seconds();
+        let signature = signer.sign(id, timestamp, body.as_bytes()).expect("a signature");
+        let path = format!("/hooks/desk?orgId={ORG}&securityContext={context}");
+        let request = client
+            .request(Method::POST, &path, "")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .header("content-type", "application/json");
+        request.body(body).send().await.expect("it answers").status().as_u16()
+    };
+    let called = |ticket: &str| {
+        let path = format!("/api/v1/tickets/{ticket}/comments");
+        let calls = world.server.provider.api_calls();
+        calls.iter().filter(|call| call.path_and_query == path).count()
+    };
+    for _ in 0..3 {
+        assert_eq!(deliver("once", "1").await, 200);
+    }
+    // What comes after it is worked on after it: by then all three were.
+    assert_eq!(deliver("other", "2").await, 200);
+    eventually("both are commented", async || (called("1") + called("2") >= 2).then_some(())).await;
+    a_while().await;
+    assert_eq!((called("1"), called("2")), (1, 1));
+}
+
+/// A length that is none is refused, and nobody waits for a body that does not come.
+async fn is_not_held_up_by_nonsense(origin: &str) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = origin.trim_start_matches("http://");
+    for length in ["-1", "nonsense", "99999999999999999999"] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let head = format!(
+            "POST /hooks/desk HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("it is read");
+        let mut answer = String::new();
+        let read = tokio::time::timeout(SOON, stream.read_to_string(&mut answer)).await;
+        read.expect("it does not wait").expect("an answer");
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(["400", "411", "413"].contains(&status), "{length}: {answer}");
+    }
 }

@@ -18,6 +18,8 @@ on_both!(
     tokens_are_one_a_user_told_once_and_rotated,
     it_is_durable_held_by_a_suspension_and_ends_with_the_installation,
     bodies_and_rates_are_bounded,
+    a_token_that_does_not_work_is_refused_alike_however_often,
+    the_tokens_of_one_installation_share_an_allowance,
 );
 
 const HANDLER: &str = "/incoming";
@@ -255,4 +257,40 @@ async fn bodies_and_rates_are_bounded(backend: Backend) {
     // Another user's token has its own.
     let other = token(&world, "v").await;
     post(&world.server, "ticket-mirror", &other, "{}").await.expect(202);
+}
+
+async fn a_token_that_does_not_work_is_refused_alike_however_often(backend: Backend) {
+    let world = start(backend, |settings| settings.set("limits.incoming_per_minute", "20")).await;
+    let zapikey = token(&world, "u").await;
+    let suspend = json!({ "installationId": world.installation.id, "reason": "r" });
+    world.server.callback("suspend", &suspend).await.expect(200);
+    // Far more than may come at once.
+    for _ in 0..6 {
+        post(&world.server, "ticket-mirror", &zapikey, "{}").await.refused(401, "INVALID_OAUTH");
+        post(&world.server, "another", &zapikey, "{}").await.refused(401, "INVALID_OAUTH");
+    }
+    // What was refused took nothing of the allowance.
+    world.server.callback("resume", &suspend).await.expect(200);
+    post(&world.server, "ticket-mirror", &zapikey, "{}").await.expect(202);
+}
+
+async fn the_tokens_of_one_installation_share_an_allowance(backend: Backend) {
+    let world = start(backend, |settings| {
+        settings.set("limits.incoming_installation_per_minute", "30");
+    })
+    .await;
+    let mut limited = None;
+    for number in 0..20 {
+        let zapikey = token(&world, &format!("u-{number}")).await;
+        let answer = post(&world.server, "ticket-mirror", &zapikey, "{}").await;
+        if answer.status == 429 {
+            limited = Some((number, answer));
+            break;
+        }
+        answer.expect(202);
+    }
+    let (number, limited) = limited.expect("the allowance ends");
+    assert!(number >= 3, "a tenth of a minute's come at once: {number}");
+    let limited = limited.refused(429, "TOO_MANY_REQUESTS");
+    assert!(!limited.header("retry-after").is_empty());
 }

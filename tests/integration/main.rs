@@ -24,6 +24,8 @@ mod history;
 mod incoming;
 mod installations;
 mod invoke;
+mod invoke_credentials;
+mod invoke_guards;
 mod journal;
 mod keys;
 mod leaving;

@@ -6,6 +6,7 @@ mod configuration;
 mod delivery_wishes;
 mod files;
 mod leaks;
+mod link_names;
 mod manifest;
 mod names;
 mod webhook;
@@ -34,6 +35,7 @@ pub(crate) fn run(package: &Package<'_>, reporter: &mut Reporter) {
         manifest::check(package, document, &mut report);
         configuration::check(document, &mut report);
         authorisation::check(package, document, &mut report);
+        link_names::check(document, &mut report);
     }
     if let Some(document) = package.resources {
         let mut report = |finding: Finding| reporter.report(document, finding);
