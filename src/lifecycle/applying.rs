@@ -287,6 +287,7 @@ impl Lifecycle {
         inner.notices.resolve(work, &[NoticeKind::UpgradeExpired], &subject).await?;
         self.serve_with(work, locked, *prepared, actor, now).await?;
         reconcile::forget(work, id).await?;
+        work.flush().await?;
         let rows = webhook::Entity::find()
             .filter(webhook::Column::InstallationId.eq(id))
             .all(work.connection())
