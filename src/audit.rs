@@ -7,10 +7,11 @@
 use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use sea_orm::{ActiveValue::Set, EntityTrait, QuerySelect, sea_query::OnConflict};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, QuerySelect, Statement, Value};
 
 use crate::seam::{Randomness, Timestamp};
 use crate::store::entity::{audit, audit_head};
+use crate::store::writes::ChainEnd;
 use crate::store::{StoreError, UnitOfWork};
 
 /// The chain of what belongs to no org.
@@ -53,26 +54,10 @@ pub async fn append(
     now: Timestamp,
     randomness: &Randomness,
 ) -> Result<(), StoreError> {
-    let connection = work.connection();
-    // The head is held until the commit, so links of one chain are written in turn.
-    audit_head::Entity::insert(audit_head::ActiveModel {
-        chain: Set(entry.chain.to_owned()),
-        sequence: Set(0),
-        digest: Set(vec![0; 32]),
-        ..Default::default()
-    })
-    .on_conflict(OnConflict::new().do_nothing().to_owned())
-    .exec_without_returning(connection)
-    .await
-    .or_else(|error| match error {
-        sea_orm::DbErr::RecordNotInserted => Ok(0),
-        other => Err(other),
-    })?;
-    let head = audit_head::Entity::find_by_id(entry.chain)
-        .lock_exclusive()
-        .one(connection)
-        .await?
-        .ok_or(StoreError::Corrupt { what: "audit head" })?;
+    let head = match work.chain_end(entry.chain) {
+        Some(head) => head,
+        None => take_head(work, entry.chain).await?,
+    };
     let sequence = head.sequence + 1;
     let salt: [u8; 16] =
         randomness.bytes().map_err(|_| StoreError::Corrupt { what: "source of randomness" })?;
@@ -88,7 +73,7 @@ pub async fn append(
     };
     let content_digest = link.content_digest(&salt);
     let link_digest = chain_digest(&head.digest, sequence, &content_digest);
-    audit::Entity::insert(audit::ActiveModel {
+    work.write_later(&audit::Entity::insert(audit::ActiveModel {
         chain: Set(link.chain),
         sequence: Set(sequence),
         at: Set(link.at),
@@ -100,18 +85,28 @@ pub async fn append(
         salt: Set(Some(salt.to_vec())),
         content_digest: Set(content_digest),
         digest: Set(link_digest.clone()),
-    })
-    .exec_without_returning(connection)
-    .await?;
-    audit_head::Entity::update(audit_head::ActiveModel {
-        chain: sea_orm::ActiveValue::Unchanged(entry.chain.to_owned()),
-        sequence: Set(sequence),
-        digest: Set(link_digest),
-        ..Default::default()
-    })
-    .exec(connection)
-    .await?;
+    }));
+    work.set_chain_end(entry.chain, ChainEnd { sequence, digest: link_digest });
     Ok(())
+}
+
+/// Takes the head of a chain, which is made where there is none. It is held until the commit, so
+/// that links of one chain are written in turn.
+async fn take_head(work: &UnitOfWork, chain: &str) -> Result<ChainEnd, StoreError> {
+    let connection = work.connection();
+    let values: [Value; 2] = [chain.into(), vec![0_u8; 32].into()];
+    let row = connection
+        .query_one_raw(Statement::from_sql_and_values(
+            connection.get_database_backend(),
+            // The update of an unchanged value locks the row.
+            "insert into audit_heads (chain, sequence, digest) values ($1, 0, $2)
+             on conflict (chain) do update set sequence = audit_heads.sequence
+             returning sequence, digest",
+            values,
+        ))
+        .await?
+        .ok_or(StoreError::Corrupt { what: "audit head" })?;
+    Ok(ChainEnd { sequence: row.try_get_by_index(0)?, digest: row.try_get_by_index(1)? })
 }
 
 /// The content of a link.
@@ -397,8 +392,6 @@ async fn next_chain(
     store: &crate::store::Store,
     after: Option<&str>,
 ) -> Result<Option<String>, StoreError> {
-    use sea_orm::{ConnectionTrait, Statement};
-
     let condition = if after.is_some() { "where chain > $1" } else { "where chain >= $1" };
     let sql = format!(
         "select min(chain) from (select min(chain) as chain from audit_heads {condition}
@@ -431,6 +424,7 @@ pub(crate) async fn erase(
 ) -> Result<ErasedLinks, StoreError> {
     use sea_orm::{ColumnTrait, QueryFilter, QueryOrder, sea_query::Expr};
 
+    work.flush().await?;
     let links: Vec<(i64, String)> = audit::Entity::find()
         .select_only()
         .columns([audit::Column::Sequence, audit::Column::Actor])
@@ -506,8 +500,6 @@ async fn prunable(
     before: Timestamp,
     blocked: &[String],
 ) -> Result<Vec<String>, StoreError> {
-    use sea_orm::{ConnectionTrait, Statement, Value};
-
     let mut values: Vec<Value> = vec![before.micros().into()];
     let sql = if blocked.is_empty() {
         PRUNE_NEXT.to_owned()

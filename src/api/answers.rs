@@ -12,7 +12,9 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::Set,
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait, OnConflict},
 };
 use uuid::Uuid;
 
@@ -306,22 +308,36 @@ impl AnswerGuard {
                 tracing::error!(%error, "an answer could not be sealed");
                 StoreError::Corrupt { what: "key for answers" }
             })?;
+        use kept_answer::Column;
         // One that is there still but no longer counts makes room.
-        kept_answer::Entity::delete_many()
-            .filter(kept_answer::Column::Scope.eq(key.scope.to_vec()))
-            .filter(kept_answer::Column::CreatedAt.lte(now.minus(KEPT).micros()))
-            .exec(work.connection())
-            .await?;
-        kept_answer::Entity::insert(kept_answer::ActiveModel {
+        let kept = kept_answer::Entity::insert(kept_answer::ActiveModel {
             scope: Set(key.scope.to_vec()),
             fingerprint: Set(key.fingerprint.to_vec()),
             status: Set(status.as_u16().into()),
             sealed: Set(sealed),
             created_at: Set(now.micros()),
         })
+        .on_conflict(
+            OnConflict::column(Column::Scope)
+                .update_columns([
+                    Column::Fingerprint,
+                    Column::Status,
+                    Column::Sealed,
+                    Column::CreatedAt,
+                ])
+                .action_and_where(
+                    Expr::col((kept_answer::Entity, Column::CreatedAt))
+                        .lte(now.minus(KEPT).micros()),
+                )
+                .to_owned(),
+        )
         .exec_without_returning(work.connection())
-        .await?;
-        Ok(())
+        .await;
+        match kept {
+            Ok(1..) => Ok(()),
+            Ok(0) | Err(sea_orm::DbErr::RecordNotInserted) => Err(StoreError::Conflict),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -23,9 +24,10 @@ use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
 use crate::crypto::{DEFAULT_TOLERANCE, SignatureHeaders};
 use crate::identifier::InstallationId;
 use crate::lifecycle::{
-    self, Agreed, ConfigureRequest, Exchanged, Hold, HoldRequest, InstallRequest,
-    InstallationScope, LifecycleError, UninstallRequest,
+    self, Agreed, ConfigureRequest, Exchanged, Hold, HoldRequest, InstallRequest, LifecycleError,
+    UninstallRequest,
 };
+use crate::oauth::OAuthError;
 use crate::seam::crash_point;
 
 /// How often the vendor's validator is asked for one request.
@@ -170,7 +172,8 @@ async fn install(
     let mut agreed = lifecycle.ask_validator(&callback.value).await?;
     let mut asked = 1;
     loop {
-        let done = install_once(&state, &callback.value, agreed, &caller.actor(), &effect).await;
+        let done =
+            install_once(&state, &callback.value, agreed.clone(), &caller.actor(), &effect).await;
         let done = match done {
             // Another version came between question and install, or the former installation ended.
             Ok(None) if asked < MOST_ASKED => {
@@ -265,10 +268,6 @@ async fn authorize(
     };
     let request = callback.value;
     let id = request.installation_id.0;
-    let scope = InstallationScope::All;
-    lifecycle::installation(state.store(), &scope, id)
-        .await?
-        .ok_or_else(|| Problem::not_found("installation"))?;
     let lifecycle = &state.services()?.lifecycle;
     if request.generation.is_some() {
         let work = lifecycle.begin().await?;
@@ -281,10 +280,19 @@ async fn authorize(
     // In a task of its own: a caller that goes away must not leave tokens that nobody knows of.
     let lifecycle = lifecycle.clone();
     let actor = caller.actor();
-    let task = tokio::spawn(async move {
+    let task = async move {
         let exchanged = lifecycle
             .exchange(Some(id), &request.code, &request.state, request.iss.as_deref())
-            .await?;
+            .await;
+        let exchanged = match exchanged {
+            // A state belongs to an installation: without one nobody has asked for this one yet.
+            Err(LifecycleError::OAuth(OAuthError::InvalidState))
+                if !lifecycle.is_known(id).await? =>
+            {
+                return Err(Problem::not_found("installation"));
+            }
+            exchanged => exchanged?,
+        };
         let mut turns = Turns::default();
         let done = loop {
             let done = activate(&state, &exchanged, id, &actor, &effect).await;
@@ -297,7 +305,8 @@ async fn authorize(
             lifecycle.discard_unless_stored(&exchanged).await?;
         }
         done
-    });
+    };
+    let task = tokio::spawn(task.instrument(tracing::Span::current()));
     task.await.map_err(|error| Problem::internal(&error))?
 }
 

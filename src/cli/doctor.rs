@@ -86,9 +86,7 @@ impl Document {
         let is_even = reconcile
             .as_ref()
             .is_none_or(|report| report.found == report.repaired && report.skipped == 0);
-        let is_back = restore.as_ref().is_none_or(|report| {
-            report.missing == 0 && (report.surplus == 0 || report.uninstalled)
-        });
+        let is_back = restore.as_ref().is_none_or(RestoreReport::is_settled);
         Self { healthy: is_sound && is_even && is_back, checks, reconcile, restore }
     }
 }
@@ -379,7 +377,13 @@ fn print_restore(restore: &RestoreReport, output: &mut Output) -> Result<(), Cli
         "{:<23} {} to install again",
         "only at the marketplace", restore.missing
     ))?;
+    let settled = restore.differing - restore.unsettled;
+    output.answer(format_args!(
+        "{:<23} {} put right, {} to look at",
+        "in another state", settled, restore.unsettled
+    ))?;
     let named = restore.surplus_installations.iter().chain(&restore.install_again);
+    let named = named.chain(&restore.differing_installations);
     for one in named.take(MOST_PRINTED) {
         output.answer(format_args!(
             "{:24}{} of {} in org {}: {}",

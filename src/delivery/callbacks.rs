@@ -132,7 +132,7 @@ pub async fn enqueue(
     let payload =
         serde_json::to_vec(&stored).map_err(|_| StoreError::Corrupt { what: "callback" })?;
     let event_id = seam.randomness.id();
-    event::Entity::insert(event::ActiveModel {
+    work.write_later(&event::Entity::insert(event::ActiveModel {
         id: Set(event_id),
         org_id: Set(callback.org_id.clone()),
         event_type: Set(callback.event.clone()),
@@ -145,11 +145,9 @@ pub async fn enqueue(
         accepted_at: Set(now.micros()),
         payload: Set(payload),
         previous: Set(None),
-    })
-    .exec_without_returning(work.connection())
-    .await?;
+    }));
     let delivery_id = seam.randomness.id();
-    delivery::Entity::insert(delivery::ActiveModel {
+    work.write_later(&delivery::Entity::insert(delivery::ActiveModel {
         id: Set(delivery_id),
         event_id: Set(event_id),
         endpoint_id: Set(callback.installation_id),
@@ -167,9 +165,7 @@ pub async fn enqueue(
         first_micros: Set(None),
         first_error: Set(None),
         first_detail: Set(None),
-    })
-    .exec_without_returning(work.connection())
-    .await?;
+    }));
     work.journalled(Journalled {
         delivery_id,
         installation_id: callback.installation_id,
@@ -188,14 +184,13 @@ pub async fn enqueue(
         updated_at: Set(now.micros()),
         ..Default::default()
     };
-    endpoint_state::Entity::insert(waiting)
-        .on_conflict(
+    work.write_later(
+        &endpoint_state::Entity::insert(waiting).on_conflict(
             OnConflict::column(endpoint_state::Column::EndpointId)
                 .update_columns([endpoint_state::Column::Health, endpoint_state::Column::UpdatedAt])
                 .to_owned(),
-        )
-        .exec_without_returning(work.connection())
-        .await?;
+        ),
+    );
     Ok(())
 }
 

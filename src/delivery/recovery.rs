@@ -342,8 +342,9 @@ impl Recoveries {
         let entry = Entry {
             chain: &row.org_id,
             action: "job.cancel",
-            subject: format!("job:{id}"),
-            detail: Some(serde_json::json!({ "webhookId": row.webhook_id })),
+            // Erased with the webhook: what it is filed under must say so.
+            subject: format!("webhook:{}", row.webhook_id),
+            detail: Some(serde_json::json!({ "jobId": id, "webhookId": row.webhook_id })),
         };
         audit::append(work, entry, actor, now, &self.inner.seam.randomness).await?;
         Ok(Ok(JobView::new(row)))

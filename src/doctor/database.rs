@@ -8,7 +8,7 @@ use super::Check;
 use super::configuration::database_name;
 use crate::audit::{self, AuditPosition};
 use crate::config::Config;
-use crate::crypto::{KeyRing, KeyStoreError, open_keys};
+use crate::crypto::{KeyStoreError, Keys, open_keys};
 use crate::rotation::examine_sealed;
 use crate::seam::{Seam, Timestamp};
 use crate::store::entity::setting;
@@ -110,7 +110,7 @@ async fn keys(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
     match open_keys(store, &config.keys.master_file, seam).await {
         Ok(keys) => {
             let opens = "the master key is the database's, and every data key opens";
-            vec![Check::ok(KEYS, opens), sealed(store, &keys.ring).await]
+            vec![Check::ok(KEYS, opens), sealed(store, &keys).await]
         }
         Err(
             error @ (KeyStoreError::OtherMasterKey { .. } | KeyStoreError::MasterKeyMissing { .. }),
@@ -128,9 +128,9 @@ async fn keys(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
 }
 
 /// Opens everything that is sealed.
-async fn sealed(store: &Store, ring: &KeyRing) -> Check {
+async fn sealed(store: &Store, keys: &Keys) -> Check {
     const NAME: &str = "sealed values";
-    let examined = match examine_sealed(store, ring).await {
+    let examined = match examine_sealed(store, keys).await {
         Ok(examined) => examined,
         Err(error) => {
             let advice = "see what the database's own log says";

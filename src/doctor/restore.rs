@@ -1,6 +1,8 @@
 //! After a restored backup: hold everything, begin a new life, and compare with what the marketplace
 //! knows before anything is sent.
 
+use std::time::Duration;
+
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,8 +11,10 @@ use super::HOLD_SUBJECT;
 use super::marketplace::MarketplaceList;
 use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
 use crate::identifier::InstallationId;
+use crate::lifecycle::state::Holder;
 use crate::lifecycle::{
-    Lifecycle, LifecycleError, UninstallRequest, raise_generation, raise_generations,
+    Hold, HoldRequest, Lifecycle, LifecycleError, UninstallRequest, installation_state,
+    raise_generation, raise_generations,
 };
 use crate::notice::{Board, Notice, NoticeKind};
 use crate::seam::Seam;
@@ -24,6 +28,12 @@ const PAGE: usize = 500;
 const MOST_LISTED: usize = 1_000;
 
 const REASON: &str = "a backup was restored";
+
+/// What is erased within this time was asked to be.
+const SOON: Duration = Duration::from_mins(2);
+
+/// The state of an installation of which nothing is kept.
+const ERASED: &str = "erased";
 
 /// Why the way back cannot be gone.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +93,46 @@ pub struct RestoreReport {
     pub missing: u64,
     /// Those, up to 1,000: the marketplace must install them again.
     pub install_again: Vec<Differing>,
+    /// How many installations both have, in other states.
+    #[serde(default)]
+    pub differing: u64,
+    /// How many of these were not put right: without `--repair`, or since only people can.
+    #[serde(default)]
+    pub unsettled: u64,
+    /// Those installations, up to 1,000.
+    #[serde(default)]
+    pub differing_installations: Vec<Differing>,
+}
+
+impl RestoreReport {
+    /// Whether nothing is left to be done but the release.
+    pub fn is_settled(&self) -> bool {
+        self.missing == 0 && self.unsettled == 0 && (self.surplus == 0 || self.uninstalled)
+    }
+}
+
+/// What is done about an installation that both have, in other states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    /// It was suspended after the backup: in the marketplace's name, as it is the one who knows.
+    Suspend,
+    /// What is kept of it was erased after the backup.
+    Erase,
+    /// Somebody must look.
+    Look,
+}
+
+/// How the state of an installation differs, and what is done about it. What is told as uninstalled
+/// here or there is the business of others.
+fn remedy(here: &str, listed: &str) -> Option<Remedy> {
+    match (here, listed) {
+        _ if here == listed => None,
+        ("active", "suspended") => Some(Remedy::Suspend),
+        ("uninstalled", "erased") => Some(Remedy::Erase),
+        // Its policy came earlier here, or it failed there: nothing of it is left to be told of.
+        ("uninstalled" | "erased", _) | (_, "uninstalled" | "erased" | "failed") => None,
+        _ => Some(Remedy::Look),
+    }
 }
 
 /// What the way back works with.
@@ -114,6 +164,7 @@ pub async fn after_restore(
         report.compared = true;
         surplus(parts, list, repair, &mut report).await?;
         missing(parts, list, &mut report).await?;
+        differing(parts, list, repair, &mut report).await?;
     }
     Ok(report)
 }
@@ -187,9 +238,11 @@ async fn surplus(
             };
             if repair {
                 let mut work = lifecycle.begin().await?;
+                let is_erased = list.get(row.id).is_some_and(|listed| listed.state == ERASED);
                 let request = UninstallRequest {
                     installation_id: Some(InstallationId(row.id)),
                     reason: Some(format!("{REASON}; {reason}")),
+                    erase_data: is_erased.then_some(true),
                     ..UninstallRequest::default()
                 };
                 lifecycle.uninstall(&mut work, &request, actor).await?;
@@ -252,6 +305,79 @@ async fn missing(
     Ok(())
 }
 
+/// What both have, in other states. Each is put right in a transaction of its own.
+async fn differing(
+    parts: &AfterRestore<'_>,
+    list: &MarketplaceList,
+    repair: bool,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let AfterRestore { store, seam, .. } = *parts;
+    for page in list.entries().chunks(PAGE) {
+        let rows = installation::Entity::find()
+            .filter(installation::Column::Id.is_in(page.iter().map(|one| one.installation_id)))
+            .all(store.reader())
+            .await?;
+        for listed in page {
+            let row = rows.iter().find(|row| row.id == listed.installation_id);
+            let Some(row) = row else { continue };
+            let here = installation_state(row);
+            let Some(remedy) = remedy(here, &listed.state) else { continue };
+            let soon = seam.clock.now().plus(SOON).micros();
+            if remedy == Remedy::Erase && row.erase_at.is_some_and(|at| at <= soon) {
+                continue;
+            }
+            report.differing += 1;
+            let is_settled = repair && remedy != Remedy::Look;
+            if is_settled {
+                settle(parts, row.id, remedy).await?;
+            }
+            report.unsettled += u64::from(!is_settled);
+            if report.differing_installations.len() < MOST_LISTED {
+                let done = match (is_settled, remedy) {
+                    (true, Remedy::Suspend) => "; suspended in the marketplace's name",
+                    (true, Remedy::Erase) => "; its erasure is scheduled",
+                    _ => "",
+                };
+                report.differing_installations.push(Differing {
+                    installation_id: row.id,
+                    extension_key: row.extension_key.clone(),
+                    org_id: row.org_id.clone(),
+                    reason: format!(
+                        "it is {here} here, and {} at the marketplace{done}",
+                        listed.state
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn settle(parts: &AfterRestore<'_>, id: Uuid, remedy: Remedy) -> Result<(), RestoreError> {
+    let AfterRestore { lifecycle, actor, .. } = *parts;
+    let mut work = lifecycle.begin().await?;
+    let installation_id = InstallationId(id);
+    match remedy {
+        Remedy::Suspend => {
+            let reason = Some(format!("{REASON}; the marketplace has it as suspended"));
+            let request = HoldRequest { installation_id, reason, generation: None };
+            let holder = Hold::Suspend(Holder::Marketplace);
+            lifecycle.hold(&mut work, &request, holder, actor).await?;
+        }
+        Remedy::Erase => {
+            let request = UninstallRequest {
+                installation_id: Some(installation_id),
+                erase_data: Some(true),
+                ..UninstallRequest::default()
+            };
+            lifecycle.uninstall(&mut work, &request, actor).await?;
+        }
+        Remedy::Look => {}
+    }
+    Ok(lifecycle.commit(work).await?)
+}
+
 /// Lets deliveries go, in the caller's transaction; `false` where nothing was held.
 pub async fn release(
     work: &UnitOfWork,
@@ -271,4 +397,28 @@ pub async fn release(
     };
     audit::append(work, entry, actor, seam.clock.now(), &seam.randomness).await?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_difference_has_its_remedy() {
+        for (here, listed, wanted) in [
+            ("active", "active", None),
+            ("active", "suspended", Some(Remedy::Suspend)),
+            ("suspended", "active", Some(Remedy::Look)),
+            ("pendingAuthorization", "active", Some(Remedy::Look)),
+            ("active", "pendingAuthorization", Some(Remedy::Look)),
+            ("uninstalled", "erased", Some(Remedy::Erase)),
+            // Told as surplus, or as missing.
+            ("active", "uninstalled", None),
+            ("active", "erased", None),
+            ("uninstalled", "active", None),
+            ("erased", "uninstalled", None),
+        ] {
+            assert_eq!(remedy(here, listed), wanted, "{here} {listed}");
+        }
+    }
 }

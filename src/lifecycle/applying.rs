@@ -290,6 +290,7 @@ impl Lifecycle {
         extension_data::former_versions::remember(work, id, former, now).await?;
         self.serve_with(work, locked, *prepared, actor, now).await?;
         reconcile::forget(work, id).await?;
+        work.flush().await?;
         let rows = webhook::Entity::find()
             .filter(webhook::Column::InstallationId.eq(id))
             .all(work.connection())

@@ -131,6 +131,12 @@ impl Lifecycle {
         found.return_url.and_then(|text| Url::parse(&text).ok())
     }
 
+    /// Whether there is, or was, an installation.
+    pub async fn is_known(&self, id: Uuid) -> Result<bool, LifecycleError> {
+        let found = installation::Entity::find_by_id(id).one(self.inner.store.reader()).await?;
+        Ok(found.is_some())
+    }
+
     /// Exchanges the code, outside of any transaction. A wrong state uses nothing up.
     pub async fn exchange(
         &self,

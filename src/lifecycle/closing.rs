@@ -278,7 +278,7 @@ impl Lifecycle {
             address: closure.address.as_deref().and_then(|address| address.parse().ok()),
         };
         let mut work = self.begin().await?;
-        let is_live = self.lock(&work, id).await?.row.live == 1;
+        let is_live = self.lock_row(&work, id).await?.live == 1;
         if is_live {
             let request = UninstallRequest {
                 installation_id: Some(InstallationId(id)),
@@ -287,7 +287,7 @@ impl Lifecycle {
                 ..UninstallRequest::default()
             };
             self.uninstall(&mut work, &request, &actor).await?;
-            if self.lock(&work, id).await?.row.live == 1 {
+            if self.lock_row(&work, id).await?.live == 1 {
                 // It says of itself that it lives and that it does not: the reconciler's to put right.
                 return Err(LifecycleError::Unreadable { what: "state of the installation" });
             }

@@ -100,7 +100,7 @@ pub(super) async fn held<C: ConnectionTrait>(
                          partition by installation_id, name
                          order by case when user_id = '' then 0 else 1 end, id
                      ) as of_name
-                 from connections where installation_id in ({})
+                 from connections where installation_id in ({}) and health <> 'ended'
              ) one
          ) placed where place <= $1 order by installation_id, id",
         places.join(", ")

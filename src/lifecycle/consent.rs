@@ -18,7 +18,7 @@ use crate::audit::Actor;
 use crate::catalogue;
 use crate::identifier::InstallationId;
 use crate::oauth::OAuthError;
-use crate::seam::Timestamp;
+use crate::seam::{Timestamp, crash_point};
 use crate::store::entity::{extension_version, upgrade};
 use crate::store::{RoutingRevision, UnitOfWork};
 
@@ -92,6 +92,33 @@ struct Overdue {
     installation_id: Uuid,
 }
 
+/// An upgrade whose deadline passed.
+#[derive(Debug, FromQueryResult)]
+struct Late {
+    id: Uuid,
+    installation_id: Uuid,
+    deadline: i64,
+}
+
+/// How far a round over what waits in vain has come: behind which deadline and upgrade, and behind
+/// which upgrade to a withdrawn version it goes on; nothing where it has come to the end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    late: Option<(i64, Uuid)>,
+    withdrawn: Option<Uuid>,
+}
+
+impl Round {
+    /// A round that begins.
+    pub(super) const BEGIN: Self =
+        Self { late: Some((i64::MIN, Uuid::nil())), withdrawn: Some(Uuid::nil()) };
+
+    /// Whether it has come to the end.
+    pub(super) const fn is_over(self) -> bool {
+        self.late.is_none() && self.withdrawn.is_none()
+    }
+}
+
 impl Lifecycle {
     /// Takes consent: the upgrade is carried out in the same transaction. Returns the installation.
     pub async fn consent(
@@ -156,6 +183,7 @@ impl Lifecycle {
         self.agree(work, locked, prepared, actor, &reason).await?;
         // By what the version that serves now declares: whether users share them.
         self.keep_tokens(work, locked, exchanged).await?;
+        crash_point("consent.tokens-replaced");
         show_granted(locked, exchanged);
         self.save(work, &locked.row).await
     }
@@ -170,6 +198,7 @@ impl Lifecycle {
     ) -> Result<(), LifecycleError> {
         locked.prepared = Some(Box::new(prepared));
         self.take(work, locked, Command::Consent, actor, Some(reason)).await?;
+        crash_point("consent.applied");
         Ok(())
     }
 
@@ -249,43 +278,78 @@ impl Lifecycle {
         WaitingUpgrade::new(row, version.version)
     }
 
-    /// Ends the waiting of upgrades whose deadline passed or whose version was withdrawn, some at a
-    /// time. Returns whether there may be more.
-    pub(super) async fn settle_overdue(&self) -> Result<bool, LifecycleError> {
+    /// Ends the waiting of upgrades whose deadline passed or whose version was withdrawn, a page at a
+    /// time. A round goes on behind what it has seen: those that cannot be ended hold no other.
+    pub(super) async fn settle_overdue(&self, round: &mut Round) -> Result<(), LifecycleError> {
         let now = self.inner.seam.clock.now();
-        let late: Vec<Overdue> = upgrade::Entity::find()
-            .select_only()
-            .columns([upgrade::Column::Id, upgrade::Column::InstallationId])
-            .filter(
-                Condition::all()
-                    .add(upgrade::Column::Waiting.is_not_null())
-                    .add(upgrade::Column::Deadline.lte(now.micros())),
-            )
-            .order_by_asc(upgrade::Column::Deadline)
-            .limit(SETTLED_AT_ONCE)
-            .into_model()
+        if let Some((deadline, id)) = round.late {
+            let late: Vec<Late> = upgrade::Entity::find()
+                .select_only()
+                .columns([
+                    upgrade::Column::Id,
+                    upgrade::Column::InstallationId,
+                    upgrade::Column::Deadline,
+                ])
+                .filter(
+                    Condition::all()
+                        .add(upgrade::Column::Waiting.is_not_null())
+                        .add(upgrade::Column::Deadline.gte(deadline))
+                        .add(upgrade::Column::Deadline.lte(now.micros())),
+                )
+                .filter(
+                    Condition::any()
+                        .add(upgrade::Column::Deadline.gt(deadline))
+                        .add(upgrade::Column::Id.gt(id)),
+                )
+                .order_by_asc(upgrade::Column::Deadline)
+                .order_by_asc(upgrade::Column::Id)
+                .limit(SETTLED_AT_ONCE)
+                .into_model()
+                .all(self.inner.store.reader())
+                .await?;
+            round.late = late
+                .last()
+                .filter(|_| late.len() as u64 >= SETTLED_AT_ONCE)
+                .map(|last| (last.deadline, last.id));
+            let late = late
+                .into_iter()
+                .map(|late| Overdue { id: late.id, installation_id: late.installation_id });
+            let late: Vec<Overdue> = late.collect();
+            self.settle_all(late, Command::ExpireUpgrade, "its deadline passed", now).await?;
+        }
+        if let Some(id) = round.withdrawn {
+            let withdrawn = Overdue::find_by_statement(Statement::from_sql_and_values(
+                self.inner.store.dialect(),
+                format!(
+                    "select u.id as id, u.installation_id as installation_id \
+                     from extension_versions v \
+                     join upgrades u on u.version_id = v.id and u.waiting is not null \
+                     where v.withdrawn_at is not null and u.id > $1 order by u.id \
+                     limit {SETTLED_AT_ONCE}"
+                ),
+                [id.into()],
+            ))
             .all(self.inner.store.reader())
             .await?;
-        let withdrawn = Overdue::find_by_statement(Statement::from_string(
-            self.inner.store.dialect(),
-            format!(
-                "select u.id as id, u.installation_id as installation_id from extension_versions v \
-                 join upgrades u on u.version_id = v.id and u.waiting is not null \
-                 where v.withdrawn_at is not null limit {SETTLED_AT_ONCE}"
-            ),
-        ))
-        .all(self.inner.store.reader())
-        .await?;
-        let more =
-            [late.len(), withdrawn.len()].iter().any(|count| *count as u64 >= SETTLED_AT_ONCE);
+            round.withdrawn = withdrawn
+                .last()
+                .filter(|_| withdrawn.len() as u64 >= SETTLED_AT_ONCE)
+                .map(|last| last.id);
+            let why = "the version was withdrawn";
+            self.settle_all(withdrawn, Command::WithdrawUpgrade, why, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_all(
+        &self,
+        all: Vec<Overdue>,
+        command: Command,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), LifecycleError> {
         let mut last = RoutingRevision(None);
-        for (overdue, command, reason) in
-            late.into_iter()
-                .map(|overdue| (overdue, Command::ExpireUpgrade, "its deadline passed"))
-                .chain(withdrawn.into_iter().map(|overdue| {
-                    (overdue, Command::WithdrawUpgrade, "the version was withdrawn")
-                }))
-        {
+        for overdue in all {
             // One that fails must not keep the others waiting.
             match self.settle_one(&overdue, command, reason, now).await {
                 Ok(revision) => last = revision.max(last),
@@ -295,8 +359,7 @@ impl Lifecycle {
                 ),
             }
         }
-        self.inner.routing.settle(last).await?;
-        Ok(more)
+        Ok(self.inner.routing.settle(last).await?)
     }
 
     async fn settle_one(

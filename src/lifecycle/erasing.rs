@@ -20,6 +20,7 @@ use super::service::Lifecycle;
 use super::state::Command;
 use crate::audit::{self, Actor, Entry};
 use crate::delivery::without_words;
+use crate::oauth;
 use crate::seam::{Timestamp, crash_point};
 use crate::store::UnitOfWork;
 use crate::store::entity::{
@@ -421,7 +422,13 @@ async fn erase_connections(
         .filter(token_exchange::Column::InstallationId.eq(id))
         .one(work.connection())
         .await?;
-    if waiting.is_some() || exchanged.is_some() {
+    // Nor have those been moved into the job that ended with many others.
+    let ended = connection::Entity::find()
+        .filter(connection::Column::InstallationId.eq(id))
+        .filter(connection::Column::Health.eq(oauth::ENDED_CONNECTION))
+        .one(work.connection())
+        .await?;
+    if waiting.is_some() || exchanged.is_some() || ended.is_some() {
         return Ok(Done::wait());
     }
     let connections = connection::Entity::delete_many()

@@ -12,7 +12,7 @@ use crate::store::UnitOfWork;
 use crate::store::entity::{installation_generation, setting};
 
 /// The setting that says from which generation an extension's first installation in an org counts.
-const FLOOR: &str = "generation_floor";
+pub(super) const FLOOR: &str = "generation_floor";
 
 /// How far generations are raised at a restore: more reinstalls of one extension in one org than can
 /// lie between a backup and its loss.

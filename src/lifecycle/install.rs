@@ -2,10 +2,8 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::Set,
-    ColumnTrait, EntityTrait, QueryFilter,
-    sea_query::{Expr, ExprTrait, OnConflict},
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, Statement, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -119,7 +117,9 @@ impl Lifecycle {
         // Under its lock: the kill switch either sees this installation, or is seen here.
         let extension = catalogue::extension_for_install(work, key).await?;
         let generation = self.next_generation(work, request).await?;
-        if let Some(row) = self.live(work, key, request.org_id.as_str(), request.user()).await? {
+        let newest = self.newest(work, request).await?;
+        let is_first = newest.is_none();
+        if let Some(row) = newest.filter(|row| row.live == 1) {
             if self.is_late(work, &row, request.generation).await? {
                 return self.install_late(work, request).await;
             }
@@ -131,8 +131,14 @@ impl Lifecycle {
                 reason: extension.suspended_reason.unwrap_or_default(),
             });
         }
-        let version = self.version_to_install(request).await?;
-        let manifest = read_manifest(&version)?;
+        let (version, manifest) = match agreed.unasked() {
+            Some(read) => read,
+            None => {
+                let version = self.version_to_install(request).await?;
+                let manifest = read_manifest(&version)?;
+                (version, manifest)
+            }
+        };
         check_whose(request, &manifest)?;
         if manifest.installation_validator.is_some() && !agreed.covers(version.id) {
             return Err(LifecycleError::Outdated);
@@ -144,9 +150,8 @@ impl Lifecycle {
                 return Err(crate::oauth::OAuthError::UnknownService { service }.into());
             }
         }
-        self.enter_generation(work, request, generation).await?;
+        Self::enter_generation(work, request, generation);
         let row = self.new_row(request, &version, &manifest, generation, return_url.as_deref())?;
-        self.insert(work, &row).await?;
         let mut locked = Locked::new(row, version, manifest);
         let now = inner.seam.clock.now();
         self.record(work, &locked.row, "install", None, actor, None).await?;
@@ -154,14 +159,16 @@ impl Lifecycle {
         if closing::is_closing(work, &locked.row.org_id).await? {
             return Err(LifecycleError::OrgCloses { org: locked.row.org_id });
         }
-        let reason = if generation == 1 { "first_install" } else { "reinstall" };
+        // Of this org and user: generations count others too, and leap at a restore.
+        let reason = if is_first { "first_install" } else { "reinstall" };
         self.tell(work, &mut locked, "onInstall", Some(reason), now).await?;
+        Self::insert(work, &locked.row);
         let (authorization_url, start_url) = if locked.manifest.authorisation.is_some() {
-            self.save(work, &locked.row).await?;
-            let (authorization, start) = self.ask(work, &locked, return_url).await?;
+            let (authorization, start) = self.ask(work, &locked, return_url, true).await?;
             (Some(authorization), Some(start))
         } else {
             // Nothing to authorise: active at once.
+            work.flush().await?;
             self.take(work, &mut locked, Command::Authorize, actor, None).await?;
             (None, None)
         };
@@ -215,7 +222,7 @@ impl Lifecycle {
         let (authorization_url, start_url) = if locked.state().phase == Phase::PendingAuthorization
         {
             let return_url = return_url.or_else(|| locked.row.return_url.clone());
-            let (authorization, start) = self.ask(work, &locked, return_url).await?;
+            let (authorization, start) = self.ask(work, &locked, return_url, false).await?;
             (Some(authorization), Some(start))
         } else {
             (None, None)
@@ -247,6 +254,7 @@ impl Lifecycle {
         work: &UnitOfWork,
         locked: &Locked,
         return_url: Option<String>,
+        is_first: bool,
     ) -> Result<(Url, Url), LifecycleError> {
         let declared = self
             .declared(locked)?
@@ -257,6 +265,7 @@ impl Lifecycle {
             locked.row.installed_by.clone().or_else(|| owner_of(&locked.row).map(str::to_owned));
         let mut request = Self::wish_for(locked, &declared, AuthorizationPurpose::Install);
         (request.granted_by, request.return_url) = (granted_by, return_url);
+        request.is_first = is_first;
         self.ask_for(work, &request).await
     }
 
@@ -276,6 +285,7 @@ impl Lifecycle {
             granted_by: None,
             target_digest: locked.row.target_digest.clone(),
             return_url: None,
+            is_first: false,
         }
     }
 
@@ -338,55 +348,58 @@ impl Lifecycle {
         work: &UnitOfWork,
         request: &InstallRequest,
     ) -> Result<i32, LifecycleError> {
-        let row = installation_generation::ActiveModel {
-            org_id: Set(request.org_id.to_string()),
-            extension_key: Set(request.extension_key.to_string()),
-            generation: Set(generations::floor(work.connection()).await?),
-        };
-        // The update of an unchanged value locks the row, so that two installs wait in turn.
-        installation_generation::Entity::insert(row)
-            .on_conflict(
-                OnConflict::columns([
-                    installation_generation::Column::OrgId,
-                    installation_generation::Column::ExtensionKey,
-                ])
-                .value(
-                    installation_generation::Column::Generation,
-                    Expr::col((
-                        installation_generation::Entity,
-                        installation_generation::Column::Generation,
-                    ))
-                    .add(0),
-                )
-                .to_owned(),
-            )
-            .exec_without_returning(work.connection())
-            .await?;
-        let row = installation_generation::Entity::find_by_id((
-            request.org_id.to_string(),
-            request.extension_key.to_string(),
-        ))
-        .one(work.connection())
-        .await?
-        .ok_or(LifecycleError::Unreadable { what: "generation" })?;
-        Ok(row.generation + 1)
+        let connection = work.connection();
+        let row = connection
+            .query_one_raw(Statement::from_sql_and_values(
+                connection.get_database_backend(),
+                // The update of an unchanged value locks the row, so that two installs wait in turn.
+                "insert into installation_generations (org_id, extension_key, generation)
+                 values ($1, $2, coalesce(
+                     (select cast(value as integer) from settings where name = $3), 0))
+                 on conflict (org_id, extension_key)
+                     do update set generation = installation_generations.generation
+                 returning generation",
+                [
+                    request.org_id.as_str().into(),
+                    request.extension_key.as_str().into(),
+                    generations::FLOOR.into(),
+                ],
+            ))
+            .await?
+            .ok_or(LifecycleError::Unreadable { what: "generation" })?;
+        let generation: i32 = row.try_get_by_index(0)?;
+        Ok(generation + 1)
     }
 
-    async fn enter_generation(
+    /// The live installation of an extension in an org, of a personal one that of a user; where none
+    /// lives, the last one that did. Under its lock.
+    async fn newest(
         &self,
         work: &UnitOfWork,
         request: &InstallRequest,
-        generation: i32,
-    ) -> Result<(), LifecycleError> {
-        installation_generation::Entity::update_many()
-            .col_expr(installation_generation::Column::Generation, Expr::value(generation))
-            .filter(installation_generation::Column::OrgId.eq(request.org_id.as_str()))
-            .filter(
-                installation_generation::Column::ExtensionKey.eq(request.extension_key.as_str()),
-            )
-            .exec(work.connection())
-            .await?;
-        Ok(())
+    ) -> Result<Option<installation::Model>, LifecycleError> {
+        use installation::Column;
+        Ok(installation::Entity::find()
+            .filter(Column::ExtensionKey.eq(request.extension_key.as_str()))
+            .filter(Column::OrgId.eq(request.org_id.as_str()))
+            .filter(Column::UserId.eq(request.user()))
+            .order_by_desc(Column::Live)
+            .order_by_desc(Column::Generation)
+            .limit(1)
+            .lock_exclusive()
+            .one(work.connection())
+            .await?)
+    }
+
+    /// Counts an installation; the row is locked already.
+    fn enter_generation(work: &UnitOfWork, request: &InstallRequest, generation: i32) {
+        use installation_generation::Column;
+        work.write_later(
+            &installation_generation::Entity::update_many()
+                .col_expr(Column::Generation, Expr::value(generation))
+                .filter(Column::OrgId.eq(request.org_id.as_str()))
+                .filter(Column::ExtensionKey.eq(request.extension_key.as_str())),
+        );
     }
 
     fn new_row(
@@ -400,7 +413,10 @@ impl Lifecycle {
         let now = self.inner.seam.clock.now();
         let id = self.inner.seam.randomness.id();
         let given = request.config.clone().unwrap_or_default();
-        let checked = parameters::check(&given, &manifest.parameters, true)?;
+        let mut checked = parameters::check(&given, &manifest.parameters, true)?;
+        // Null means that nothing is set, and nothing is kept of it: shown, it would look set.
+        checked.open.retain(|_, value| !value.is_null());
+        checked.secure.retain(|_, value| !value.is_null());
         Ok(installation::Model {
             id,
             org_id: request.org_id.to_string(),
@@ -463,28 +479,19 @@ impl Lifecycle {
         Ok(Some(ring.seal(Purpose::Vault, &place, &text, &inner.seam.randomness)?))
     }
 
-    async fn insert(
-        &self,
-        work: &mut UnitOfWork,
-        row: &installation::Model,
-    ) -> Result<(), LifecycleError> {
+    fn insert(work: &mut UnitOfWork, row: &installation::Model) {
         let every_column = installation::ActiveModel::from(row.clone()).reset_all();
-        installation::Entity::insert(every_column)
-            .exec_without_returning(work.connection())
-            .await?;
-        endpoint::Entity::insert(endpoint::ActiveModel {
+        work.write_later(&installation::Entity::insert(every_column));
+        work.write_later(&endpoint::Entity::insert(endpoint::ActiveModel {
             id: Set(row.id),
             org_id: Set(row.org_id.clone()),
             lane: Set("lifecycle".to_owned()),
             installation_id: Set(Some(row.id)),
             extension_key: Set(Some(row.extension_key.clone())),
             created_at: Set(row.created_at),
-        })
-        .exec_without_returning(work.connection())
-        .await?;
+        }));
         work.routing_changed(RoutingChange::Installation(row.id.to_string()));
         work.installation_changed(row.id);
-        Ok(())
     }
 }
 

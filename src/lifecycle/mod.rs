@@ -54,6 +54,7 @@ pub use rollout::{
     RolloutCancelRefusal, RolloutFailure, RolloutRequest, RolloutScope, RolloutView, Rollouts,
     find_rollout, list_rollouts,
 };
+pub(crate) use service::installation_state;
 pub use service::{Lifecycle, LifecycleOptions};
 pub use uninstall::{UninstallRequest, Uninstalled};
 pub use upgrade::{UpgradeOutcome, UpgradeRequest};

@@ -110,7 +110,7 @@ impl Lifecycle {
         let last = (rows.len() as u64 == PAGE).then(|| rows.last().map(|row| row.id)).flatten();
         for row in rows {
             if row.user_id == user_id {
-                let mut locked = self.with_version(&work, row).await?;
+                let mut locked = self.for_its_end(&work, row).await?;
                 let reason = Some(REASON);
                 self.take(&mut work, &mut locked, Command::Uninstall, actor, reason).await?;
                 left.uninstalled += 1;

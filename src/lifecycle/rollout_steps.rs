@@ -12,6 +12,7 @@ use sea_orm::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::consent::Round;
 use super::error::LifecycleError;
 use super::rollout::{Rollouts, end, processed, save};
 use super::upgrade::{UpgradeChange, Wish};
@@ -73,15 +74,16 @@ impl Rollouts {
         let clock = self.lifecycle.inner.seam.clock.clone();
         let mut troubles = Troubles::default();
         let mut next_look = clock.instant();
+        let mut round = Round::BEGIN;
         while !stop.is_cancelled() {
             if clock.instant() >= next_look {
-                match self.lifecycle.settle_overdue().await {
-                    Ok(true) => {}
-                    Ok(false) => next_look = clock.instant() + POLL,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot end the waiting of upgrades; tried again");
-                        next_look = clock.instant() + POLL;
-                    }
+                let settled = self.lifecycle.settle_overdue(&mut round).await;
+                if let Err(error) = &settled {
+                    tracing::warn!(%error, "cannot end the waiting of upgrades; tried again");
+                }
+                if settled.is_err() || round.is_over() {
+                    round = Round::BEGIN;
+                    next_look = clock.instant() + POLL;
                 }
             }
             let pause = match self.step(&mut troubles).await {

@@ -96,6 +96,11 @@ pub(super) fn state_of(row: &installation::Model) -> State {
     State { upgrade_waits: row.waiting_upgrade_id.is_some(), ..state }
 }
 
+/// The name of the state of a row, as answers have it.
+pub(crate) fn installation_state(row: &installation::Model) -> &'static str {
+    state_of(row).name()
+}
+
 /// The state of a row, by the two columns that say it; an upgrade that waits changes no name.
 pub(super) fn state_of_parts(phase: &str, suspended_by: i32) -> State {
     State {
@@ -160,12 +165,56 @@ impl Lifecycle {
 
     /// Reads an installation under its lock.
     pub(super) async fn lock(&self, work: &UnitOfWork, id: Uuid) -> Result<Locked, LifecycleError> {
-        let row = installation::Entity::find_by_id(id)
+        let row = self.lock_row(work, id).await?;
+        self.with_version(work, row).await
+    }
+
+    /// Reads the row of an installation under its lock, whatever can be read of its version.
+    pub(super) async fn lock_row(
+        &self,
+        work: &UnitOfWork,
+        id: Uuid,
+    ) -> Result<installation::Model, LifecycleError> {
+        installation::Entity::find_by_id(id)
             .lock_exclusive()
             .one(work.connection())
             .await?
-            .ok_or_else(|| LifecycleError::Unknown(id.to_string()))?;
-        self.with_version(work, row).await
+            .ok_or_else(|| LifecycleError::Unknown(id.to_string()))
+    }
+
+    /// The installation as its end needs it. A version that this release cannot read holds nobody:
+    /// without it nobody knows whom to tell, and all else goes as it does.
+    pub(super) async fn for_its_end(
+        &self,
+        work: &UnitOfWork,
+        row: installation::Model,
+    ) -> Result<Locked, LifecycleError> {
+        let id = row.version_id;
+        match self.with_version(work, row.clone()).await {
+            Err(LifecycleError::Unreadable { what }) => {
+                tracing::warn!(
+                    installation = %row.id, version = %id, what,
+                    "the version cannot be read: at its end the vendor is not told"
+                );
+                let version = extension_version::Entity::find_by_id(id).one(work.connection());
+                let version = version.await?.unwrap_or_else(|| extension_version::Model {
+                    id,
+                    extension_key: row.extension_key.clone(),
+                    version: String::new(),
+                    name: row.extension_key.clone(),
+                    digest: row.target_digest.clone(),
+                    manifest: String::new(),
+                    resources: String::new(),
+                    sealed_secrets: None,
+                    required_scopes: String::new(),
+                    warnings: String::new(),
+                    withdrawn_at: None,
+                    created_at: 0,
+                });
+                Ok(Locked::new(row, version, Manifest::default()))
+            }
+            read => read,
+        }
     }
 
     pub(super) async fn with_version(
@@ -365,7 +414,7 @@ impl Lifecycle {
     ) -> Result<(), LifecycleError> {
         let now = self.inner.seam.clock.now();
         let to = state_of(row).name();
-        transition::Entity::insert(transition::ActiveModel {
+        work.write_later(&transition::Entity::insert(transition::ActiveModel {
             id: Set(self.inner.seam.randomness.id()),
             installation_id: Set(row.id),
             at: Set(now.micros()),
@@ -376,9 +425,7 @@ impl Lifecycle {
             to_state: Set(to.to_owned()),
             generation: Set(row.generation),
             reason: Set(reason.map(str::to_owned)),
-        })
-        .exec_without_returning(work.connection())
-        .await?;
+        }));
         audit::append(
             work,
             Entry {
@@ -485,8 +532,8 @@ impl Lifecycle {
         id: Uuid,
         generation: Option<i32>,
     ) -> Result<bool, LifecycleError> {
-        let locked = self.lock(work, id).await?;
-        self.is_late(work, &locked.row, generation).await
+        let row = self.lock_row(work, id).await?;
+        self.is_late(work, &row, generation).await
     }
 
     /// The installation of a generation, or the newest one.

@@ -52,21 +52,37 @@ impl Switch<'_> {
         Holders::NONE.with_switch(self.holder).number()
     }
 
-    /// Touches the next installations in the order of their ids.
+    /// Which installations the switch has not touched yet.
+    fn pending(&self) -> String {
+        let untouched = if self.on { "= 0" } else { "<> 0" };
+        format!("live = 1 and (suspended_by & {}) {untouched}", self.bit())
+    }
+
+    /// Touches the next installations in the order of their ids. What is asked of them is asked
+    /// again of each row under its lock: one that was uninstalled while the statement waited for
+    /// it keeps its end.
     fn statement(&self) -> String {
-        let (change, pending) = if self.on {
-            (format!("suspended_by | {}", self.bit()), "= 0")
+        let change = if self.on {
+            format!("suspended_by | {}", self.bit())
         } else {
-            (format!("suspended_by & ~{}", self.bit()), "<> 0")
+            format!("suspended_by & ~{}", self.bit())
         };
+        let pending = self.pending();
         format!(
-            "update installations set suspended_by = {change}, updated_at = $1 where id in (
+            "update installations set suspended_by = {change}, updated_at = $1 where {pending}
+               and id in (
                  select id from installations
-                 where extension_key = $2 and live = 1 and id > $3
-                   and (suspended_by & {}) {pending}
+                 where extension_key = $2 and id > $3 and {pending}
                  order by id limit {PAGE})
-             returning id, state, suspended_by, generation",
-            self.bit()
+             returning id, state, suspended_by, generation"
+        )
+    }
+
+    /// Whether there is one that it has not touched, behind an id.
+    fn question(&self) -> String {
+        format!(
+            "select id from installations where extension_key = $1 and id > $2 and {} limit 1",
+            self.pending()
         )
     }
 }
@@ -177,12 +193,13 @@ impl Lifecycle {
             ))
             .all(connection)
             .await?;
-            let Some(last) = rows.iter().map(|row| row.id).max() else { break };
-            after = last;
-            let count = rows.len();
-            touched += count as u64;
-            self.note_steps(work, &rows, switch, actor).await?;
-            if count < PAGE {
+            if let Some(last) = rows.iter().map(|row| row.id).max() {
+                after = last;
+                touched += rows.len() as u64;
+                self.note_steps(work, &rows, switch, actor).await?;
+            }
+            // A page that is not full may have lost what ended meanwhile: more may lie behind it.
+            if rows.len() < PAGE && !self.is_pending(work, switch, after).await? {
                 break;
             }
         }
@@ -203,6 +220,23 @@ impl Lifecycle {
         };
         audit::append(work, entry, actor, now, &self.inner.seam.randomness).await?;
         Ok(touched)
+    }
+
+    async fn is_pending(
+        &self,
+        work: &UnitOfWork,
+        switch: Switch<'_>,
+        after: Uuid,
+    ) -> Result<bool, LifecycleError> {
+        let connection = work.connection();
+        let found = connection
+            .query_one_raw(Statement::from_sql_and_values(
+                connection.get_database_backend(),
+                switch.question(),
+                [switch.key.into(), after.into()],
+            ))
+            .await?;
+        Ok(found.is_some())
     }
 
     /// Tells that an extension was suspended or resumed.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::erasure;
 use super::error::LifecycleError;
-use super::service::Lifecycle;
+use super::service::{Lifecycle, Locked, read_package};
 use super::state::Command;
 use crate::audit::{self, Actor, Entry};
 use crate::identifier::{ExtensionKey, InstallationId, OrgId};
@@ -86,7 +86,7 @@ impl Lifecycle {
     ) -> Result<Uninstalled, LifecycleError> {
         check_reason(request.reason.as_deref())?;
         let row = self.target(work, request).await?;
-        let mut locked = self.with_version(work, row).await?;
+        let mut locked = self.for_its_end(work, row).await?;
         if !self.is_late(work, &locked.row, request.generation).await? {
             let reason = request.reason.as_deref();
             let soon = request.erase_data == Some(true);
@@ -102,17 +102,35 @@ impl Lifecycle {
                 self.request_erasure(work, locked.row.id, actor).await?;
             }
         }
-        let removed_webhooks = endpoint::Entity::find()
-            .filter(endpoint::Column::InstallationId.eq(locked.row.id))
-            .filter(endpoint::Column::Lane.eq("webhook"))
-            .count(work.connection())
-            .await?;
         Ok(Uninstalled {
             installation_id: locked.row.id,
             generation: locked.row.generation,
             state: locked.state().name(),
-            removed_webhooks,
+            removed_webhooks: self.webhooks_at_the_end(work, &locked).await?,
         })
+    }
+
+    /// How many webhooks an installation had when it ended: what its last version declares, from its
+    /// authorisation on. That stays as it was, so that asked again the answer is the same; webhooks
+    /// of former versions, which an upgrade removed, are not among them.
+    async fn webhooks_at_the_end(
+        &self,
+        work: &UnitOfWork,
+        locked: &Locked,
+    ) -> Result<u64, LifecycleError> {
+        if locked.row.authorized_at.is_none() {
+            return Ok(0);
+        }
+        if let Ok(package) = read_package(&locked.version) {
+            return Ok(u64::from(package.webhook.is_some()));
+        }
+        // Nobody can say what it declares: a version has one webhook at the most.
+        let endpoints = endpoint::Entity::find()
+            .filter(endpoint::Column::InstallationId.eq(locked.row.id))
+            .filter(endpoint::Column::Lane.eq("webhook"))
+            .count(work.connection())
+            .await?;
+        Ok(endpoints.min(1))
     }
 
     /// Keeps in the audit what the org chose for the extension's data.
@@ -144,7 +162,7 @@ impl Lifecycle {
     ) -> Result<installation::Model, LifecycleError> {
         let names = (&request.installation_id, &request.extension_key, &request.org_id);
         match names {
-            (Some(id), None, None) => Ok(self.lock(work, id.0).await?.row),
+            (Some(id), None, None) => self.lock_row(work, id.0).await,
             (None, Some(key), Some(org)) => {
                 let (key, org) = (key.as_str(), org.as_str());
                 let user = request.user_id.as_deref().unwrap_or_default();

@@ -246,7 +246,7 @@ impl Lifecycle {
         outcome.version.clone_from(&locked.version.version);
         if wish.asks {
             let addresses = if is_pending && manifest.authorisation.is_some() {
-                Some(self.ask(work, locked, wish.return_url).await?)
+                Some(self.ask(work, locked, wish.return_url, false).await?)
             } else if let Some(consent_id) = outcome.consent_id
                 && self.can_be_asked(&manifest)
                 && manifest.authorisation.is_some()

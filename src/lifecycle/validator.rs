@@ -1,6 +1,7 @@
 //! The vendor's installation validator: asked before an install, outside of any transaction, whether
 //! the org may have the extension.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use crate::catalogue;
 use crate::crypto::{CryptoError, desk_hash};
 use crate::egress::{Answer, OutgoingRequest};
 use crate::identifier::DepartmentId;
+use crate::manifest::Manifest;
 use crate::store::entity::{extension_version, installation};
 
 /// The time for the whole call.
@@ -54,14 +56,22 @@ struct Verdict {
     message: Option<String>,
 }
 
-/// What an install needs before its transaction: which version the vendor agreed to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Agreed(Option<Uuid>);
+/// What an install needs before its transaction: the version that the vendor agreed to, or that is
+/// to be installed where nobody has to agree.
+#[derive(Clone, Debug, Default)]
+pub struct Agreed(Option<Arc<extension_version::Model>>);
 
 impl Agreed {
     /// Whether the vendor agreed to this version.
-    pub(super) fn covers(self, version: Uuid) -> bool {
-        self.0 == Some(version)
+    pub(super) fn covers(&self, version: Uuid) -> bool {
+        self.0.as_ref().is_some_and(|agreed| agreed.id == version)
+    }
+
+    /// The version that was read a moment ago, where nobody had to be asked about it meanwhile.
+    pub(super) fn unasked(&self) -> Option<(extension_version::Model, Manifest)> {
+        let version = self.0.as_deref()?;
+        let manifest = read_manifest(version).ok()?;
+        manifest.installation_validator.is_none().then(|| (version.clone(), manifest))
     }
 }
 
@@ -72,6 +82,13 @@ impl Lifecycle {
     pub async fn ask_validator(&self, request: &InstallRequest) -> Result<Agreed, LifecycleError> {
         let inner = &self.inner;
         check_texts(request)?;
+        // Whether it lives already, or may be installed at all, the install itself says.
+        let version = self.version_to_install(request).await;
+        if let Ok(version) = &version
+            && read_manifest(version).is_ok_and(|found| found.installation_validator.is_none())
+        {
+            return Ok(Agreed(Some(Arc::new(version.clone()))));
+        }
         let live = installation::Entity::find()
             .filter(installation::Column::ExtensionKey.eq(request.extension_key.as_str()))
             .filter(installation::Column::OrgId.eq(request.org_id.as_str()))
@@ -84,10 +101,10 @@ impl Lifecycle {
         }
         // An extension that is not there is said first, as the install itself does.
         catalogue::extension(&inner.store, request.extension_key.as_str(), None).await?;
-        let version = self.version_to_install(request).await?;
+        let version = version?;
         let manifest = read_manifest(&version)?;
         let Some(url) = &manifest.installation_validator else {
-            return Ok(Agreed(Some(version.id)));
+            return Ok(Agreed(Some(Arc::new(version))));
         };
         // What would be refused anyhow is not asked about.
         check_whose(request, &manifest)?;
@@ -95,7 +112,7 @@ impl Lifecycle {
         parameters::check(&given, &manifest.parameters, true)?;
         let answer = self.call_validator(url, &version, request).await?;
         judge(&answer)?;
-        Ok(Agreed(Some(version.id)))
+        Ok(Agreed(Some(Arc::new(version))))
     }
 
     async fn call_validator(

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait,
 };
 use uuid::Uuid;
 
@@ -226,7 +227,11 @@ pub async fn installations(
             );
         }
     }
-    complete(store.reader(), query.all(store.reader()).await?, IN_A_LIST).await
+    let reading = store.begin_reading().await?;
+    let rows = query.all(&reading).await?;
+    let views = complete(&reading, rows, IN_A_LIST).await?;
+    reading.rollback().await?;
+    Ok(views)
 }
 
 /// Reads one installation; nothing where the caller may not see it.
@@ -235,9 +240,11 @@ pub async fn installation(
     scope: &InstallationScope,
     id: Uuid,
 ) -> Result<Option<InstallationView>, LifecycleError> {
-    let row =
-        installation::Entity::find_by_id(id).filter(scope.condition()).one(store.reader()).await?;
-    Ok(complete(store.reader(), row.into_iter().collect(), ALONE).await?.pop())
+    let reading = store.begin_reading().await?;
+    let row = installation::Entity::find_by_id(id).filter(scope.condition()).one(&reading).await?;
+    let view = complete(&reading, row.into_iter().collect(), ALONE).await?.pop();
+    reading.rollback().await?;
+    Ok(view)
 }
 
 /// Reads an installation as a transaction leaves it.
@@ -245,11 +252,13 @@ pub async fn installation_within(
     work: &UnitOfWork,
     id: Uuid,
 ) -> Result<Option<InstallationView>, LifecycleError> {
+    work.flush().await?;
     let row = installation::Entity::find_by_id(id).one(work.connection()).await?;
     Ok(complete(work.connection(), row.into_iter().collect(), ALONE).await?.pop())
 }
 
-/// Adds what belongs to installations, a statement a table.
+/// Adds what belongs to installations, a statement a table. All of it is read in one transaction, so
+/// that no step lies between an installation and what is shown of it.
 async fn complete<C: ConnectionTrait>(
     connection: &C,
     rows: Vec<installation::Model>,
@@ -267,23 +276,21 @@ async fn complete<C: ConnectionTrait>(
         .map(|row| (row.id, row))
         .collect();
     let mut waiting = waiting_upgrades(connection, &rows).await?;
-    let callbacks: HashMap<Uuid, String> = endpoint_state::Entity::find()
-        .filter(endpoint_state::Column::EndpointId.is_in(ids.iter().copied()))
-        .all(connection)
-        .await?
-        .into_iter()
-        .map(|row| (row.endpoint_id, row.health))
-        .collect();
     let setups = setups(connection, &ids).await?;
     let hooks = webhook::Entity::find()
-        .filter(webhook::Column::InstallationId.is_in(ids))
+        .filter(webhook::Column::InstallationId.is_in(ids.iter().copied()))
         .order_by_asc(webhook::Column::Id)
         .all(connection)
         .await?;
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let states = states(connection, ids.iter().copied().chain(hooks.iter().map(|row| row.id)));
+    let states = states.await?;
+    let serving: HashMap<Uuid, String> = rows
+        .iter()
+        .filter_map(|row| Some((row.id, versions.get(&row.version_id)?.version.clone())))
+        .collect();
     let mut held = connections::held(connection, &ids, most_connections).await?;
     let mut by_installation: HashMap<Uuid, Vec<WebhookView>> = HashMap::new();
-    for view in webhook_views(connection, hooks).await? {
+    for view in named_views(connection, hooks, &states, &serving).await? {
         if let Some(id) = view.row.installation_id {
             by_installation.entry(id).or_default().push(view);
         }
@@ -294,7 +301,7 @@ async fn complete<C: ConnectionTrait>(
                 .get(&row.version_id)
                 .cloned()
                 .ok_or(LifecycleError::Unreadable { what: "version" })?;
-            let noted = callbacks.get(&row.id).map(String::as_str);
+            let noted = states.get(&row.id).map(|state| state.health.as_str());
             let vendor_setup = match (setups.get(&row.id), noted) {
                 (Some(DeliveryState::Delivered), _) | (None, None | Some("ok")) => "ok",
                 (Some(DeliveryState::Pending | DeliveryState::Held), _)
@@ -357,27 +364,23 @@ async fn setups<C: ConnectionTrait>(
     connection: &C,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, DeliveryState>, LifecycleError> {
-    let entries: HashMap<Uuid, Uuid> = journal::Entity::find()
+    let entries = journal::Entity::find()
+        .select_only()
+        .column(journal::Column::DeliveryId)
         .filter(journal::Column::InstallationId.is_in(ids.iter().copied()))
         .filter(journal::Column::Event.eq("onInstall"))
-        .all(connection)
-        .await?
-        .into_iter()
-        .map(|row| (row.delivery_id, row.installation_id))
-        .collect();
-    if entries.is_empty() {
-        return Ok(HashMap::new());
-    }
+        .into_query();
+    // A callback goes by the lane that has the id of its installation.
     let states: Vec<(Uuid, i16)> = delivery::Entity::find()
         .select_only()
-        .columns([delivery::Column::Id, delivery::Column::State])
-        .filter(delivery::Column::Id.is_in(entries.keys().copied()))
+        .columns([delivery::Column::EndpointId, delivery::Column::State])
+        .filter(delivery::Column::Id.in_subquery(entries))
         .into_tuple()
         .all(connection)
         .await?;
     Ok(states
         .into_iter()
-        .filter_map(|(id, state)| Some((*entries.get(&id)?, DeliveryState::from_number(state)?)))
+        .filter_map(|(id, state)| Some((id, DeliveryState::from_number(state)?)))
         .collect())
 }
 
@@ -439,13 +442,34 @@ async fn webhook_views<C: ConnectionTrait>(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let states: HashMap<Uuid, endpoint_state::Model> = endpoint_state::Entity::find()
-        .filter(endpoint_state::Column::EndpointId.is_in(rows.iter().map(|row| row.id)))
+    let states = states(connection, rows.iter().map(|row| row.id)).await?;
+    let owners = rows.iter().filter_map(|row| row.installation_id).collect();
+    let serving = serving_versions(connection, owners).await?;
+    named_views(connection, rows, &states, &serving).await
+}
+
+/// What delivering knows of some endpoints.
+async fn states<C: ConnectionTrait>(
+    connection: &C,
+    ids: impl Iterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, endpoint_state::Model>, LifecycleError> {
+    let rows = endpoint_state::Entity::find()
+        .filter(endpoint_state::Column::EndpointId.is_in(ids))
         .all(connection)
-        .await?
-        .into_iter()
-        .map(|row| (row.endpoint_id, row))
-        .collect();
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.endpoint_id, row)).collect())
+}
+
+/// Webhooks with the names of their extensions; `serving` are the versions of their installations.
+async fn named_views<C: ConnectionTrait>(
+    connection: &C,
+    rows: Vec<webhook::Model>,
+    states: &HashMap<Uuid, endpoint_state::Model>,
+    serving: &HashMap<Uuid, String>,
+) -> Result<Vec<WebhookView>, LifecycleError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
     let names: HashMap<String, String> = extension::Entity::find()
         .filter(
             extension::Column::ExtensionKey
@@ -456,8 +480,6 @@ async fn webhook_views<C: ConnectionTrait>(
         .into_iter()
         .map(|row| (row.extension_key, row.name))
         .collect();
-    let owners = rows.iter().filter_map(|row| row.installation_id).collect();
-    let versions = serving_versions(connection, owners).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -469,7 +491,7 @@ async fn webhook_views<C: ConnectionTrait>(
             };
             WebhookView {
                 extension_name: row.extension_key.as_ref().and_then(|key| names.get(key)).cloned(),
-                version: row.installation_id.and_then(|id| versions.get(&id)).cloned(),
+                version: row.installation_id.and_then(|id| serving.get(&id)).cloned(),
                 health,
                 state,
                 row,

@@ -120,8 +120,8 @@ pub struct Parameter {
     pub default: Option<Value>,
 }
 
-/// What `plugin-manifest.json` says.
-#[derive(Clone, Debug)]
+/// What `plugin-manifest.json` says. The default says nothing at all.
+#[derive(Clone, Debug, Default)]
 pub struct Manifest {
     /// The product: `DESK`.
     pub service: String,

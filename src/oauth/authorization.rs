@@ -10,8 +10,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QuerySelect, sea_query::Expr,
 };
 use url::Url;
 use uuid::Uuid;
@@ -59,6 +59,8 @@ pub struct AuthorizationRequest {
     pub target_digest: String,
     /// Where the browser goes at the end.
     pub return_url: Option<String>,
+    /// Whether nothing can have been asked for the installation before: this transaction makes it.
+    pub is_first: bool,
 }
 
 /// The addresses of a begun authorisation.
@@ -188,7 +190,7 @@ pub(crate) async fn begin(
     let (sealed_verifier, sealed_url) =
         (sealed(VERIFIER, &verifier)?, sealed(ADDRESS, authorization_url.as_str())?);
     let id = request.installation_id;
-    authorization_request::Entity::insert(authorization_request::ActiveModel {
+    work.write_later(&authorization_request::Entity::insert(authorization_request::ActiveModel {
         state_digest: Set(state_digest),
         installation_id: Set(id),
         generation: Set(request.generation),
@@ -209,9 +211,7 @@ pub(crate) async fn begin(
         scopes: Set(Some(scopes)),
         declared_in: Set(request.service.declared_in),
         granted_by: Set(request.granted_by.clone()),
-    })
-    .exec_without_returning(work.connection())
-    .await?;
+    }));
     tracing::debug!(installation = %id, valid = until(now.plus(LIFE)), "authorisation begun");
     Ok(Begun { authorization_url, start_nonce })
 }
@@ -226,6 +226,24 @@ fn alike(installation_id: Uuid, purpose: &AuthorizationPurpose, connection: &str
         .add(Column::UserId.eq(purpose.user_id()))
 }
 
+/// A state that has not expired, as far as it says what it was begun for.
+#[derive(Debug, FromQueryResult)]
+struct Live {
+    state_digest: Vec<u8>,
+    purpose: String,
+    connection: String,
+    user_id: String,
+    consumed_at: Option<i64>,
+}
+
+impl Live {
+    fn is_alike(&self, request: &AuthorizationRequest) -> bool {
+        self.purpose == request.purpose.name()
+            && self.connection == request.connection
+            && self.user_id == request.purpose.user_id()
+    }
+}
+
 /// Drops what expired, and the oldest live states beyond the bound: those of the same purpose,
 /// connection and user, so that nobody pushes another out. One that is being exchanged stays until
 /// that is over.
@@ -234,35 +252,47 @@ async fn make_room(
     request: &AuthorizationRequest,
     now: Timestamp,
 ) -> Result<(), OAuthError> {
-    let is_unused = authorization_request::Column::ConsumedAt.is_null();
-    let is_stale = authorization_request::Column::ExpiresAt.lte(now.minus(LIFE).micros());
-    authorization_request::Entity::delete_many()
-        .filter(authorization_request::Column::ExpiresAt.lte(now.micros()))
-        .filter(Condition::any().add(is_unused.clone()).add(is_stale))
-        .exec(work.connection())
-        .await?;
-    let live = authorization_request::Entity::find()
-        .filter(authorization_request::Column::InstallationId.eq(request.installation_id))
-        .count(work.connection())
-        .await?;
-    if live >= MOST_LIVE_OF_ALL {
-        return Err(OAuthError::TooManyStates { most: MOST_LIVE_OF_ALL });
+    use authorization_request::Column;
+    let is_stale = Column::ExpiresAt.lte(now.minus(LIFE).micros());
+    work.write_later(
+        &authorization_request::Entity::delete_many()
+            .filter(Column::ExpiresAt.lte(now.micros()))
+            .filter(Condition::any().add(Column::ConsumedAt.is_null()).add(is_stale)),
+    );
+    if request.is_first {
+        return Ok(());
     }
-    let surplus = authorization_request::Entity::find()
-        .filter(alike(request.installation_id, &request.purpose, &request.connection))
-        .filter(is_unused)
-        .order_by_desc(authorization_request::Column::CreatedAt)
-        .offset(MOST_LIVE as u64 - 1)
-        .limit(100)
+    let live: Vec<Live> = authorization_request::Entity::find()
+        .select_only()
+        .columns([
+            Column::StateDigest,
+            Column::Purpose,
+            Column::Connection,
+            Column::UserId,
+            Column::ConsumedAt,
+        ])
+        .filter(Column::InstallationId.eq(request.installation_id))
+        .filter(Column::ExpiresAt.gt(now.micros()))
+        .order_by_desc(Column::CreatedAt)
+        .limit(MOST_LIVE_OF_ALL)
+        .into_model()
         .all(work.connection())
         .await?;
-    authorization_request::Entity::delete_many()
-        .filter(
-            authorization_request::Column::StateDigest
-                .is_in(surplus.into_iter().map(|row| row.state_digest)),
-        )
-        .exec(work.connection())
-        .await?;
+    if live.len() as u64 >= MOST_LIVE_OF_ALL {
+        return Err(OAuthError::TooManyStates { most: MOST_LIVE_OF_ALL });
+    }
+    let surplus: Vec<Vec<u8>> = live
+        .into_iter()
+        .filter(|one| one.is_alike(request) && one.consumed_at.is_none())
+        .skip(MOST_LIVE - 1)
+        .map(|one| one.state_digest)
+        .collect();
+    if !surplus.is_empty() {
+        authorization_request::Entity::delete_many()
+            .filter(Column::StateDigest.is_in(surplus))
+            .exec(work.connection())
+            .await?;
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::declared::DeclaredConnection;
@@ -16,7 +16,7 @@ use super::lanes::Lanes;
 use super::provider::{Providers, Service};
 use super::refreshing::{Flights, Outcome};
 use super::revocation;
-use super::vault::{self, ACCESS, StoredConnection};
+use super::vault::{self, ACCESS, StoredConnection, TokenPlace};
 use crate::audit::Actor;
 use crate::config::Origin;
 use crate::crypto::{KeyRing, SecretText};
@@ -155,8 +155,12 @@ impl Connections {
         new: StoredConnection<'_>,
     ) -> Result<(), OAuthError> {
         let inner = &self.inner;
-        let id = vault::store(&inner.ring, work, new, inner.seam.clock.now(), &inner.seam).await?;
-        inner.board.resolve(work, &[NoticeKind::ConnectionBroken], &subject(id)).await?;
+        let now = inner.seam.clock.now();
+        let stored = vault::store(&inner.ring, work, new, now, &inner.seam).await?;
+        if stored.replaced {
+            let about = subject(stored.id);
+            inner.board.resolve(work, &[NoticeKind::ConnectionBroken], &about).await?;
+        }
         Ok(())
     }
 
@@ -170,12 +174,7 @@ impl Connections {
     ) -> Result<u64, OAuthError> {
         let inner = &self.inner;
         let now = inner.seam.clock.now();
-        let removed =
-            vault::remove(&inner.ring, work, installation_id, only, now, &inner.seam).await?;
-        for id in &removed {
-            inner.board.resolve(work, &[NoticeKind::ConnectionBroken], &subject(*id)).await?;
-        }
-        Ok(removed.len() as u64)
+        vault::remove(&inner.ring, work, installation_id, only, now, &inner.seam).await
     }
 
     /// How many tokens of an installation wait to be revoked, those of refused consents and of codes
@@ -202,6 +201,12 @@ impl Connections {
         let now = inner.seam.clock.now();
         let rows = connection::Entity::find()
             .filter(connection::Column::InstallationId.eq(installation.id))
+            .filter(connection::Column::Health.ne(vault::ENDED))
+            .filter(
+                Condition::any()
+                    .add(connection::Column::UserId.eq(user))
+                    .add(connection::Column::GrantedBy.eq(user)),
+            )
             .lock_exclusive()
             .all(work.connection())
             .await?;
@@ -268,6 +273,7 @@ impl Inner {
             .filter(connection::Column::InstallationId.eq(installation_id))
             .filter(connection::Column::Name.eq(name))
             .filter(connection::Column::UserId.is_in([wanted, owner]))
+            .filter(connection::Column::Health.ne(vault::ENDED))
             .all(self.store.reader())
             .await?;
         let own = rows.iter().find(|row| row.user_id == wanted);
@@ -305,7 +311,7 @@ impl Inner {
         let service = Service { name: row.service_name.clone(), declared_in: row.declared_in };
         let server = self.providers.find(&service).await?;
         Ok(AccessToken {
-            token: vault::open(&self.ring, row.id, ACCESS, &row.sealed_access_token)?,
+            token: vault::open(&self.ring, TokenPlace::of(row), ACCESS, &row.sealed_access_token)?,
             version: TokenVersion(row.version),
             scheme: server.provider.token_scheme.clone(),
             service: row.service_name.clone(),

@@ -9,7 +9,7 @@ use super::vault::revoke_tokens;
 use crate::audit::{self, Actor, Entry};
 use crate::crypto::KeyRing;
 use crate::notice::{Board, Notice, NoticeKind};
-use crate::seam::Seam;
+use crate::seam::{Seam, Timestamp};
 use crate::store::UnitOfWork;
 use crate::store::entity::{connection, installation, transition};
 
@@ -85,6 +85,26 @@ pub(crate) async fn break_connection(
         )
         .await?;
     record(work, installation, row, "connectionBroken", Some(reason), actor, seam).await
+}
+
+/// Shows other scopes of a connection than before with its installation, in the caller's transaction,
+/// which holds the locks of both.
+pub(super) async fn show_scopes(
+    work: &UnitOfWork,
+    installation: &installation::Model,
+    row: &connection::Model,
+    scopes: &str,
+    now: Timestamp,
+) -> Result<(), OAuthError> {
+    let mut shown = installation::Entity::update_many()
+        .col_expr(installation::Column::UpdatedAt, Expr::value(now.micros()))
+        .filter(installation::Column::Id.eq(installation.id));
+    if is_main(installation, row) {
+        shown = shown.col_expr(installation::Column::GrantedScopes, Expr::value(scopes));
+    }
+    shown.exec(work.connection()).await?;
+    work.installation_changed(installation.id);
+    Ok(())
 }
 
 /// Writes what happened to a connection into history and audit.

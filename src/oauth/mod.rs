@@ -27,4 +27,6 @@ pub use purpose::AuthorizationPurpose;
 pub(crate) use revocation::is_readable as is_revocation_readable;
 pub use revocation::{Revocation, Revocations, schedule as schedule_revocation};
 pub use vault::StoredConnection;
-pub(crate) use vault::{forget as forget_connections, is_readable as is_connection_readable};
+pub(crate) use vault::{
+    ENDED as ENDED_CONNECTION, forget as forget_connections, is_readable as is_connection_readable,
+};

@@ -21,9 +21,11 @@ use uuid::Uuid;
 use super::connections::{Connections, EXPIRED, Inner};
 use super::discarding;
 use super::error::OAuthError;
-use super::health::break_connection;
+use super::health::{break_connection, show_scopes};
 use super::provider::{RefreshError, Service, Tokens};
-use super::vault::{self, ACCESS, FORMER_REFRESH, REFRESH, refresh_due, scopes_of, scopes_text};
+use super::vault::{
+    self, ACCESS, FORMER_REFRESH, REFRESH, TokenPlace, refresh_due, scopes_of, scopes_text,
+};
 use crate::audit::Actor;
 use crate::crypto::SecretText;
 use crate::seam::{Timestamp, crash_point};
@@ -53,6 +55,12 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The longest pause between tries.
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
+
+/// The first pause after an answer that could not be written; each doubles the former one.
+const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause between tries to write an answer.
+const LONGEST_WRITE_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long a stop waits for refreshes that are under way.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -185,9 +193,10 @@ impl Inner {
             return Ok(busy("its authorisation server has many slow calls under way"));
         };
         let mine = self.seam.randomness.id();
-        let row = loop {
+        let (row, lapses) = loop {
+            let asked = self.seam.clock.instant();
             match self.claim(seen, mine).await? {
-                Claim::Mine(row) => break row,
+                Claim::Mine(row) => break (row, asked + CLAIM),
                 Claim::Ended(outcome) => return Ok(outcome),
                 Claim::Another if self.seam.clock.instant() >= end => {
                     return Ok(busy("another node refreshes it"));
@@ -199,7 +208,7 @@ impl Inner {
         let answer = self.ask(&row).await;
         crash_point("connection.after-refresh-call");
         let outcome = match answer {
-            Ok((tokens, used)) => self.write_tokens(&row, mine, &tokens, &used).await?,
+            Ok((tokens, used)) => self.keep_answer(&row, mine, &tokens, &used, lapses).await?,
             Err(RefreshError::Dead) => {
                 let reason = "the authorisation server does not accept its refresh token any more \
                               (invalid_grant): the consent was withdrawn, or has ended";
@@ -244,7 +253,8 @@ impl Inner {
         let failed = |error: OAuthError| RefreshError::Failed { reason: error.to_string() };
         let server = self.providers.find(&service_of(row)).await.map_err(failed)?;
         let opened = |field, sealed: &Option<Vec<u8>>| {
-            sealed.as_ref().map(|sealed| vault::open(&self.ring, row.id, field, sealed)).transpose()
+            let open = |sealed| vault::open(&self.ring, TokenPlace::of(row), field, sealed);
+            sealed.as_deref().map(open).transpose()
         };
         let present = opened(REFRESH, &row.sealed_refresh_token).map_err(failed)?;
         let former = opened(FORMER_REFRESH, &row.sealed_former_refresh_token).map_err(failed)?;
@@ -273,6 +283,36 @@ impl Inner {
         Ok(installation.zip(present))
     }
 
+    /// Writes an answer until it is on disk: a server that rotates has ended the old tokens with it,
+    /// and nobody else has the new ones. Given up only when the claim ends, since another may ask
+    /// then.
+    async fn keep_answer(
+        &self,
+        row: &connection::Model,
+        mine: Uuid,
+        tokens: &Tokens,
+        used: &SecretText,
+        lapses: tokio::time::Instant,
+    ) -> Result<Outcome, OAuthError> {
+        let mut pause = FIRST_WRITE_PAUSE;
+        loop {
+            let error = match self.write_tokens(row, mine, tokens, used).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => error,
+            };
+            if self.seam.clock.instant() + pause >= lapses {
+                tracing::error!(connection = %row.id, %error, "refreshed tokens were never written");
+                return Err(error);
+            }
+            tracing::warn!(
+                connection = %row.id, %error,
+                "refreshed tokens could not be written; tried again"
+            );
+            self.seam.clock.sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_WRITE_PAUSE);
+        }
+    }
+
     /// Puts new tokens in the place of the old ones, where nothing came in between.
     async fn write_tokens(
         &self,
@@ -296,11 +336,11 @@ impl Inner {
         }
         let now = self.seam.clock.now();
         let work = self.store.begin().await?;
-        let present = self.lock_both(&work, row).await?.map(|(_, present)| present);
+        let both = self.lock_both(&work, row).await?;
         let is_same = |present: &connection::Model| {
             present.created_at == row.created_at && present.health == "ok"
         };
-        let Some(present) = present.filter(is_same) else {
+        let Some((installation, present)) = both.filter(|(_, present)| is_same(present)) else {
             // Uninstalled, disconnected, broken or authorised anew meanwhile: nobody uses these.
             self.discard(&work, row, tokens).await?;
             let _no_routing = work.commit(now).await?;
@@ -311,8 +351,9 @@ impl Inner {
             // would end it.
             return Ok(Outcome::Done);
         }
+        let place = TokenPlace::of(row);
         let seal =
-            |field, token: &SecretText| vault::seal(&self.ring, row.id, field, token, &self.seam);
+            |field, token: &SecretText| vault::seal(&self.ring, place, field, token, &self.seam);
         let (refresh, former) = match &tokens.refresh {
             Some(new) => (seal(REFRESH, new)?, Some(seal(FORMER_REFRESH, used)?)),
             None => (seal(REFRESH, used)?, None),
@@ -322,7 +363,7 @@ impl Inner {
             None => present.scopes.clone(),
         };
         if scopes != present.scopes {
-            work.installation_changed(row.installation_id);
+            show_scopes(&work, &installation, &present, &scopes, now).await?;
         }
         let end = tokens.expires_at.map(Timestamp::micros);
         let due = refresh_due(now, tokens.expires_at, true, &self.seam);

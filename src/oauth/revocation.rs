@@ -17,9 +17,10 @@ use super::discarding;
 use super::error::OAuthError;
 use super::lanes::Lanes;
 use super::provider::{Providers, Service};
+use super::vault;
 use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
 use crate::seam::{Seam, Timestamp, crash_point};
-use crate::store::entity::{revocation, token_exchange};
+use crate::store::entity::{connection, revocation, token_exchange};
 use crate::store::{Store, StoreError, UnitOfWork};
 
 /// How long a token is tried to be revoked.
@@ -59,20 +60,41 @@ pub struct Revocation<'a> {
     pub token: &'a SecretText,
 }
 
+/// A job that is to be written.
+pub(super) type Job = revocation::ActiveModel;
+
 /// Writes the job in the transaction that takes the token out of use.
 pub async fn schedule(
     ring: &KeyRing,
     work: &UnitOfWork,
-    job: Revocation<'_>,
+    revocation: Revocation<'_>,
     now: Timestamp,
     seam: &Seam,
 ) -> Result<(), OAuthError> {
+    schedule_all(work, vec![job(ring, revocation, now, seam)?]).await
+}
+
+/// Writes jobs in the transaction that takes their tokens out of use.
+pub(super) async fn schedule_all(work: &UnitOfWork, jobs: Vec<Job>) -> Result<(), OAuthError> {
+    if !jobs.is_empty() {
+        revocation::Entity::insert_many(jobs).exec_without_returning(work.connection()).await?;
+    }
+    Ok(())
+}
+
+/// The job that revokes a token.
+pub(super) fn job(
+    ring: &KeyRing,
+    job: Revocation<'_>,
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<Job, OAuthError> {
     let id = seam.randomness.id();
     // Sealed for the job: nothing that opens a connection opens this.
     let place = AssociatedData { subject: id, field: "revocation" };
     let sealed =
         ring.seal(Purpose::Vault, &place, job.token.expose().as_bytes(), &seam.randomness)?;
-    revocation::Entity::insert(revocation::ActiveModel {
+    Ok(revocation::ActiveModel {
         id: Set(id),
         installation_id: Set(job.installation_id),
         service_name: Set(job.service.name),
@@ -85,9 +107,6 @@ pub async fn schedule(
         created_at: Set(now.micros()),
         declared_in: Set(job.service.declared_in),
     })
-    .exec_without_returning(work.connection())
-    .await?;
-    Ok(())
 }
 
 /// Whether the token of a job can be unsealed.
@@ -96,8 +115,8 @@ pub(crate) fn is_readable(ring: &KeyRing, row: &revocation::Model) -> bool {
     ring.unseal(Purpose::Vault, &place, &row.sealed_token).is_ok()
 }
 
-/// How many tokens of an installation wait to be revoked, with the codes that are being exchanged:
-/// each of them may bring tokens.
+/// How many tokens of an installation wait to be revoked, with the connections whose tokens are yet to
+/// be moved, and the codes that are being exchanged: each of them may bring tokens.
 pub(super) async fn waiting(work: &UnitOfWork, installation_id: Uuid) -> Result<u64, OAuthError> {
     let tokens = revocation::Entity::find()
         .filter(revocation::Column::InstallationId.eq(installation_id))
@@ -107,7 +126,12 @@ pub(super) async fn waiting(work: &UnitOfWork, installation_id: Uuid) -> Result<
         .filter(token_exchange::Column::InstallationId.eq(installation_id))
         .count(work.connection())
         .await?;
-    Ok(tokens + codes)
+    let ended = connection::Entity::find()
+        .filter(connection::Column::InstallationId.eq(installation_id))
+        .filter(connection::Column::Health.eq(vault::ENDED))
+        .count(work.connection())
+        .await?;
+    Ok(tokens + codes + ended)
 }
 
 /// The job that revokes.
@@ -145,7 +169,14 @@ impl Revocations {
                     Backlog::Nothing
                 }
             };
-            if backlog == Backlog::More && !stop.is_cancelled() {
+            let moved = match vault::move_ended(&self.ring, &self.store, &self.seam).await {
+                Ok(moved) => moved,
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot move tokens of ended connections");
+                    false
+                }
+            };
+            if (moved || backlog == Backlog::More) && !stop.is_cancelled() {
                 continue;
             }
             tokio::select! {

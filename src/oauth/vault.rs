@@ -1,23 +1,28 @@
-//! The tokens of connections, sealed in the database. What is sealed opens in its own row only.
+//! The tokens of connections, sealed in the database. What is sealed opens in its own row, of its own
+//! installation, only.
 
 use std::time::Duration;
 
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{Set, Unchanged},
-    ColumnTrait, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait},
 };
 use uuid::Uuid;
 
 use super::authorization::GrantedTokens;
+use super::discarding;
 use super::error::OAuthError;
 use super::exchanges;
+use super::health::subject;
 use super::provider::Service;
 use super::revocation;
-use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
-use crate::seam::{Seam, Timestamp};
-use crate::store::UnitOfWork;
-use crate::store::entity::connection;
+use crate::crypto::{AssociatedData, CryptoError, KeyRing, Purpose, SecretText};
+use crate::notice::NoticeKind;
+use crate::seam::{Seam, Timestamp, crash_point};
+use crate::store::entity::{connection, notice};
+use crate::store::{Store, UnitOfWork};
 
 pub(super) const ACCESS: &str = "connection-access-token";
 pub(super) const REFRESH: &str = "connection-refresh-token";
@@ -43,14 +48,40 @@ pub struct StoredConnection<'a> {
     pub tokens: &'a GrantedTokens,
 }
 
+/// Which connection a token is sealed for: what is moved to another row, or with its row to another
+/// installation, does not open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TokenPlace {
+    pub(super) installation_id: Uuid,
+    pub(super) connection_id: Uuid,
+}
+
+impl TokenPlace {
+    pub(super) fn of(row: &connection::Model) -> Self {
+        Self { installation_id: row.installation_id, connection_id: row.id }
+    }
+
+    fn field(self, field: &str) -> String {
+        format!("{field}:{}", self.connection_id)
+    }
+}
+
 pub(super) fn open(
     ring: &KeyRing,
-    connection_id: Uuid,
+    place: TokenPlace,
     field: &str,
     sealed: &[u8],
 ) -> Result<SecretText, OAuthError> {
-    let place = AssociatedData { subject: connection_id, field };
-    let token = ring.unseal(Purpose::Vault, &place, sealed)?;
+    let (subject, name) = (place.installation_id, place.field(field));
+    let bound = AssociatedData { subject, field: &name };
+    let token = match ring.unseal(Purpose::Vault, &bound, sealed) {
+        // Releases before this one bound it to the connection alone; a rotation seals it anew.
+        Err(CryptoError::Refused { .. }) => {
+            let former = AssociatedData { subject: place.connection_id, field };
+            ring.unseal(Purpose::Vault, &former, sealed)?
+        }
+        opened => opened?,
+    };
     let text = std::str::from_utf8(token.expose())
         .map_err(|_| OAuthError::Unreadable { what: "token" })?;
     Ok(SecretText::new(text))
@@ -58,13 +89,13 @@ pub(super) fn open(
 
 pub(super) fn seal(
     ring: &KeyRing,
-    connection_id: Uuid,
+    place: TokenPlace,
     field: &str,
     token: &SecretText,
     seam: &Seam,
 ) -> Result<Vec<u8>, OAuthError> {
-    let place = AssociatedData { subject: connection_id, field };
-    Ok(ring.seal(Purpose::Vault, &place, token.expose().as_bytes(), &seam.randomness)?)
+    let bound = AssociatedData { subject: place.installation_id, field: &place.field(field) };
+    Ok(ring.seal(Purpose::Vault, &bound, token.expose().as_bytes(), &seam.randomness)?)
 }
 
 pub(super) fn scopes_text(scopes: &[String]) -> Result<String, OAuthError> {
@@ -92,15 +123,23 @@ pub(super) fn refresh_due(
     Some(expires_at.minus(early).micros())
 }
 
+/// The row of a connection that was stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored {
+    pub(super) id: Uuid,
+    /// Whether there was one before.
+    pub(super) replaced: bool,
+}
+
 /// Stores a connection's tokens. Those of a former authorisation of the same connection go into the
-/// revocation job, in the same transaction. Returns the id of its row.
+/// revocation job, in the same transaction.
 pub(super) async fn store(
     ring: &KeyRing,
     work: &UnitOfWork,
     new: StoredConnection<'_>,
     now: Timestamp,
     seam: &Seam,
-) -> Result<Uuid, OAuthError> {
+) -> Result<Stored, OAuthError> {
     let former = connection::Entity::find()
         .filter(connection::Column::InstallationId.eq(new.installation_id))
         .filter(connection::Column::Name.eq(new.name))
@@ -115,8 +154,9 @@ pub(super) async fn store(
         revoke_others(ring, work, former, &kept, now, seam).await?;
     }
     let id = former.as_ref().map_or_else(|| seam.randomness.id(), |row| row.id);
+    let place = TokenPlace { installation_id: new.installation_id, connection_id: id };
     let refresh = match &tokens.refresh {
-        Some(token) => Some(seal(ring, id, REFRESH, token, seam)?),
+        Some(token) => Some(seal(ring, place, REFRESH, token, seam)?),
         None => None,
     };
     let due = refresh_due(now, tokens.expires_at, refresh.is_some(), seam);
@@ -125,7 +165,7 @@ pub(super) async fn store(
         installation_id: Set(new.installation_id),
         name: Set(new.name.to_owned()),
         service_name: Set(tokens.service.name.clone()),
-        sealed_access_token: Set(seal(ring, id, ACCESS, &tokens.access, seam)?),
+        sealed_access_token: Set(seal(ring, place, ACCESS, &tokens.access, seam)?),
         sealed_refresh_token: Set(refresh),
         access_expires_at: Set(tokens.expires_at.map(Timestamp::micros)),
         scopes: Set(scopes_text(&tokens.scopes)?),
@@ -149,13 +189,13 @@ pub(super) async fn store(
     if former.is_some() {
         row.update(work.connection()).await?;
     } else {
-        connection::Entity::insert(row).exec_without_returning(work.connection()).await?;
+        work.write_later(&connection::Entity::insert(row));
     }
     // Whoever took it for abandoned has had its tokens revoked.
     if !exchanges::end(work, tokens.exchange).await? {
         return Err(OAuthError::InvalidState);
     }
-    Ok(id)
+    Ok(Stored { id, replaced: former.is_some() })
 }
 
 /// Puts the tokens of a connection into the revocation job. The row is the caller's.
@@ -178,16 +218,22 @@ async fn revoke_others(
     now: Timestamp,
     seam: &Seam,
 ) -> Result<(), OAuthError> {
-    let sealed = [
-        (ACCESS, "access_token", Some(&row.sealed_access_token)),
-        (REFRESH, "refresh_token", row.sealed_refresh_token.as_ref()),
-        (FORMER_REFRESH, "refresh_token", row.sealed_former_refresh_token.as_ref()),
-    ];
-    for (field, kind, bytes) in sealed {
-        // A broken connection has none any more.
-        let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { continue };
+    revocation::schedule_all(work, jobs_of(ring, row, kept, now, seam)?).await
+}
+
+/// The jobs that revoke the tokens of a connection, but for some that are kept.
+fn jobs_of(
+    ring: &KeyRing,
+    row: &connection::Model,
+    kept: &[&SecretText],
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<Vec<revocation::Job>, OAuthError> {
+    let mut jobs = Vec::new();
+    for (field, bytes) in sealed_tokens(row) {
+        let kind = if field == ACCESS { "access_token" } else { "refresh_token" };
         // What cannot be opened cannot be revoked, and must not hold the end of an installation.
-        let Ok(token) = open(ring, row.id, field, bytes) else {
+        let Ok(token) = open(ring, TokenPlace::of(row), field, bytes) else {
             tracing::error!(
                 installation = %row.installation_id,
                 kind,
@@ -204,9 +250,9 @@ async fn revoke_others(
             kind,
             token: &token,
         };
-        revocation::schedule(ring, work, job, now, seam).await?;
+        jobs.push(revocation::job(ring, job, now, seam)?);
     }
-    Ok(())
+    Ok(jobs)
 }
 
 /// The tokens that the connections of an installation to a service use, whichever version declared
@@ -220,13 +266,14 @@ pub(super) async fn in_use(
     let rows = connection::Entity::find()
         .filter(connection::Column::InstallationId.eq(installation_id))
         .filter(connection::Column::ServiceName.eq(&service.name))
+        .filter(connection::Column::Health.ne(ENDED))
         .all(work.connection())
         .await?;
     let mut tokens = Vec::new();
     for row in rows {
         for (field, sealed) in sealed_tokens(&row) {
             // What cannot be opened cannot be used either.
-            tokens.extend(open(ring, row.id, field, sealed).ok());
+            tokens.extend(open(ring, TokenPlace::of(&row), field, sealed).ok());
         }
     }
     Ok(tokens)
@@ -243,8 +290,21 @@ fn sealed_tokens(row: &connection::Model) -> impl Iterator<Item = (&'static str,
     .filter_map(|(field, sealed)| Some((field, sealed.filter(|sealed| !sealed.is_empty())?)))
 }
 
+/// How many connections one transaction moves into the revocation job.
+pub(super) const MOVED_AT_ONCE: u64 = 500;
+
+/// The health of a connection that is over, and whose tokens are still to be moved into the
+/// revocation job: nothing else reads it.
+pub(crate) const ENDED: &str = "ended";
+
+/// When what is over is due: before everything else, and so by itself in the index of what is due.
+pub(super) const ENDED_DUE: i64 = -1;
+
 /// Takes connections of an installation out; their tokens live on only in the revocation job. All
-/// of them, or those of one name, of all users or of one. Returns their ids.
+/// of them, or those of one name, of all users or of one. Returns how many there were.
+///
+/// However many there are, the transaction is bounded: the first are moved, and the others end by
+/// one statement and are moved in steps by whoever revokes.
 pub(super) async fn remove(
     ring: &KeyRing,
     work: &UnitOfWork,
@@ -252,24 +312,106 @@ pub(super) async fn remove(
     only: Option<(&str, Option<&str>)>,
     now: Timestamp,
     seam: &Seam,
-) -> Result<Vec<Uuid>, OAuthError> {
-    let mut query = connection::Entity::find()
-        .filter(connection::Column::InstallationId.eq(installation_id))
-        .lock_exclusive();
+) -> Result<u64, OAuthError> {
+    use connection::Column;
+    let mut which = Condition::all()
+        .add(Column::InstallationId.eq(installation_id))
+        .add(Column::Health.ne(ENDED));
     if let Some((name, user)) = only {
-        query = query.filter(connection::Column::Name.eq(name));
+        which = which.add(Column::Name.eq(name));
         if let Some(user) = user {
-            query = query.filter(connection::Column::UserId.eq(user));
+            which = which.add(Column::UserId.eq(user));
         }
     }
-    let rows = query.all(work.connection()).await?;
-    let mut removed = Vec::with_capacity(rows.len());
-    for row in rows {
-        revoke_tokens(ring, work, &row, now, seam).await?;
-        connection::Entity::delete_by_id(row.id).exec(work.connection()).await?;
-        removed.push(row.id);
+    let rows = connection::Entity::find()
+        .filter(which.clone())
+        .order_by_asc(Column::Id)
+        .limit(MOVED_AT_ONCE)
+        .lock_exclusive()
+        .all(work.connection())
+        .await?;
+    let moved = rows.len() as u64;
+    move_out(ring, work, rows, now, seam).await?;
+    if moved < MOVED_AT_ONCE {
+        return Ok(moved);
     }
-    Ok(removed)
+    let ended = connection::Entity::update_many()
+        .col_expr(Column::Health, Expr::value(ENDED))
+        .col_expr(Column::RefreshDueAt, Expr::value(Some(ENDED_DUE)))
+        .col_expr(Column::ClaimedBy, Expr::value(Option::<Uuid>::None))
+        .col_expr(Column::ClaimedUntil, Expr::value(Option::<i64>::None))
+        .col_expr(Column::Version, Expr::col(Column::Version).add(1))
+        .col_expr(Column::UpdatedAt, Expr::value(now.micros()))
+        .filter(which)
+        .exec(work.connection())
+        .await?;
+    Ok(moved + ended.rows_affected)
+}
+
+/// Moves the tokens of connections into the revocation job. Notices that tell of them are over.
+async fn move_out(
+    ring: &KeyRing,
+    work: &UnitOfWork,
+    rows: Vec<connection::Model>,
+    now: Timestamp,
+    seam: &Seam,
+) -> Result<(), OAuthError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut jobs = Vec::with_capacity(rows.len() * 2);
+    for row in &rows {
+        jobs.extend(jobs_of(ring, row, &[], now, seam)?);
+    }
+    revocation::schedule_all(work, jobs).await?;
+    connection::Entity::delete_many()
+        .filter(connection::Column::Id.is_in(rows.iter().map(|row| row.id)))
+        .exec(work.connection())
+        .await?;
+    notice::Entity::update_many()
+        .col_expr(notice::Column::ResolvedAt, Expr::value(now.micros()))
+        .filter(notice::Column::Kind.eq(NoticeKind::ConnectionBroken.name()))
+        .filter(notice::Column::Subject.is_in(rows.iter().map(|row| subject(row.id))))
+        .filter(notice::Column::ResolvedAt.is_null())
+        .exec(work.connection())
+        .await?;
+    Ok(())
+}
+
+/// Moves the next connections that are over into the revocation job, of one installation. Returns
+/// whether there were any.
+pub(super) async fn move_ended(
+    ring: &KeyRing,
+    store: &Store,
+    seam: &Seam,
+) -> Result<bool, OAuthError> {
+    use connection::Column;
+    let is_over = || Condition::all().add(Column::RefreshDueAt.lt(0)).add(Column::Health.eq(ENDED));
+    let next: Option<Uuid> = connection::Entity::find()
+        .select_only()
+        .column(Column::InstallationId)
+        .filter(is_over())
+        .limit(1)
+        .into_tuple()
+        .one(store.reader())
+        .await?;
+    let Some(installation_id) = next else { return Ok(false) };
+    let now = seam.clock.now();
+    let work = store.begin().await?;
+    discarding::lock(&work, installation_id).await?;
+    let rows = connection::Entity::find()
+        .filter(Column::InstallationId.eq(installation_id))
+        .filter(is_over())
+        .order_by_asc(Column::Id)
+        .limit(MOVED_AT_ONCE)
+        .lock_exclusive()
+        .all(work.connection())
+        .await?;
+    move_out(ring, &work, rows, now, seam).await?;
+    discarding::settle(&work, installation_id, now).await?;
+    crash_point("revocation.before-move");
+    let _no_routing = work.commit(now).await?;
+    Ok(true)
 }
 
 /// Takes all connections of an installation out. Returns how many of its tokens wait to be revoked.
@@ -286,5 +428,5 @@ pub(crate) async fn forget(
 
 /// Whether the tokens of a connection can be unsealed. A broken one has none.
 pub(crate) fn is_readable(ring: &KeyRing, row: &connection::Model) -> bool {
-    sealed_tokens(row).all(|(field, sealed)| open(ring, row.id, field, sealed).is_ok())
+    sealed_tokens(row).all(|(field, sealed)| open(ring, TokenPlace::of(row), field, sealed).is_ok())
 }

@@ -115,6 +115,9 @@ impl Encoding {
 pub(crate) enum Place {
     /// The row's own UUID, and a field.
     Row(&'static str),
+    /// The installation that the row names, and a field made from the row's own UUID. Releases
+    /// before this one bound it to the row alone: that is read too, and sealed anew as it should be.
+    Connection(&'static str),
     /// The first half of the digest that is the row's key, and a field.
     Digest(&'static str),
     /// The nil UUID, and a field.
@@ -128,12 +131,24 @@ pub(crate) enum Place {
 pub(crate) struct Bound {
     subject: Uuid,
     field: Cow<'static, str>,
+    /// What releases before this one bound it to, where that was something else.
+    former: Option<(Uuid, &'static str)>,
 }
 
 impl Bound {
     /// As the ring takes it.
     pub(crate) fn as_data(&self) -> AssociatedData<'_> {
         AssociatedData { subject: self.subject, field: &self.field }
+    }
+
+    /// As the ring took it before, where that was something else.
+    pub(crate) fn as_former_data(&self) -> Option<AssociatedData<'static>> {
+        self.former.map(|(subject, field)| AssociatedData { subject, field })
+    }
+
+    /// All that it may be bound to.
+    pub(crate) fn places(&self) -> impl Iterator<Item = AssociatedData<'_>> {
+        std::iter::once(self.as_data()).chain(self.as_former_data())
     }
 }
 
@@ -174,6 +189,10 @@ const fn vault(table: &'static str, column: &'static str, field: &'static str) -
     }
 }
 
+const fn of_connection(column: &'static str, field: &'static str) -> SealedColumn {
+    SealedColumn { place: Place::Connection(field), ..vault("connections", column, field) }
+}
+
 const fn of_state(column: &'static str, field: &'static str) -> SealedColumn {
     let place = Place::Digest(field);
     SealedColumn { key: STATE, place, ..vault("authorization_requests", column, field) }
@@ -193,9 +212,9 @@ pub(crate) const SEALED_COLUMNS: &[SealedColumn] = &[
     vault("upgrades", "sealed_config", "upgrade-config"),
     of_state("sealed_verifier", "pkce-verifier"),
     of_state("sealed_url", "authorization-url"),
-    vault("connections", "sealed_access_token", "connection-access-token"),
-    vault("connections", "sealed_refresh_token", "connection-refresh-token"),
-    vault("connections", "sealed_former_refresh_token", "connection-former-refresh-token"),
+    of_connection("sealed_access_token", "connection-access-token"),
+    of_connection("sealed_refresh_token", "connection-refresh-token"),
+    of_connection("sealed_former_refresh_token", "connection-former-refresh-token"),
     vault("revocations", "sealed_token", "revocation"),
     vault("token_exchanges", "sealed", "token-exchange"),
     SealedColumn {
@@ -283,6 +302,7 @@ impl SealedColumn {
     pub(crate) fn sealed_list(&self) -> String {
         match self.place {
             Place::Property => format!("{}, {OWNER}", self.column),
+            Place::Connection(_) => format!("{}, installation_id", self.column),
             Place::Row(_) | Place::Digest(_) | Place::Nowhere(_) => self.column.to_owned(),
         }
     }
@@ -295,7 +315,7 @@ impl SealedColumn {
         key: &[KeyValue],
     ) -> Result<(Vec<u8>, Bound), StoreError> {
         let owner: Option<Uuid> = match self.place {
-            Place::Property => row.try_get_by_index(index + 1)?,
+            Place::Property | Place::Connection(_) => row.try_get_by_index(index + 1)?,
             Place::Row(_) | Place::Digest(_) | Place::Nowhere(_) => None,
         };
         Ok((self.encoding.read(row, index)?, self.bound(key, owner)?))
@@ -303,8 +323,13 @@ impl SealedColumn {
 
     /// What the ciphertext of a row is bound to.
     fn bound(&self, key: &[KeyValue], owner: Option<Uuid>) -> Result<Bound, StoreError> {
+        let mut former = None;
         let (subject, field) = match (self.place, key) {
             (Place::Row(field), [KeyValue::Uuid(id)]) => (*id, Cow::Borrowed(field)),
+            (Place::Connection(field), [KeyValue::Uuid(id)]) => {
+                former = Some((*id, field));
+                (owner.unwrap_or_default(), Cow::Owned(format!("{field}:{id}")))
+            }
             (Place::Digest(field), [KeyValue::Bytes(digest)]) => {
                 let half =
                     digest.first_chunk::<16>().ok_or(StoreError::Corrupt { what: "digest" })?;
@@ -317,7 +342,7 @@ impl SealedColumn {
             }
             _ => return Err(StoreError::Corrupt { what: "key of a sealed row" }),
         };
-        Ok(Bound { subject, field })
+        Ok(Bound { subject, field, former })
     }
 }
 

@@ -3,7 +3,7 @@
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::columns::{Bound, KeyValue, SEALED_COLUMNS, SealedColumn};
-use crate::crypto::KeyRing;
+use crate::crypto::{KeyRing, KeyStoreError, Keys};
 use crate::store::{Store, StoreError};
 
 /// How many rows one query reads.
@@ -24,7 +24,11 @@ pub(crate) struct Examined {
 }
 
 /// Opens what is sealed, up to a bound for each column. Nothing of it is shown or kept.
-pub(crate) async fn examine_sealed(store: &Store, ring: &KeyRing) -> Result<Examined, StoreError> {
+///
+/// The data keys are read anew after each page: what a rotation seals meanwhile is no damage. What
+/// does not open then was read under a key that has been retired since, or is damaged: it is read
+/// once more.
+pub(crate) async fn examine_sealed(store: &Store, keys: &Keys) -> Result<Examined, KeyStoreError> {
     let mut examined = Examined::default();
     for column in SEALED_COLUMNS {
         let mut looked_at = 0;
@@ -33,9 +37,12 @@ pub(crate) async fn examine_sealed(store: &Store, ring: &KeyRing) -> Result<Exam
         loop {
             let page = page(store, column, after.as_deref()).await?;
             let is_last = page.len() < PAGE;
-            for (_, sealed, bound) in &page {
+            keys.reload(store).await?;
+            for (key, sealed, bound) in &page {
                 looked_at += 1;
-                if ring.unseal(column.purpose, &bound.as_data(), sealed).is_ok() {
+                let opens = column.opens(&keys.ring, bound, sealed)
+                    || opens_now(store, keys, column, key).await?;
+                if opens {
                     examined.opened += 1;
                 } else {
                     unreadable += 1;
@@ -56,6 +63,44 @@ pub(crate) async fn examine_sealed(store: &Store, ring: &KeyRing) -> Result<Exam
         }
     }
     Ok(examined)
+}
+
+/// Whether a value opens as it stands now; one that is gone holds nobody.
+async fn opens_now(
+    store: &Store,
+    keys: &Keys,
+    column: &SealedColumn,
+    key: &[KeyValue],
+) -> Result<bool, KeyStoreError> {
+    let row = one(store, column, key).await?;
+    keys.reload(store).await?;
+    Ok(row.is_none_or(|(sealed, bound)| column.opens(&keys.ring, &bound, &sealed)))
+}
+
+async fn one(
+    store: &Store,
+    column: &SealedColumn,
+    key: &[KeyValue],
+) -> Result<Option<(Vec<u8>, Bound)>, StoreError> {
+    let names =
+        column.key.iter().zip(1..).map(|(part, place)| format!("{} = ${place}", part.name()));
+    let sql = format!(
+        "select {} from {} where {} and {}",
+        column.sealed_list(),
+        column.table,
+        column.is_sealed(),
+        names.collect::<Vec<_>>().join(" and "),
+    );
+    let values = key.iter().map(KeyValue::value);
+    let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
+    let row = store.reader().query_one_raw(statement).await?;
+    row.map(|row| column.read_sealed(&row, 0, key)).transpose()
+}
+
+impl SealedColumn {
+    fn opens(&self, ring: &KeyRing, bound: &Bound, sealed: &[u8]) -> bool {
+        bound.places().any(|place| ring.unseal(self.purpose, &place, sealed).is_ok())
+    }
 }
 
 /// A row's key, its ciphertext, and what that is bound to.

@@ -382,7 +382,18 @@ impl Rotations {
         let (sealed, bound) = column.read_sealed(&row, 0, key)?;
         let place = bound.as_data();
         let ring = &inner.keys.ring;
-        let fresh = match ring.reseal(column.purpose, &place, &sealed, &inner.seam.randomness) {
+        let resealed = ring.reseal(column.purpose, &place, &sealed, &inner.seam.randomness);
+        let resealed = match (resealed, bound.as_former_data()) {
+            (Err(CryptoError::Refused { .. }), Some(former)) => ring
+                .unseal(column.purpose, &former, &sealed)
+                .and_then(|text| {
+                    let randomness = &inner.seam.randomness;
+                    ring.seal(column.purpose, &place, text.expose(), randomness)
+                })
+                .map(Some),
+            (resealed, _) => resealed,
+        };
+        let fresh = match resealed {
             Ok(Some(fresh)) => fresh,
             Ok(None) => return Ok(Outcome::Left),
             Err(

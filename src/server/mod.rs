@@ -8,4 +8,5 @@ mod workbench;
 pub use listener::{ListenError, Listener, ListenerOptions};
 pub(crate) use rooms::package_policy;
 pub use wiring::{RunningServer, StartError, start, store_options};
-pub(crate) use workbench::{Workbench, board, reconciler};
+pub use workbench::reconciler;
+pub(crate) use workbench::{Workbench, board};

@@ -27,7 +27,7 @@ pub(crate) struct Workbench {
 }
 
 /// The reconciler of a database on which this process runs no server.
-pub(crate) fn reconciler(config: &Config, store: &Store, keys: &Keys, seam: &Seam) -> Reconciler {
+pub fn reconciler(config: &Config, store: &Store, keys: &Keys, seam: &Seam) -> Reconciler {
     Reconciler::new(ReconcilerParts {
         store: store.clone(),
         keys: keys.clone(),

@@ -99,6 +99,31 @@ pub(crate) struct WaitingEndpoint {
     pub(crate) last_due_at: i64,
 }
 
+/// The next endpoints behind `after` that have rows waiting, in the order of their ids.
+pub(crate) async fn waiting_endpoint_ids(
+    store: &Store,
+    after: Uuid,
+    limit: u64,
+) -> Result<Vec<Uuid>, StoreError> {
+    const SQL: &str = "
+        with recursive lane(endpoint_id, number) as (
+            select (select endpoint_id from deliveries
+                    where due_at is not null and endpoint_id > $1
+                    order by endpoint_id limit 1), cast(1 as bigint)
+            union all
+            select (select d.endpoint_id from deliveries d
+                    where d.due_at is not null and d.endpoint_id > lane.endpoint_id
+                    order by d.endpoint_id limit 1), lane.number + 1
+            from lane where lane.endpoint_id is not null and lane.number < $2
+        )
+        select lane.endpoint_id from lane where lane.endpoint_id is not null order by 1";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let values: [sea_orm::Value; 2] = [after.into(), limit.into()];
+    let statement = Statement::from_sql_and_values(store.dialect(), SQL, values);
+    let rows = store.reader().query_all_raw(statement).await?;
+    Ok(rows.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>()?)
+}
+
 /// The endpoints that have rows waiting, each with its earliest due time.
 ///
 /// A loose scan over the index of what is due: its cost grows with the number of such endpoints,

@@ -8,9 +8,10 @@ use std::time::Duration;
 use mortise_migrations::Migrator;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseConnection,
-    DatabaseTransaction, EntityTrait, QueryFilter, SqliteTransactionMode, SqlxPostgresConnector,
-    SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
+    AccessMode, ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseBackend,
+    DatabaseConnection, DatabaseTransaction, EntityTrait, IsolationLevel, QueryFilter, QueryTrait,
+    SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, Statement,
+    TransactionOptions, TransactionTrait, Value,
 };
 use sea_orm_migration::MigratorTrait;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -20,6 +21,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::entity::{routing, routing_change};
 use super::error::StoreError;
 use super::positions::{Journalled, Noted};
+use super::writes::{self, ChainEnd, KeptBack};
 use crate::seam::Timestamp;
 
 /// The key of the advisory lock under which one node at a time migrates.
@@ -27,6 +29,9 @@ const MIGRATION_LOCK: i64 = 0x006d_6f72_7469_7365;
 
 /// The channel on which PostgreSQL says that routing changed.
 pub(crate) const ROUTING_CHANNEL: &str = "mortise_routing";
+
+/// How many changes of routing one statement writes.
+const MOST_TOGETHER: usize = 100;
 
 /// Which database it is, and how to reach it.
 #[derive(Clone, Debug)]
@@ -162,6 +167,23 @@ impl Store {
         &self.reader
     }
 
+    /// Begins a transaction that only reads, and sees the database as it is at its first statement.
+    pub(crate) async fn begin_reading(&self) -> Result<DatabaseTransaction, StoreError> {
+        let options = match self.backend {
+            Backend::Postgres { .. } => TransactionOptions {
+                isolation_level: Some(IsolationLevel::RepeatableRead),
+                access_mode: Some(AccessMode::ReadOnly),
+                ..TransactionOptions::default()
+            },
+            // A read transaction of SQLite is a snapshot by itself.
+            Backend::Sqlite { .. } => TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Deferred),
+                ..TransactionOptions::default()
+            },
+        };
+        Ok(self.reader.begin_with_options(options).await?)
+    }
+
     /// Begins a transaction that may write. Nothing slow may happen while it is open.
     pub async fn begin(&self) -> Result<UnitOfWork, StoreError> {
         let turn = match &self.write_turn {
@@ -179,6 +201,7 @@ impl Store {
             transaction,
             changes: Vec::new(),
             noted: std::sync::Mutex::default(),
+            kept_back: std::sync::Mutex::default(),
             _turn: turn,
         })
     }
@@ -350,6 +373,7 @@ pub struct UnitOfWork {
     transaction: DatabaseTransaction,
     changes: Vec<RoutingChange>,
     noted: std::sync::Mutex<Noted>,
+    kept_back: std::sync::Mutex<KeptBack>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
@@ -357,6 +381,33 @@ impl UnitOfWork {
     /// What statements run on.
     pub(crate) fn connection(&self) -> &DatabaseTransaction {
         &self.transaction
+    }
+
+    /// Writes at the commit, with everything else that may wait so long: an insert, of which nothing
+    /// in this transaction reads the row. Whoever reads it all the same calls [`UnitOfWork::flush`]
+    /// before.
+    pub(crate) fn write_later(&self, query: &impl QueryTrait) {
+        let mut kept = self.kept_back.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.keep(query, self.transaction.get_database_backend());
+    }
+
+    /// Makes the writes that were to be made later.
+    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
+        let statements = {
+            let mut kept = self.kept_back.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.take(self.transaction.get_database_backend())
+        };
+        writes::make(&self.transaction, statements).await
+    }
+
+    /// The end of a chain of the audit whose head this transaction holds; nothing where it does not.
+    pub(crate) fn chain_end(&self, chain: &str) -> Option<ChainEnd> {
+        self.kept_back.lock().unwrap_or_else(PoisonError::into_inner).chain_end(chain)
+    }
+
+    /// Says where a chain ends now, whose head this transaction holds.
+    pub(crate) fn set_chain_end(&self, chain: &str, end: ChainEnd) {
+        self.kept_back.lock().unwrap_or_else(PoisonError::into_inner).set_chain_end(chain, end);
     }
 
     /// Says that the transaction changes routing.
@@ -388,6 +439,7 @@ impl UnitOfWork {
 
     /// Commits. What comes back must be settled with routing before the caller is answered.
     pub async fn commit(mut self, now: Timestamp) -> Result<RoutingRevision, StoreError> {
+        self.flush().await?;
         let noted = std::mem::take(self.noted.get_mut().unwrap_or_else(PoisonError::into_inner));
         noted.write(&self.transaction).await?;
         let changes = std::mem::take(&mut self.changes);
@@ -409,6 +461,11 @@ impl UnitOfWork {
     ) -> Result<i64, StoreError> {
         // The row is held until the commit, so revisions become visible in their order.
         let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
+        if self.transaction.get_database_backend() == DatabaseBackend::Postgres
+            && changes.len() <= MOST_TOGETHER
+        {
+            return self.write_changes_together(changes, count, now).await;
+        }
         routing::Entity::update_many()
             .col_expr(routing::Column::Revision, Expr::col(routing::Column::Revision).add(count))
             .filter(routing::Column::Singleton.eq(1))
@@ -434,5 +491,40 @@ impl UnitOfWork {
             self.transaction.execute_unprepared(&format!("notify {ROUTING_CHANNEL}")).await?;
         }
         Ok(newest)
+    }
+
+    /// The same in one round trip to PostgreSQL.
+    async fn write_changes_together(
+        &self,
+        changes: &[RoutingChange],
+        count: i64,
+        now: Timestamp,
+    ) -> Result<i64, StoreError> {
+        let mut values: Vec<Value> = vec![count.into(), now.micros().into()];
+        let mut rows = Vec::with_capacity(changes.len());
+        for (change, number) in changes.iter().zip(1_i64..) {
+            let (kind, subject) = change.parts();
+            let first = values.len() + 1;
+            rows.push(format!("(${first}, ${}, ${})", first + 1, first + 2));
+            values.extend([number.into(), kind.into(), subject.into()]);
+        }
+        let sql = format!(
+            "with counted as (
+                 update routing set revision = revision + $1 where singleton = 1 returning revision
+             ), written as (
+                 insert into routing_changes (revision, kind, subject, at)
+                 select counted.revision - $1 + change.number, change.kind, change.subject, $2
+                 from counted, (values {}) as change (number, kind, subject)
+             )
+             select revision, pg_notify('{ROUTING_CHANNEL}', '') from counted",
+            rows.join(", ")
+        );
+        let backend = self.transaction.get_database_backend();
+        let row = self
+            .transaction
+            .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
+            .await?
+            .ok_or(StoreError::Corrupt { what: "routing row" })?;
+        Ok(row.try_get_by_index(0)?)
     }
 }

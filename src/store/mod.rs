@@ -13,6 +13,7 @@ pub mod hold;
 mod nodes;
 mod notifications;
 pub(crate) mod positions;
+pub(crate) mod writes;
 
 pub use database::{Backend, RoutingChange, RoutingRevision, Store, StoreOptions, UnitOfWork};
 pub use error::StoreError;

@@ -47,6 +47,10 @@ pub(crate) struct NodesStanding {
 /// How far epochs and revisions leap at a restore: a process of the life before has none beyond.
 const LEAP: i64 = 1_000_000;
 
+/// How far the positions of changes leap at a restore: whoever read on from a position of the life
+/// before must find what comes now behind it, however much came between the backup and its loss.
+const POSITIONS_LEAP: i64 = 1_000_000_000;
+
 /// How far a node has followed the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
@@ -286,7 +290,8 @@ impl Nodes {
     }
 
     /// Begins a new life after a restore: no node of the life before is known any more, and none of
-    /// its epochs and revisions is given again.
+    /// its epochs and revisions is given again, nor a position in the journal or among changes: the
+    /// cursors that vendors hold lie ahead of those that the backup knows.
     pub(crate) async fn begin_anew(&self, work: &UnitOfWork) -> Result<(), StoreError> {
         let sql = "delete from nodes".to_owned();
         work.connection().execute_raw(self.statement(sql, [])).await?;
@@ -297,6 +302,11 @@ impl Nodes {
             .filter(routing::Column::Singleton.eq(1))
             .exec(work.connection())
             .await?;
+        let sql = "update change_positions set last = last + $1 where singleton = 1".to_owned();
+        let done = work.connection().execute_raw(self.statement(sql, [POSITIONS_LEAP.into()]));
+        if done.await?.rows_affected() != 1 {
+            return Err(StoreError::Corrupt { what: "row of change positions" });
+        }
         Ok(())
     }
 

@@ -6,8 +6,8 @@
 //! be overtaken.
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    Statement, sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction,
+    EntityTrait, QueryFilter, Statement, Value, sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -47,6 +47,12 @@ impl Noted {
             return Ok(());
         }
         let count = i64::try_from(self.journal.len()).unwrap_or(i64::MAX).saturating_add(1);
+        if transaction.get_database_backend() == DatabaseBackend::Postgres
+            && self.extensions.is_empty()
+            && self.installations.len() + self.journal.len() <= NAMED
+        {
+            return self.write_together(transaction, count).await;
+        }
         let last: i64 = transaction
             .query_one_raw(Statement::from_sql_and_values(
                 transaction.get_database_backend(),
@@ -85,5 +91,64 @@ impl Noted {
             .await?;
         }
         Ok(())
+    }
+
+    /// The same in one round trip to PostgreSQL.
+    async fn write_together(
+        self,
+        transaction: &DatabaseTransaction,
+        count: i64,
+    ) -> Result<(), StoreError> {
+        let mut values: Vec<Value> = vec![count.into()];
+        let mut place = |value: Value| {
+            values.push(value);
+            format!("${}", values.len())
+        };
+        let mut parts = vec![
+            "moved as (update change_positions set last = last + $1 where singleton = 1 \
+             returning last)"
+                .to_owned(),
+        ];
+        if !self.installations.is_empty() {
+            let ids: Vec<String> =
+                self.installations.into_iter().map(|id| place(id.into())).collect();
+            parts.push(format!(
+                "changed as (update installations set change_position = moved.last from moved \
+                 where installations.id in ({}))",
+                ids.join(", ")
+            ));
+        }
+        if !self.journal.is_empty() {
+            let rows: Vec<String> = self
+                .journal
+                .into_iter()
+                .zip(1_i64..)
+                .map(|(entry, number)| {
+                    let row = [
+                        place(number.into()),
+                        place(entry.delivery_id.into()),
+                        place(entry.installation_id.into()),
+                        place(entry.extension_key.into()),
+                        place(entry.event.into()),
+                        place(entry.at.micros().into()),
+                    ];
+                    format!("({})", row.join(", "))
+                })
+                .collect();
+            parts.push(format!(
+                "told as (insert into journal
+                     (position, delivery_id, installation_id, extension_key, event, at)
+                 select moved.last - $1 + entry.number, entry.delivery_id, entry.installation_id,
+                     entry.extension_key, entry.event, entry.at
+                 from moved, (values {}) as entry
+                     (number, delivery_id, installation_id, extension_key, event, at))",
+                rows.join(", ")
+            ));
+        }
+        let sql = format!("with {} select last from moved", parts.join(", "));
+        let statement =
+            Statement::from_sql_and_values(transaction.get_database_backend(), sql, values);
+        let moved = transaction.query_one_raw(statement).await?;
+        moved.map(|_| ()).ok_or(StoreError::Corrupt { what: "row of change positions" })
     }
 }

@@ -67,18 +67,16 @@ pub async fn provision(
     randomness: &Randomness,
 ) -> Result<Uuid, StoreError> {
     let id = randomness.id();
-    endpoint::Entity::insert(endpoint::ActiveModel {
+    work.write_later(&endpoint::Entity::insert(endpoint::ActiveModel {
         id: Set(id),
         org_id: Set(new.org_id.clone()),
         lane: Set("webhook".to_owned()),
         installation_id: Set(Some(new.installation_id)),
         extension_key: Set(Some(new.extension_key.clone())),
         created_at: Set(now.micros()),
-    })
-    .exec_without_returning(work.connection())
-    .await?;
+    }));
     work.routing_changed(RoutingChange::Org(new.org_id.clone()));
-    webhook::Entity::insert(webhook::ActiveModel {
+    work.write_later(&webhook::Entity::insert(webhook::ActiveModel {
         id: Set(id),
         org_id: Set(new.org_id),
         kind: Set("extension".to_owned()),
@@ -99,9 +97,7 @@ pub async fn provision(
         created_at: Set(now.micros()),
         modified_at: Set(now.micros()),
         delivery: Set(new.delivery),
-    })
-    .exec_without_returning(work.connection())
-    .await?;
+    }));
     Ok(id)
 }
 

@@ -399,6 +399,14 @@ impl Routing {
         Ok(stopped_of(before, &index))
     }
 
+    /// The orgs that the index has something of, in order.
+    pub(crate) fn held_orgs(&self) -> Vec<String> {
+        let mut orgs: Vec<String> =
+            self.read(|index| index.orgs.keys().map(|org| (**org).to_owned()).collect());
+        orgs.sort_unstable();
+        orgs
+    }
+
     /// Compares the index with the database, for some orgs: those of which it holds something else
     /// although every revision is applied. They are read anew where `reload` says so.
     pub(crate) async fn stale(

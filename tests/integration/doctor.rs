@@ -168,11 +168,35 @@ async fn generation(ground: &Ground, program: &Program, id: &str) -> i64 {
     ground.installation(program, id).await["generation"].as_i64().expect("a number")
 }
 
+/// The last cursor of the journal, and of what changed: where somebody goes on who has read all.
+async fn ends(ground: &Ground, program: &Program) -> (String, String) {
+    let last = async |path: &str| {
+        let mut cursor = String::new();
+        loop {
+            let at = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
+            let path = format!("{path}{at}");
+            let page = program.client.get(&path, &ground.operator).await.expect(200).json;
+            let rows = page["data"].as_array().expect("rows").clone();
+            match (page["nextCursor"].as_str(), rows.last()) {
+                (Some(next), _) => next.clone_into(&mut cursor),
+                (None, Some(row)) => {
+                    return row["cursor"].as_str().map(str::to_owned).unwrap_or(cursor);
+                }
+                (None, None) => return cursor,
+            }
+        }
+    };
+    let journal = last("/api/v1/journal?limit=1").await;
+    (journal, last("/api/v1/installations?since=1970-01-01T00:00:00Z&limit=1").await)
+}
+
 async fn a_restored_backup_sends_nothing_until_it_is_released(backend: Backend) {
     let ground =
         Ground::new(backend, |settings| settings.set("delivery.schedule", "10s,10s,10s,10s")).await;
     let program = ground.launch().await;
     let kept = ground.active(&program, "kept").await;
+    let quiet = ground.active(&program, "quiet").await;
+    let wiped = ground.active(&program, "wiped").await;
     let gone = ground.active(&program, "gone").await;
     // What waits in the backup: the vendor is away.
     ground.vendor.behave(HOOK, mortise::development::Behaviour::status(503));
@@ -188,6 +212,11 @@ async fn a_restored_backup_sends_nothing_until_it_is_released(backend: Backend) 
     let program = ground.launch().await;
     let uninstall = json!({ "extensionKey": "ticket-mirror", "orgId": "gone" });
     ground.call(&program, "uninstall", &uninstall).await;
+    // One is suspended, and of another not even the tombstone is kept.
+    let suspend = json!({ "installationId": quiet, "reason": "a leak" });
+    ground.call(&program, "suspend", &suspend).await;
+    let erase = json!({ "installationId": wiped, "eraseData": true });
+    ground.call(&program, "uninstall", &erase).await;
     let late = ground.active(&program, "late").await;
     let mut again = String::new();
     for _ in 0..3 {
@@ -197,17 +226,25 @@ async fn a_restored_backup_sends_nothing_until_it_is_released(backend: Backend) 
             ground.call(&program, "uninstall", &body).await;
         }
     }
-    let path = "/api/v1/installations?state=active";
-    let list = program.client.all(path, &ground.operator).await;
+    let path = "/api/v1/installations?limit=200";
+    let mut list = program.client.all(path, &ground.operator).await;
+    for row in &mut list {
+        if row["installationId"] == wiped.as_str() {
+            row["state"] = json!("erased");
+        }
+    }
+    // What vendors and the marketplace have read up to here, they go on from.
+    let (journal_end, change_end) = ends(&ground, &program).await;
     let list: Vec<Value> = list
         .iter()
+        .filter(|row| row["state"] != "uninstalled")
         .map(|row| {
             json!({ "extensionKey": row["extensionKey"], "orgId": row["orgId"],
                 "installationId": row["installationId"], "generation": row["generation"],
                 "state": row["state"] })
         })
         .collect();
-    assert_eq!(list.len(), 3);
+    assert_eq!(list.len(), 5);
     let file = ground.folder().join("marketplace.jsonl");
     let lines: Vec<String> = list.iter().map(Value::to_string).collect();
     std::fs::write(&file, lines.join("\n")).expect("a list");
@@ -227,8 +264,14 @@ async fn a_restored_backup_sends_nothing_until_it_is_released(backend: Backend) 
     assert_eq!(told.code, Some(1), "{found:#}");
     let restored = &found["restore"];
     assert_eq!(restored["deliveriesWaiting"].as_i64().map(|count| count >= 2), Some(true));
-    assert_eq!((&restored["surplus"], &restored["uninstalled"]), (&json!(1), &json!(false)));
-    assert_eq!(restored["surplusInstallations"][0]["installationId"], gone.as_str());
+    assert_eq!((&restored["surplus"], &restored["uninstalled"]), (&json!(2), &json!(false)));
+    let surplus = restored["surplusInstallations"].to_string();
+    assert!(surplus.contains(&gone) && surplus.contains(&wiped), "{found:#}");
+    assert_eq!((&restored["differing"], &restored["unsettled"]), (&json!(1), &json!(1)));
+    let differing = &restored["differingInstallations"][0];
+    assert_eq!(differing["installationId"], quiet.as_str());
+    let reason = differing["reason"].as_str().expect("why");
+    assert!(reason.contains("active here, and suspended at the marketplace"), "{reason}");
     assert_eq!(restored["missing"], 2, "{found:#}");
 
     // A server that runs now holds everything.
@@ -256,8 +299,39 @@ async fn a_restored_backup_sends_nothing_until_it_is_released(backend: Backend) 
     for part in [late.as_str(), again.as_str(), gone.as_str(), "installed after the backup"] {
         assert!(done.answers.contains(part), "no {part} in {}", done.answers);
     }
+    assert!(done.answers.contains("suspended in the marketplace's name"), "{}", done.answers);
+    assert!(done.answers.contains("1 put right, 0 to look at"), "{}", done.answers);
     let program = ground.launch().await;
     assert_eq!(ground.installation(&program, &gone).await["state"], "uninstalled");
+    let held = ground.installation(&program, &quiet).await;
+    assert_eq!(
+        (&held["state"], &held["suspendedBy"]),
+        (&json!("suspended"), &json!(["marketplace"]))
+    );
+    let path = format!("/api/v1/installations/{wiped}/erasure");
+    let erasure = program.client.get(&path, &ground.operator).await.expect(200).json;
+    assert_eq!(erasure["cause"], "request", "{erasure:#}");
+    // Whoever goes on from where he was in the life before sees what comes in this one.
+    let journal = format!("/api/v1/journal?cursor={journal_end}");
+    let journal = program.client.get(&journal, &ground.operator).await.expect(200).json;
+    let told: Vec<&str> = journal["data"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .filter_map(|one| one["callback"]["installationId"].as_str())
+        .collect();
+    assert!(told.contains(&gone.as_str()), "{journal:#}");
+    let changes = format!("/api/v1/installations?since=1970-01-01T00:00:00Z&cursor={change_end}");
+    let changes = program.client.get(&changes, &ground.operator).await.expect(200).json;
+    let changed: Vec<&str> = changes["data"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter_map(|one| one["installationId"].as_str())
+        .collect();
+    for id in [&gone, &wiped, &quiet] {
+        assert!(changed.contains(&id.as_str()), "{changes:#}");
+    }
     // The marketplace installs again: no generation that it has seen comes back.
     let anew = ground.active(&program, "again").await;
     assert!(generation(&ground, &program, &anew).await > 1_000);

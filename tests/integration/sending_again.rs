@@ -229,6 +229,21 @@ async fn a_job_is_paced_and_can_be_called_off(backend: Backend) {
     assert_eq!(done["requeued"].as_u64(), Some(20 - requeued));
     let late = format!("/api/v1/jobs/{}/cancel", second.text_of("jobId"));
     server.client.post(&late, token, &json!({})).await.refused(409, "STATE_CONFLICT");
+    // Filed under what it is about, so that it is erased with the installation.
+    let filed = server.texts("select subject from audit where action = 'job.cancel'").await;
+    assert_eq!(filed, [format!("webhook:{}", world.webhook)]);
+    let id = &world.installation.id;
+    let body = json!({ "installationId": id, "eraseData": true });
+    server.callback("uninstall", &body).await.expect(200);
+    eventually("what is kept of it is erased", async || {
+        server.advance(Duration::from_mins(2));
+        let path = format!("/api/v1/installations/{id}/erasure");
+        let report = server.client.get(&path, token).await.expect(200).json;
+        (report["state"] == "done").then_some(())
+    })
+    .await;
+    let kept = "select actor from audit where action = 'job.cancel' and salt is not null";
+    assert!(server.texts(kept).await.is_empty(), "who called it off is forgotten");
 }
 
 async fn a_job_goes_on_after_a_restart(backend: Backend) {

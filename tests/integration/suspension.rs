@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::delivery_world::{HOOK, World, a_while, ticket, tickets};
 use crate::support::on_both;
 use crate::support::server::{Backend, ORG, TestServer, eventually};
+use crate::support::statements::Statements;
 
 on_both!(
     each_holder_lifts_its_own_and_the_last_one_releases_in_order,
@@ -343,6 +344,7 @@ async fn copy(server: &TestServer, installation: &str, webhook: &str, is_sqlite:
 async fn ten_thousand_installations_are_switched_off_and_on(backend: Backend) {
     const COUNT: u32 = 10_000;
     let is_sqlite = matches!(backend, Backend::Sqlite);
+    let statements = Statements::count();
     let world = World::start(backend).await;
     let server = &world.server;
     copy(server, &world.installation.id, &world.webhook, is_sqlite, COUNT).await;
@@ -355,8 +357,20 @@ async fn ten_thousand_installations_are_switched_off_and_on(backend: Backend) {
             .await
             .expect(200)
     };
+    // Pages of 500: each is touched and noted by a statement, and read again by a few when routing is.
+    let pages = (COUNT / 500 + 1) as usize;
+    let bounded = |what: &str| {
+        let made = statements.take(&format!("/api/v1/extensions/{{key}}/{what}"));
+        assert!(
+            (2 * pages..=6 * pages + 20).contains(&made.len()),
+            "{what} of {COUNT} made {} statements: {made:#?}",
+            made.len()
+        );
+    };
     assert_eq!(switch("suspend").await.json["installations"], COUNT + 1);
+    bounded("suspend");
     switch("resume").await;
+    bounded("resume");
     let orgs = ["copy-1", "copy-777", "copy-9999", "copy-10000"];
     for org in orgs {
         assert_eq!(world.fans_out(&ticket(org, &format!("live-{org}"))).await, 1, "{org}");

@@ -46,19 +46,17 @@ pub(in crate::lifecycle) async fn remember(
         version_id: Set(owner.version_id),
         document: Set(document),
     };
-    provisioned_webhook::Entity::insert(row)
-        .on_conflict(
-            OnConflict::column(Column::WebhookId)
-                .update_columns([
-                    Column::InstallationId,
-                    Column::ResourceName,
-                    Column::VersionId,
-                    Column::Document,
-                ])
-                .to_owned(),
-        )
-        .exec_without_returning(work.connection())
-        .await?;
+    let insert = provisioned_webhook::Entity::insert(row).on_conflict(
+        OnConflict::column(Column::WebhookId)
+            .update_columns([
+                Column::InstallationId,
+                Column::ResourceName,
+                Column::VersionId,
+                Column::Document,
+            ])
+            .to_owned(),
+    );
+    work.write_later(&insert);
     Ok(())
 }
 

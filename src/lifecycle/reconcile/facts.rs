@@ -3,17 +3,23 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use url::Url;
 use uuid::Uuid;
 
 use crate::lifecycle::LifecycleError;
 use crate::lifecycle::service::read_package;
 use crate::manifest::WebhookResource;
+use crate::oauth;
 use crate::store::entity::{
     authorization_request, connection, endpoint, erasure, extension_version, installation,
     provisioned_webhook, revocation, token_exchange, upgrade, webhook,
 };
+
+/// How many connections are read of an installation that has ended.
+pub(super) const MOST_CONNECTIONS: u64 = 500;
 
 /// What a version declares, as far as it makes rows.
 #[derive(Debug)]
@@ -38,6 +44,7 @@ pub(super) struct Facts {
     pub(super) remembered: Vec<provisioned_webhook::Model>,
     /// Its endpoints, and those of its webhooks.
     pub(super) endpoints: Vec<endpoint::Model>,
+    /// Its main connection; of one that has ended the first ones that are left.
     pub(super) connections: Vec<connection::Model>,
     pub(super) requests: usize,
     /// Tokens that wait to be revoked, and codes that are being exchanged.
@@ -93,7 +100,7 @@ struct Counts {
     erasures: HashSet<Uuid>,
 }
 
-async fn count(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<Counts, LifecycleError> {
+async fn count(database: &impl ConnectionTrait, ids: &[Uuid]) -> Result<Counts, LifecycleError> {
     let counted = |pairs: Vec<Uuid>| {
         pairs.into_iter().fold(HashMap::<Uuid, usize>::new(), |mut counts, id| {
             *counts.entry(id).or_default() += 1;
@@ -106,18 +113,32 @@ async fn count(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<Counts
             .column(authorization_request::Column::InstallationId)
             .filter(authorization_request::Column::InstallationId.is_in(ids.iter().copied()))
             .into_tuple()
-            .all(connection)
+            .all(database)
             .await?,
     );
-    let revocations = counted(
+    let mut revocations = counted(
         revocation::Entity::find()
             .select_only()
             .column(revocation::Column::InstallationId)
             .filter(revocation::Column::InstallationId.is_in(ids.iter().copied()))
             .into_tuple()
-            .all(connection)
+            .all(database)
             .await?,
     );
+    // Connections that are over, whose tokens are yet to be moved into the job.
+    let ended: Vec<(Uuid, i64)> = connection::Entity::find()
+        .select_only()
+        .column(connection::Column::InstallationId)
+        .column_as(connection::Column::Id.count(), "ended")
+        .filter(connection::Column::InstallationId.is_in(ids.iter().copied()))
+        .filter(connection::Column::Health.eq(oauth::ENDED_CONNECTION))
+        .group_by(connection::Column::InstallationId)
+        .into_tuple()
+        .all(database)
+        .await?;
+    for (id, count) in ended {
+        *revocations.entry(id).or_default() += usize::try_from(count).unwrap_or(usize::MAX);
+    }
     let upgrades = counted(
         upgrade::Entity::find()
             .select_only()
@@ -125,7 +146,7 @@ async fn count(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<Counts
             .filter(upgrade::Column::InstallationId.is_in(ids.iter().copied()))
             .filter(upgrade::Column::Waiting.is_not_null())
             .into_tuple()
-            .all(connection)
+            .all(database)
             .await?,
     );
     let exchanges: Vec<(Uuid, i64)> = token_exchange::Entity::find()
@@ -134,18 +155,32 @@ async fn count(connection: &impl ConnectionTrait, ids: &[Uuid]) -> Result<Counts
         .column(token_exchange::Column::StartedAt)
         .filter(token_exchange::Column::InstallationId.is_in(ids.iter().copied()))
         .into_tuple()
-        .all(connection)
+        .all(database)
         .await?;
     let erasures: HashSet<Uuid> = erasure::Entity::find()
         .select_only()
         .column(erasure::Column::InstallationId)
         .filter(erasure::Column::InstallationId.is_in(ids.iter().copied()))
         .into_tuple()
-        .all(connection)
+        .all(database)
         .await?
         .into_iter()
         .collect();
     Ok(Counts { requests, revocations, upgrades, exchanges, erasures })
+}
+
+/// Which connections are looked at with their installations: the main one of each that lives, and
+/// what is left of one that does not. The tokens of the others are looked at page by page.
+pub(super) fn connections_of(rows: &[installation::Model]) -> Condition {
+    use connection::Column;
+    rows.iter().fold(Condition::any(), |any, row| {
+        let of = Condition::all().add(Column::InstallationId.eq(row.id));
+        any.add(if row.live == 1 {
+            of.add(Column::Name.eq(oauth::HOST_CONNECTION)).add(Column::UserId.eq(&row.user_id))
+        } else {
+            of
+        })
+    })
 }
 
 /// Reads everything that belongs to these installations. What depends is read before who owns it is
@@ -156,6 +191,9 @@ pub(super) async fn gather(
     rows: Vec<installation::Model>,
     versions: &mut Versions,
 ) -> Result<Vec<Facts>, LifecycleError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
     read_versions(connection, &rows, versions).await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     let remembered = provisioned_webhook::Entity::find()
@@ -188,7 +226,10 @@ pub(super) async fn gather(
         .all(connection)
         .await?;
     let connections = connection::Entity::find()
-        .filter(connection::Column::InstallationId.is_in(ids.iter().copied()))
+        .filter(connections_of(&rows))
+        .filter(connection::Column::Health.ne(oauth::ENDED_CONNECTION))
+        .order_by_asc(connection::Column::Id)
+        .limit(MOST_CONNECTIONS.max(rows.len() as u64))
         .all(connection)
         .await?;
     let counts = count(connection, &ids).await?;

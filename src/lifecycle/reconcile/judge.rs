@@ -12,7 +12,7 @@ use crate::lifecycle::state::Phase;
 use crate::oauth;
 use crate::oauth::exchanges::GIVE_UP_AFTER;
 use crate::seam::Timestamp;
-use crate::store::entity::{endpoint, webhook};
+use crate::store::entity::{connection, endpoint, webhook};
 use crate::webhook::provisioning::NewExtensionWebhook;
 
 /// How long after it is given up an exchange may still be there.
@@ -102,14 +102,13 @@ impl Judgement {
 
 struct Judge<'f> {
     facts: &'f Facts,
-    ring: &'f KeyRing,
     now: Timestamp,
     found: Vec<Judgement>,
 }
 
 /// Judges one installation.
-pub(super) fn judge(facts: &Facts, ring: &KeyRing, now: Timestamp) -> Vec<Judgement> {
-    let mut judge = Judge { facts, ring, now, found: Vec::new() };
+pub(super) fn judge(facts: &Facts, now: Timestamp) -> Vec<Judgement> {
+    let mut judge = Judge { facts, now, found: Vec::new() };
     let row = &facts.row;
     let Some(phase) = Phase::from_name(&row.state) else {
         let detail = format!("its state is `{}`, which this release does not know", row.state);
@@ -350,24 +349,36 @@ impl Judge<'_> {
             let step = Step::BreakConnection(None, "the tokens are missing");
             self.note_installation(DriftKind::ConnectionMissing, detail, step);
         }
-        // A broken one has no tokens any more, and says so where it is shown.
-        for connection in facts.connections.iter().filter(|one| one.health != "broken") {
-            let id = connection.id;
-            let subject = format!("connection:{id}");
-            let whose = match connection.user_id.as_str() {
-                "" => connection.name.clone(),
-                user => format!("{} of user {user}", connection.name),
-            };
-            let is_over = connection.access_expires_at.is_some_and(|at| at <= self.now.micros());
-            if !oauth::is_connection_readable(self.ring, connection) {
-                let detail = format!("the tokens of {whose} cannot be unsealed");
-                let step = Step::BreakConnection(Some(id), "the tokens cannot be read");
-                self.note(DriftKind::ConnectionUnreadable, subject, detail, step);
-            } else if is_over && connection.sealed_refresh_token.is_none() {
-                let detail = format!("the token of {whose} has expired, without a refresh");
-                let step = Step::BreakConnection(Some(id), "the token has expired");
-                self.note(DriftKind::ConnectionExpired, subject, detail, step);
-            }
-        }
+    }
+}
+
+/// Judges the tokens of a connection of an active installation. A broken one has none, and says so
+/// where it is shown; of one that is over they are being revoked.
+pub(super) fn judge_tokens(
+    connection: &connection::Model,
+    ring: &KeyRing,
+    now: Timestamp,
+) -> Option<Judgement> {
+    if connection.health != "ok" {
+        return None;
+    }
+    let id = connection.id;
+    let whose = match connection.user_id.as_str() {
+        "" => connection.name.clone(),
+        user => format!("{} of user {user}", connection.name),
+    };
+    let found = |kind, detail, reason| {
+        let (subject, step) = (format!("connection:{id}"), Step::BreakConnection(Some(id), reason));
+        Some(Judgement { kind, subject, detail, step })
+    };
+    let is_over = connection.access_expires_at.is_some_and(|at| at <= now.micros());
+    if !oauth::is_connection_readable(ring, connection) {
+        let detail = format!("the tokens of {whose} cannot be unsealed");
+        found(DriftKind::ConnectionUnreadable, detail, "the tokens cannot be read")
+    } else if is_over && connection.sealed_refresh_token.is_none() {
+        let detail = format!("the token of {whose} has expired, without a refresh");
+        found(DriftKind::ConnectionExpired, detail, "the token has expired")
+    } else {
+        None
     }
 }

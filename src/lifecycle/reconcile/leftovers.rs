@@ -48,7 +48,7 @@ const ENDED: &str = "
     union select i.id from provisioned_webhooks p
          join installations i on i.id = p.installation_id where i.live = 0 and i.id > $1
     union select i.id from connections c join installations i on i.id = c.installation_id
-         where i.live = 0 and i.id > $1
+         where i.live = 0 and c.health <> 'ended' and i.id > $1
     union select i.id from authorization_requests a
          join installations i on i.id = a.installation_id where i.live = 0 and i.id > $1
     union select i.id from revocations r join installations i on i.id = r.installation_id
@@ -325,7 +325,15 @@ impl Reconciler {
             .await?;
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
         let next = next(&ids);
+        self.read_keys().await?;
         for row in rows {
+            if oauth::is_revocation_readable(&inner.keys.ring, &row) {
+                continue;
+            }
+            // A rotation may have sealed it anew since, and retired the key that it was read under.
+            let row = revocation::Entity::find_by_id(row.id).one(inner.store.reader()).await?;
+            self.read_keys().await?;
+            let Some(row) = row else { continue };
             if oauth::is_revocation_readable(&inner.keys.ring, &row) {
                 continue;
             }
@@ -364,11 +372,7 @@ impl Reconciler {
         actor: &Actor,
     ) -> Result<Option<Uuid>, LifecycleError> {
         let inner = &self.inner;
-        let waiting = claims::waiting_endpoints(&inner.store).await?;
-        let mut ids: Vec<Uuid> = waiting.iter().map(|one| one.endpoint_id).collect();
-        ids.sort_unstable();
-        ids.retain(|id| *id > after);
-        ids.truncate(usize::try_from(PAGE).unwrap_or(usize::MAX));
+        let ids = claims::waiting_endpoint_ids(&inner.store, after, PAGE).await?;
         let next = next(&ids);
         // What is sent to is read first: a webhook that comes into being meanwhile is seen.
         let endpoints = endpoint::Entity::find()

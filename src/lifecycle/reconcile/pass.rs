@@ -6,26 +6,30 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::drift::{DriftKind, Finding, Report};
 use super::facts::{Versions, gather};
-use super::judge::judge;
+use super::judge::{judge, judge_tokens};
 use crate::audit::Actor;
 use crate::crypto::Keys;
 use crate::delivery::Dispatcher;
 use crate::lifecycle::LifecycleError;
+use crate::lifecycle::state::Phase;
 use crate::notice::Board;
 use crate::oauth::Revocations;
 use crate::seam::Seam;
 use crate::store::Store;
-use crate::store::entity::installation;
-use crate::webhook::{ExtensionAuthority, Routing};
+use crate::store::entity::{connection, installation};
+use crate::webhook::{ExtensionAuthority, Routing, RoutingError};
 
 /// How many installations one page reads.
 const PAGE: u64 = 200;
+
+/// How many connections one page reads, with their tokens.
+const CONNECTIONS: u64 = 500;
 
 /// How long one waits for a page of another pass of this node.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -108,10 +112,11 @@ enum Stage {
     Authorizations,
     Revocations,
     Deliveries,
+    Tokens,
     Routing,
 }
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     Stage::Live,
     Stage::Ended,
     Stage::Webhooks,
@@ -120,6 +125,7 @@ const STAGES: [Stage; 9] = [
     Stage::Authorizations,
     Stage::Revocations,
     Stage::Deliveries,
+    Stage::Tokens,
     Stage::Routing,
 ];
 
@@ -243,6 +249,7 @@ impl Reconciler {
             }
             Stage::Revocations => self.unreadable_revocations(report, after, repair, actor).await?,
             Stage::Deliveries => self.queued(report, after, repair, actor).await?,
+            Stage::Tokens => self.tokens(report, after, repair, actor).await?,
             Stage::Routing => {
                 let next = self.compare_routing(report, &position.after, repair).await?;
                 position.go_on(next);
@@ -275,11 +282,56 @@ impl Reconciler {
         report.installations += count;
         let now = inner.seam.clock.now();
         for facts in gather(inner.store.reader(), rows, versions).await? {
-            if !judge(&facts, &inner.keys.ring, now).is_empty() {
+            if !judge(&facts, now).is_empty() {
                 self.examine_into(report, facts.row.id, repair, actor).await?;
             }
         }
         Ok(last.filter(|_| count == PAGE))
+    }
+
+    /// A page of connections of what is active: whether their tokens can be used.
+    async fn tokens(
+        &self,
+        report: &mut Report,
+        after: Uuid,
+        repair: bool,
+        actor: &Actor,
+    ) -> Result<Option<Uuid>, LifecycleError> {
+        use connection::Column;
+        let inner = &self.inner;
+        let active = installation::Entity::find()
+            .select_only()
+            .column(installation::Column::Id)
+            .filter(installation::Column::Live.eq(1))
+            .filter(installation::Column::State.eq(Phase::Active.name()))
+            .into_query();
+        let rows = connection::Entity::find()
+            .filter(Column::Id.gt(after))
+            .filter(Column::Health.eq("ok"))
+            .filter(Column::InstallationId.in_subquery(active))
+            .order_by_asc(Column::Id)
+            .limit(CONNECTIONS)
+            .all(inner.store.reader())
+            .await?;
+        self.read_keys().await?;
+        let now = inner.seam.clock.now();
+        let last = rows.last().map(|row| row.id).filter(|_| rows.len() as u64 == CONNECTIONS);
+        for row in rows {
+            if judge_tokens(&row, &inner.keys.ring, now).is_some() {
+                note(
+                    report,
+                    self.examine_tokens(row.installation_id, row.id, repair, actor).await,
+                )?;
+            }
+        }
+        Ok(last)
+    }
+
+    /// Reads the data keys anew, after what they are to open was read: what a key seals that was
+    /// introduced meanwhile is no damage.
+    pub(super) async fn read_keys(&self) -> Result<(), LifecycleError> {
+        let read = self.inner.keys.reload(&self.inner.store).await;
+        Ok(read.map_err(RoutingError::from)?)
     }
 
     /// Examines one installation; where another transaction is in the way it is left for the next
@@ -291,12 +343,7 @@ impl Reconciler {
         repair: bool,
         actor: &Actor,
     ) -> Result<(), LifecycleError> {
-        match self.examine(id, repair, actor).await {
-            Ok(findings) => findings.into_iter().for_each(|finding| report.add(finding)),
-            Err(LifecycleError::Store(error)) if error.is_contention() => report.skipped += 1,
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        note(report, self.examine(id, repair, actor).await)
     }
 
     /// Compares a page of what this node routes by with what the database says. Orgs of which
@@ -307,7 +354,9 @@ impl Reconciler {
         after: &str,
         repair: bool,
     ) -> Result<Option<String>, LifecycleError> {
-        let Some(live) = &self.inner.live else { return Ok(None) };
+        if self.inner.live.is_none() {
+            return Ok(None);
+        }
         let orgs: Vec<String> = installation::Entity::find()
             .select_only()
             .column(installation::Column::OrgId)
@@ -320,6 +369,35 @@ impl Reconciler {
             .all(self.inner.store.reader())
             .await?;
         let next = orgs.last().filter(|_| orgs.len() as u64 == PAGE).cloned();
+        self.compare_orgs(report, orgs, repair).await?;
+        if next.is_none() {
+            // What this node holds of orgs that the database has no live installation of.
+            self.compare_own_routing(report, repair).await?;
+        }
+        Ok(next)
+    }
+
+    /// Compares all that this node routes by with what the database says. Each node does that for
+    /// itself: no other can look into its memory.
+    pub(super) async fn compare_own_routing(
+        &self,
+        report: &mut Report,
+        repair: bool,
+    ) -> Result<(), LifecycleError> {
+        let Some(live) = &self.inner.live else { return Ok(()) };
+        for orgs in live.routing.held_orgs().chunks(usize::try_from(PAGE).unwrap_or(usize::MAX)) {
+            self.compare_orgs(report, orgs.to_vec(), repair).await?;
+        }
+        Ok(())
+    }
+
+    async fn compare_orgs(
+        &self,
+        report: &mut Report,
+        orgs: Vec<String>,
+        repair: bool,
+    ) -> Result<(), LifecycleError> {
+        let Some(live) = &self.inner.live else { return Ok(()) };
         let orgs: HashSet<String> =
             orgs.into_iter().filter(|org| !report.touched.contains(org)).collect();
         for org in live.routing.stale(&orgs, repair).await? {
@@ -334,8 +412,21 @@ impl Reconciler {
                 repaired: repair,
             });
         }
-        Ok(next)
+        Ok(())
     }
+}
+
+/// Adds what was found; an installation that another transaction is at is left for the next pass.
+fn note(
+    report: &mut Report,
+    examined: Result<Vec<Finding>, LifecycleError>,
+) -> Result<(), LifecycleError> {
+    match examined {
+        Ok(findings) => findings.into_iter().for_each(|finding| report.add(finding)),
+        Err(LifecycleError::Store(error)) if error.is_contention() => report.skipped += 1,
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -351,7 +442,7 @@ mod tests {
         }
         let org = PassPosition { stage: STAGES.len() - 1, after: "an:org".to_owned() };
         assert_eq!(org.to_string().parse(), Ok(org));
-        for wrong in ["", "0", "x:", "9:", "0:org", "-1:", "1:\u{0}"] {
+        for wrong in ["", "0", "x:", "10:", "0:org", "-1:", "1:\u{0}"] {
             assert_eq!(wrong.parse::<PassPosition>(), Err(NoPosition), "{wrong}");
         }
     }

@@ -4,7 +4,7 @@
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{Set, Unchanged},
-    ColumnTrait, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::desired;
 use super::drift::Finding;
 use super::ending;
-use super::facts::{Facts, Versions, gather};
-use super::judge::{Judgement, Step, given_up, judge};
+use super::facts::{Facts, MOST_CONNECTIONS, Versions, connections_of, gather};
+use super::judge::{Judgement, Step, given_up, judge, judge_tokens};
 use super::pass::Reconciler;
 use crate::audit::{self, Actor, Entry};
 use crate::lifecycle::LifecycleError;
@@ -41,7 +41,7 @@ impl Reconciler {
         actor: &Actor,
     ) -> Result<Vec<Finding>, LifecycleError> {
         let inner = &self.inner;
-        let mut work = inner.store.begin().await?;
+        let work = inner.store.begin().await?;
         let row =
             installation::Entity::find_by_id(id).lock_exclusive().one(work.connection()).await?;
         let Some(row) = row else {
@@ -50,7 +50,9 @@ impl Reconciler {
         };
         // A refresh changes these without the installation's lock.
         connection::Entity::find()
-            .filter(connection::Column::InstallationId.eq(id))
+            .filter(connections_of(std::slice::from_ref(&row)))
+            .order_by_asc(connection::Column::Id)
+            .limit(MOST_CONNECTIONS)
             .lock_exclusive()
             .all(work.connection())
             .await?;
@@ -61,19 +63,69 @@ impl Reconciler {
             return Ok(Vec::new());
         };
         let now = inner.seam.clock.now();
-        let judgements = judge(&facts, &inner.keys.ring, now);
+        let judgements = judge(&facts, now);
+        self.finish(work, &facts, &judgements, repair, actor, now).await
+    }
+
+    /// Looks at the tokens of a connection under its lock and that of its installation and, where
+    /// asked to, breaks it.
+    pub(super) async fn examine_tokens(
+        &self,
+        installation_id: Uuid,
+        id: Uuid,
+        repair: bool,
+        actor: &Actor,
+    ) -> Result<Vec<Finding>, LifecycleError> {
+        let inner = &self.inner;
+        let work = inner.store.begin().await?;
+        let row = installation::Entity::find_by_id(installation_id)
+            .filter(installation::Column::Live.eq(1))
+            .filter(installation::Column::State.eq(Phase::Active.name()))
+            .lock_exclusive()
+            .one(work.connection())
+            .await?;
+        let held =
+            connection::Entity::find_by_id(id).lock_exclusive().one(work.connection()).await?;
+        let (Some(row), Some(held)) = (row, held) else {
+            work.rollback().await?;
+            return Ok(Vec::new());
+        };
+        // What was read under the lock was sealed with a key that is there by now.
+        self.read_keys().await?;
+        let now = inner.seam.clock.now();
+        let judgements = Vec::from_iter(judge_tokens(&held, &inner.keys.ring, now));
+        let mut versions = Versions::new();
+        let mut facts = gather(work.connection(), vec![row], &mut versions).await?;
+        let Some(mut facts) = facts.pop() else {
+            work.rollback().await?;
+            return Ok(Vec::new());
+        };
+        facts.connections = vec![held];
+        self.finish(work, &facts, &judgements, repair, actor, now).await
+    }
+
+    /// Puts right what was found, where asked to. Says what was found.
+    async fn finish(
+        &self,
+        mut work: UnitOfWork,
+        facts: &Facts,
+        judgements: &[Judgement],
+        repair: bool,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Vec<Finding>, LifecycleError> {
         let is_work = judgements.iter().any(Judgement::can_be_repaired);
-        let findings = findings_of(&facts.row, &judgements, repair);
+        let findings = findings_of(&facts.row, judgements, repair);
         if !repair || !is_work {
             work.rollback().await?;
             return Ok(findings);
         }
-        self.put_right(&mut work, &facts, &judgements, actor, now).await?;
-        self.record(&work, &facts, &findings, actor, now).await?;
+        self.put_right(&mut work, facts, judgements, actor, now).await?;
+        self.record(&work, facts, &findings, actor, now).await?;
         crash_point("reconcile.before-commit");
         let revision = work.commit(now).await?;
         crash_point("reconcile.after-commit");
-        if let Some(live) = &inner.live {
+        if let Some(live) = &self.inner.live {
             live.routing.settle(revision).await?;
             live.dispatcher.poke();
             live.revocations.poke();

@@ -14,7 +14,7 @@ use crate::audit::Actor;
 use crate::lifecycle::LifecycleError;
 use crate::notice::{Notice, NoticeKind};
 use crate::store::entity::reconcile_run;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, UnitOfWork};
 
 /// How many reports are kept.
 const KEPT: u64 = 20;
@@ -75,24 +75,42 @@ impl Reconciler {
                 .await?;
         }
         if report.found > 0 {
-            let notice = Notice {
-                kind: NoticeKind::LifecycleDrift,
-                subject: SUBJECT.to_owned(),
-                org_id: String::new(),
-                extension_key: None,
-                installation_id: None,
-                webhook_id: None,
-                message: format!(
-                    "The reconciler found what should not be: {}. GET /api/v1/reconcile lists it; \
-                     look for who changes the database beside Mortise.",
-                    report.summary()
-                ),
-            };
-            inner.board.post(&work, &notice).await?;
+            self.post(&work, report).await?;
         } else if report.complete && is_whole {
             inner.board.resolve(&work, &[NoticeKind::LifecycleDrift], SUBJECT).await?;
         }
         let _settled = work.commit(inner.seam.clock.now()).await?;
+        Ok(())
+    }
+
+    async fn post(&self, work: &UnitOfWork, report: &Report) -> Result<(), StoreError> {
+        let notice = Notice {
+            kind: NoticeKind::LifecycleDrift,
+            subject: SUBJECT.to_owned(),
+            org_id: String::new(),
+            extension_key: None,
+            installation_id: None,
+            webhook_id: None,
+            message: format!(
+                "The reconciler found what should not be: {}. GET /api/v1/reconcile lists it; \
+                 look for who changes the database beside Mortise.",
+                report.summary()
+            ),
+        };
+        self.inner.board.post(work, &notice).await
+    }
+
+    /// Looks at what this node alone has: its routing. Tells the operator where it was stale.
+    async fn look_at_own(&self, repair: bool) -> Result<(), LifecycleError> {
+        let mut report = Report { repair, ..Report::default() };
+        self.compare_own_routing(&mut report, repair).await?;
+        if report.found == 0 {
+            return Ok(());
+        }
+        tracing::warn!(summary = report.summary(), "this node routed by something stale");
+        let work = self.inner.store.begin().await?;
+        self.post(&work, &report).await?;
+        let _settled = work.commit(self.inner.seam.clock.now()).await?;
         Ok(())
     }
 
@@ -136,11 +154,13 @@ impl Reconciler {
     }
 }
 
-/// Makes a pass in every so long, on one node at a time, until told to stop.
+/// Makes a pass in every so long, on one node at a time, until told to stop. What only a node itself
+/// can see, each looks at as often.
 pub async fn run(reconciler: Reconciler, every: Duration, repair: bool, stop: CancellationToken) {
     let seam = &reconciler.inner.seam;
     let actor = Actor::system("reconciler");
     let look = (every / 10).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+    let mut next_own = seam.clock.instant() + every;
     loop {
         // Nodes that start together do not look together.
         let pause = look.mul_f64(0.5 + seam.randomness.fraction() / 2.0);
@@ -148,7 +168,14 @@ pub async fn run(reconciler: Reconciler, every: Duration, repair: bool, stop: Ca
             () = stop.cancelled() => return,
             () = seam.clock.sleep(pause) => {}
         }
+        let is_due = seam.clock.instant() >= next_own;
+        if is_due {
+            next_own = seam.clock.instant() + every;
+        }
         let turn = async {
+            if is_due {
+                reconciler.look_at_own(repair).await?;
+            }
             let Some(after) = reconciler.take_turn(every).await? else {
                 return Ok(None);
             };

@@ -11,4 +11,6 @@ mod lifecycle;
 mod nodes;
 mod outage;
 mod receivers;
+#[cfg(feature = "fault-injection")]
+mod upgrades;
 mod window;

@@ -30,7 +30,10 @@ const STAY: Duration = Duration::from_millis(100);
 
 /// What is accepted so shortly before the uninstallation may still be queued then: it is cancelled,
 /// since nothing is sent after the answer.
-const QUEUED: Duration = Duration::from_secs(3);
+const QUEUED: Duration = Duration::from_millis(100);
+
+/// Of how many events inside one may be cut off so at the most.
+const CUT: usize = 50;
 
 /// One life of an installation, as the marketplace saw it.
 #[derive(Clone, Copy, Debug)]
@@ -221,6 +224,7 @@ async fn nothing_outside_of_the_window_and_all_of_it_inside(backend: Backend) {
     }
     let count: usize = lives.iter().map(Vec::len).sum();
     assert!(inside >= count && outside > 0, "{inside} inside, {outside} outside");
+    assert!(cut * CUT <= inside, "{cut} of {inside} were cut off by the end");
     report(&format!(
         "{count} installs and uninstalls, {database}: {} events posted; {inside} inside (all made a \
          delivery, {} arrived, {cut} still queued at the end), {outside} outside (none), {edge} at an \

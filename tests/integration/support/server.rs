@@ -341,7 +341,7 @@ impl Place {
         self.settings.0.clone()
     }
 
-    fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let overrides = self.settings.0.clone().into_iter().collect();
         let inputs = Inputs { overrides, ..Inputs::default() };
         Config::load(&inputs).expect("the configuration is valid")
