@@ -6,6 +6,7 @@
 
 mod callback_url;
 mod endpoint;
+pub mod header_rules;
 mod incoming;
 mod loading;
 pub mod matching;
