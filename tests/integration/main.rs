@@ -42,3 +42,4 @@ mod support;
 mod suspension;
 mod upgrades;
 mod validator;
+mod verification;
