@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::breaker::BreakerPolicy;
 use super::jwt_cache::JwtCache;
-use super::lane::{Content, Job, Kind, LaneOutcome, Turn};
+use super::lane::{Circumstances, Content, Job, Kind, LaneOutcome, Turn};
 use super::lanes::{Caps, Lanes, Wanted};
 use super::node::NodeLease;
 use super::pacer::PacedLanes;
@@ -258,6 +258,11 @@ impl Dispatcher {
                     event_time: event.event_time,
                     payload: event.payload,
                     previous: event.previous,
+                    circumstances: Circumstances {
+                        department_id: event.department_id,
+                        automation: event.automation,
+                        actor: event.actor,
+                    },
                 });
                 for delivery in event.deliveries {
                     match delivery.placement {
@@ -270,6 +275,7 @@ impl Dispatcher {
                                 is_replay: false,
                                 kind: Kind::Webhook,
                                 content: Arc::clone(&content),
+                                variant: delivery.variant,
                                 lease_until: None,
                                 place: delivery.place,
                             },
