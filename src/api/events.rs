@@ -20,7 +20,7 @@ use super::services::endpoint_scope;
 use super::shapes::{VerdictBody, moment, public_event_id};
 use super::state::ApiState;
 use crate::delivery::EndpointScope;
-use crate::dialect::{Dialect, EventParts};
+use crate::dialect::{self, Dialect, EventParts};
 use crate::event::catalogue::{self, EventType};
 use crate::event::{self, AcceptedEvent};
 use crate::seam::Timestamp;
@@ -287,12 +287,15 @@ async fn types(
 }
 
 fn type_body(one: &EventType, dialect: Dialect, now: Timestamp) -> TypeBody {
-    let body = dialect.body(&EventParts {
+    let body = dialect::desk_body(&EventParts {
         event_type: one.name,
         org: "761336011",
         event_time: now,
         payload: one.sample.get().as_bytes(),
         previous: one.sample_previous.as_ref().map(|previous| previous.get().as_bytes()),
+        department: None,
+        automation: false,
+        actor: None,
     });
     TypeBody {
         name: one.name.to_owned(),

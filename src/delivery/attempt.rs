@@ -244,7 +244,7 @@ impl Dispatcher {
     ) -> Result<OutgoingRequest, Unprepared> {
         let url = endpoint.destination.clone().map_err(Unprepared::Address)?;
         let content = &job.content;
-        let body = endpoint.dialect.body(&EventParts {
+        let body = dialect::desk_body(&EventParts {
             event_type: &content.event_type,
             org: &content.org_id,
             event_time: Timestamp::from_millis(content.event_time),
@@ -253,6 +253,9 @@ impl Dispatcher {
                 .previous
                 .as_deref()
                 .filter(|_| endpoint.wants_previous.contains(&content.event_type)),
+            department: None,
+            automation: false,
+            actor: None,
         });
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, endpoint.dialect.content_type());

@@ -16,7 +16,7 @@ use super::attempt::{
 };
 use super::dispatcher::Dispatcher;
 use crate::crypto::{CryptoError, SecurityContext, Signer};
-use crate::dialect::{Dialect, EventParts};
+use crate::dialect::{self, Dialect, EventParts};
 use crate::egress::{ErrorClass, Gate as SendGate, OutgoingRequest, SendError};
 use crate::webhook::{Endpoint, Passage, mask_context};
 
@@ -215,12 +215,15 @@ impl Dispatcher {
         event: TrialEvent,
     ) -> Result<Trial, CryptoError> {
         let clock = &self.inner.seam.clock;
-        let body = to.dialect.body(&EventParts {
+        let body = dialect::desk_body(&EventParts {
             event_type: &event.event_type,
             org: to.org_id,
             event_time: clock.now(),
             payload: &event.payload,
             previous: event.previous.as_deref(),
+            department: None,
+            automation: false,
+            actor: None,
         });
         let address = to.address.map(|mut url| {
             if !event.params.is_empty() {
