@@ -454,6 +454,10 @@ pub(super) struct DeliveryBody {
     pub event_id: String,
     /// The event's type.
     pub event_type: String,
+    /// What the webhook's dialect calls it, where it has names of its own; or the trigger or
+    /// automation that sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_name: Option<String>,
     /// The webhook.
     pub webhook_id: Uuid,
     /// The org.
@@ -490,6 +494,10 @@ pub(super) struct AttemptBody {
     pub message: Option<String>,
     /// What usually lies behind it.
     pub hint: Option<String>,
+    /// Placeholders that had no value in this request.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub empty_placeholders: Value,
     /// How long it took, in milliseconds.
     pub duration_ms: f64,
     /// How long each phase took, in microseconds.
@@ -516,6 +524,7 @@ impl From<AttemptView> for AttemptBody {
             error: view.error,
             message: text("message"),
             hint: text("hint"),
+            empty_placeholders: part("emptyPlaceholders").unwrap_or_default(),
             duration_ms,
             phases: part("phases").unwrap_or_else(|| json!({})),
             address: text("address"),
@@ -539,6 +548,7 @@ impl From<DeliveryView> for DeliveryBody {
             id: view.id,
             event_id: public_event_id(view.event_key.as_deref(), view.event_id),
             event_type: view.event_type,
+            event_name: view.variant,
             webhook_id: view.webhook_id,
             org_id: view.org_id,
             installation_id: view.installation_id,

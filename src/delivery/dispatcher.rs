@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::breaker::BreakerPolicy;
+use super::endpoint_tokens::EndpointTokens;
 use super::jwt_cache::JwtCache;
 use super::lane::{Circumstances, Content, Job, Kind, LaneOutcome, Turn};
 use super::lanes::{Caps, Lanes, Wanted};
@@ -83,6 +84,7 @@ pub(super) struct Inner {
     /// Wakes workers that rest, one with each permit.
     rested: Semaphore,
     pub(super) paced: PacedLanes,
+    pub(super) tokens: EndpointTokens,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     /// Where tasks run: hand-over may come from a thread that is not the runtime's.
@@ -163,6 +165,7 @@ impl Dispatcher {
             shortened: Notify::new(),
             rested: Semaphore::new(0),
             paced: PacedLanes::default(),
+            tokens: EndpointTokens::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             runtime: tokio::runtime::Handle::current(),
@@ -240,8 +243,8 @@ impl Dispatcher {
                     (Placement::Table, None)
                 }
             }
-            (Passage::Held | Passage::Suspended, true) => (Placement::HeldOrdered, None),
-            (Passage::Held | Passage::Suspended, false) => (Placement::Held, None),
+            (_, true) => (Placement::HeldOrdered, None),
+            (_, false) => (Placement::Held, None),
         }
     }
 

@@ -153,7 +153,7 @@ async fn standing(dispatcher: &Dispatcher, id: Uuid) -> Result<Standing, StoreEr
             _ if endpoint.unreadable.is_some() => Standing::Unreadable,
             Passage::Open if endpoint.ordered => Standing::Open(Kind::OrderedWebhook),
             Passage::Open => Standing::Open(Kind::Webhook),
-            Passage::Held | Passage::Suspended => Standing::Held,
+            Passage::Held | Passage::Suspended | Passage::Off => Standing::Held,
         });
     }
     let reader = dispatcher.inner.store.reader();

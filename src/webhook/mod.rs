@@ -9,6 +9,7 @@ mod endpoint;
 mod incoming;
 mod loading;
 pub mod matching;
+pub mod own;
 pub mod provisioning;
 pub(crate) mod restoring;
 mod routing;

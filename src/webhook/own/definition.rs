@@ -10,6 +10,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::authentication::{Authentication, Reading};
+use super::headers;
 use super::request::WebhookRequest;
 use super::subscriptions::{self, Subscriptions};
 use crate::crypto::{SecretBytes, SecretText, SigningSecret};
@@ -18,7 +19,6 @@ use crate::dialect::{
 };
 use crate::egress::{Egress, TlsProfile};
 use crate::store::entity::{own_webhook, webhook};
-use crate::webhook::header_rules;
 
 /// The longest name, in characters.
 const LONGEST_NAME: usize = 255;
@@ -317,7 +317,7 @@ impl Checking<'_> {
         }
         let address = self.address(&request.url);
         let headers = request.headers.unwrap_or_default();
-        self.headers(dialect, &headers, address.as_ref());
+        self.headers(&headers);
         let (authentication, credentials) = self.authentication(
             request.authentication.as_ref(),
             address.as_ref(),
@@ -448,19 +448,11 @@ impl Checking<'_> {
         Some(url)
     }
 
-    fn headers(
-        &mut self,
-        dialect: Dialect,
-        headers: &BTreeMap<String, String>,
-        address: Option<&Url>,
-    ) {
-        let is_https = address.is_none_or(|url| url.scheme() == "https");
-        let checked = header_rules::check(dialect, headers, is_https);
-        for (name, fault) in checked.faults {
+    fn headers(&mut self, given: &BTreeMap<String, String>) {
+        for (name, fault) in headers::faults(given) {
             let place = name.replace('~', "~0").replace('/', "~1");
             self.fault(&format!("/headers/{place}"), fault);
         }
-        self.warnings.extend(checked.warnings);
     }
 
     fn authentication(

@@ -7,6 +7,7 @@
 mod authentication;
 mod definition;
 mod face;
+mod headers;
 mod loading;
 mod plan;
 mod plan_changes;
@@ -23,10 +24,13 @@ pub use plan::{Plan, PlanRequest, PlanUse};
 pub use plan_changes::PlanChanged;
 pub use request::{TlsRequest, WebhookPatch, WebhookRequest};
 pub use subscriptions::SubscriptionRequest;
-pub use writing::{Created, OwnRefusal, OwnWebhooks};
+pub use writing::{Created, Current, OwnRefusal, OwnWebhooks, Updated};
 
+pub(crate) use authentication::add_secret;
 pub(crate) use definition::stored_settings;
-pub(crate) use plan::{at_least_one, read as read_plan};
+pub(crate) use loading::signing_secret;
+pub(in crate::webhook) use loading::{Doors, OwnRows, is_own, spread};
+pub(crate) use plan_changes::{remove_some_of_org, switch_on};
 
 /// How the rows of own webhooks are called in `webhooks.kind`.
 pub(crate) const KIND: &str = "customer";
