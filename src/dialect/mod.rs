@@ -2,13 +2,18 @@
 //!
 //! Nothing here knows a database, a clock or a network.
 
+mod assist;
 mod desk;
+mod dzdesk;
 mod names;
 mod occasion;
+mod placeholders;
 mod rendering;
 mod settings;
+mod standard;
 mod template;
 mod verdict;
+mod zendesk;
 
 use std::time::Duration;
 
@@ -18,7 +23,11 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::seam::Timestamp;
 
-pub use names::{canonical, host_types, known_names, nearest, told};
+pub use names::{
+    AssistEvent, assist_event, assist_events, canonical, host_types, known_names, names_of_type,
+    nearest, only_of_one_dialect, told,
+};
+pub use placeholders::{OF_EVERY_EVENT, Place, Subject, other_names, place, subject_of};
 pub use occasion::{Occasion, RenderError, Rendered, WebhookFace, render};
 pub use settings::{
     BodyFormat, CloudEvents, Connection, RequestMethod, RequestSettings, RequestWish,

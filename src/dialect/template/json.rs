@@ -1,7 +1,9 @@
 //! Templates of JSON: within a string a value becomes text, elsewhere a JSON value.
 
 use super::TemplateFault;
-use super::text::{Escape, Piece, Segment, Text, pieces};
+#[cfg(test)]
+use super::text::Segment;
+use super::text::{Escape, Piece, Text, pieces};
 
 /// Reads a template. With any values it becomes JSON, or it is refused here.
 pub(super) fn parse(text: &str) -> Result<Text, TemplateFault> {
@@ -30,6 +32,8 @@ pub(super) fn parse(text: &str) -> Result<Text, TemplateFault> {
                     });
                 }
                 if in_string {
+                    // A letter, so that nothing before and after grows together without it.
+                    probe.push('x');
                     Escape::JsonString
                 } else {
                     // Spaces, so that no token before or after grows together with it.
@@ -61,13 +65,11 @@ pub(super) fn is_whole_number(text: &str) -> bool {
 /// The named segments, for a look from outside.
 #[cfg(test)]
 pub(super) fn escapes(text: &Text) -> Vec<Escape> {
-    text.segments()
-        .iter()
-        .filter_map(|segment| match segment {
-            Segment::Placeholder(_, escape) => Some(*escape),
-            Segment::Literal(_) => None,
-        })
-        .collect()
+    let escape = |segment: &Segment| match segment {
+        Segment::Placeholder(_, escape) => Some(*escape),
+        Segment::Literal(_) => None,
+    };
+    text.segments().iter().filter_map(escape).collect()
 }
 
 #[cfg(test)]
@@ -92,6 +94,7 @@ mod tests {
             "{{a}}{{b}}",
             r#"{{{x}}: 1}"#,
             r#"{"a": "\{{x}}"}"#,
+            r#"{"a": "\u00{{x}}41"}"#,
             r#"{"a": "{{x}}}"#,
             "<a/>",
         ] {

@@ -87,6 +87,11 @@ impl Text {
         Self { segments }
     }
 
+    #[cfg(test)]
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
     /// A text whose values are encoded as a whole afterwards.
     pub(super) fn plain(text: &str) -> Result<Self, TemplateFault> {
         let segments = pieces(text)?.into_iter().map(|piece| piece.with(Escape::None));
