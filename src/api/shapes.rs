@@ -249,11 +249,16 @@ pub(super) struct WebhookBody {
     pub modified_time: Option<String>,
     /// The extension that owns it.
     pub extension: Option<OwnerBody>,
+    /// What an org's own webhook has beside an extension's.
+    #[serde(flatten)]
+    pub own: Option<OwnBody>,
     /// On which terms it is delivered to; only where webhooks are asked for by themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<TermsBody>,
     #[serde(skip)]
     wishes: Option<String>,
+    #[serde(skip)]
+    own_rate: Option<u32>,
 }
 
 /// The terms of delivery that are in force for a webhook.
@@ -282,7 +287,11 @@ impl WebhookBody {
         let bounds = DeliveryBounds::of(&state.config().delivery);
         let wishes: Option<DeliveryWishes> =
             self.wishes.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let terms = bounds.terms(wishes.as_ref());
+        let own_dialect = self.own.as_ref().and_then(|own| Dialect::from_name(&own.dialect));
+        let terms = match own_dialect {
+            Some(dialect) => bounds.own_terms(dialect, self.own_rate),
+            None => bounds.terms(wishes.as_ref()),
+        };
         self.delivery = Some(TermsBody {
             schedule: terms.pauses.iter().map(std::time::Duration::as_secs).collect(),
             deadline_seconds: terms.deadline.as_secs(),
@@ -331,9 +340,10 @@ impl HealthBody {
     fn of(view: &WebhookView) -> Self {
         let state = view.state.as_ref();
         let is_off = view.row.is_enabled == 0;
+        let why_off = view.own.as_ref().and_then(|own| own.disabled_reason.clone());
         let paused_until = state.and_then(|state| state.breaker_until);
         let (name, reason) = if is_off {
-            ("disabled", Some("Switched off by its owner.".to_owned()))
+            ("disabled", why_off.or_else(|| Some("Switched off by its owner.".to_owned())))
         } else if view.health == "ok" && paused_until.is_some() {
             let why = "Several attempts in a row failed: deliveries wait and go on by themselves \
                        after a probe.";
@@ -374,6 +384,7 @@ pub(super) struct OwnerBody {
 impl From<WebhookView> for WebhookBody {
     fn from(view: WebhookView) -> Self {
         let health = HealthBody::of(&view);
+        let own = view.own.as_ref().map(|own| OwnBody::new(&view.row, own));
         let row = view.row;
         let is_extension = row.kind == "extension";
         let url = url::Url::parse(&row.url).map_or(row.url, |url| mask_context(&url));
@@ -401,8 +412,10 @@ impl From<WebhookView> for WebhookBody {
                 installation_id: row.installation_id,
                 uu_id: row.installation_id,
             }),
+            own,
             delivery: None,
             wishes: row.delivery,
+            own_rate: view.rate_per_minute,
         }
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::KIND;
 use super::plan::{self, Plan, PlanUse, counted};
-use super::writing::{OwnRefusal, OwnWebhooks, erase, subject_of};
+use super::writing::{OwnRefusal, OwnWebhooks, after, erase, subject_of};
 use crate::audit::{self, Actor, Entry};
 use crate::dialect::Dialect;
 use crate::notice::{Notice, NoticeKind};
@@ -116,19 +116,10 @@ impl OwnWebhooks {
             .one(work.connection())
             .await?
             .ok_or(OwnRefusal::Unknown)?;
-        webhook::Entity::update_many()
-            .col_expr(webhook::Column::IsEnabled, Expr::value(0))
-            .col_expr(webhook::Column::ModifiedAt, Expr::value(now.micros()))
-            .filter(webhook::Column::Id.eq(id))
-            .exec(work.connection())
-            .await?;
-        own_webhook::Entity::update_many()
-            .col_expr(own_webhook::Column::DisabledAt, Expr::value(Some(now.micros())))
-            .col_expr(own_webhook::Column::DisabledReason, Expr::value(Some(OVER_PLAN)))
-            .filter(own_webhook::Column::Id.eq(id))
-            .exec(work.connection())
-            .await?;
-        let detail = json!({ "reason": "plan" });
+        self.write_off(work, &row, Some(OVER_PLAN), now).await?;
+        let detail = json!({
+            "reason": "plan", "before": { "isEnabled": true }, "after": { "isEnabled": false },
+        });
         self.audit(work, &row, "webhook.disable", detail, actor, now).await?;
         let name = row.name.as_deref().unwrap_or("without a name");
         let notice = Notice {
@@ -164,7 +155,7 @@ pub(crate) async fn switch_on(
     plan.admits(&others, dialect, &events, false, true)?;
     webhook::Entity::update_many()
         .col_expr(webhook::Column::IsEnabled, Expr::value(1))
-        .col_expr(webhook::Column::ModifiedAt, Expr::value(now.micros()))
+        .col_expr(webhook::Column::ModifiedAt, Expr::value(after(row, now).micros()))
         .filter(webhook::Column::Id.eq(row.id))
         .exec(work.connection())
         .await?;

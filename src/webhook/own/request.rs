@@ -158,6 +158,45 @@ impl WebhookPatch {
         Self { is_enabled: Some(Value::Bool(is_enabled)), ..Self::default() }
     }
 
+    /// The same for a copy: under another name, and off, where it does not say so itself.
+    #[must_use]
+    pub fn for_copy(mut self, name: Option<String>) -> Self {
+        self.name = self.name.or(name.map(Value::String));
+        self.is_enabled = self.is_enabled.or(Some(Value::Bool(false)));
+        self.modified_time = None;
+        self
+    }
+
+    /// Whether it says anything of the source whose events are not wanted.
+    pub fn names_source(&self) -> bool {
+        self.ignore_source_id.is_some()
+    }
+
+    /// Whether all that it says is that the webhook is to be off.
+    pub fn only_disables(&self) -> bool {
+        let Self { is_enabled, modified_time: _, .. } = self;
+        let others = [
+            &self.name,
+            &self.description,
+            &self.url,
+            &self.subscriptions,
+            &self.ignore_source_id,
+            &self.include_events_from,
+            &self.dialect,
+            &self.connection,
+            &self.method,
+            &self.format,
+            &self.cloud_events,
+            &self.headers,
+            &self.authentication,
+            &self.secret,
+            &self.while_disabled,
+            &self.ordered,
+            &self.tls,
+        ];
+        *is_enabled == Some(Value::Bool(false)) && others.iter().all(|other| other.is_none())
+    }
+
     /// Whether it says anything of what is signed with.
     pub fn names_secret(&self) -> bool {
         self.secret.is_some()
@@ -166,11 +205,6 @@ impl WebhookPatch {
     /// Whether it says anything of the authentication.
     pub fn names_authentication(&self) -> bool {
         self.authentication.is_some()
-    }
-
-    /// Whether it says anything of the address.
-    pub fn names_url(&self) -> bool {
-        self.url.is_some()
     }
 
     /// Puts the patch over what is there. Its values may be secret: what comes out is for checking
@@ -221,7 +255,9 @@ mod tests {
     fn what_is_left_out_stays_and_null_goes() {
         let patch: WebhookPatch =
             serde_json::from_value(json!({ "name": null, "url": "https://b.example/" })).unwrap();
-        assert!(patch.names_url() && !patch.names_secret());
+        assert!(!patch.names_source() && !patch.names_secret() && !patch.only_disables());
+        assert!(WebhookPatch::enabled(false).only_disables());
+        assert!(!WebhookPatch::enabled(true).only_disables());
         let Value::Object(there) =
             json!({ "name": "a", "url": "https://a.example/", "ordered": true })
         else {

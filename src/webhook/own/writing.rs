@@ -96,8 +96,6 @@ pub struct Created {
 pub struct Updated {
     /// What it signs with from now on, where that was made here: told once.
     pub secret: Option<SecretText>,
-    /// Whether anything is another than before.
-    pub is_changed: bool,
 }
 
 /// An own webhook as it was read, to be changed or copied.
@@ -330,9 +328,7 @@ impl OwnWebhooks {
         if current.row.modified_at != seen.row.modified_at {
             return Err(OwnRefusal::Changed);
         }
-        // Two changes in one moment are two: the second is told apart from the first.
-        let former = Timestamp::from_micros(current.row.modified_at);
-        let now = self.seam.clock.now().max(former.plus(std::time::Duration::from_millis(1)));
+        let now = after(&current.row, self.seam.clock.now());
         let is_switched_on = definition.is_enabled && current.row.is_enabled == 0;
         let all = counted(work.connection(), seen.org_id()).await?;
         let events = event_keys(definition.dialect.as_str(), definition.names());
@@ -390,7 +386,7 @@ impl OwnWebhooks {
         let is_changed = own != current.own
             || webhook::Model { modified_at: current.row.modified_at, ..row.clone() } != current.row;
         if !is_changed {
-            return Ok(Updated { secret: None, is_changed });
+            return Ok(Updated { secret: None });
         }
         replace(work, &row, &own).await?;
         if own.settings != current.own.settings || definition.credentials.is_some() {
@@ -416,7 +412,51 @@ impl OwnWebhooks {
         });
         self.audit(work, &row, action, detail, actor, now).await?;
         work.routing_changed(RoutingChange::Org(row.org_id));
-        Ok(Updated { secret: made, is_changed })
+        Ok(Updated { secret: made })
+    }
+
+    /// Switches a webhook off, whatever else of it is not fit to be written any more.
+    pub async fn switch_off_by(
+        &self,
+        work: &mut UnitOfWork,
+        seen: &Current,
+        actor: &Actor,
+    ) -> Result<Updated, OwnRefusal> {
+        let now = self.seam.clock.now();
+        let org_id = seen.org_id();
+        plan::lock(work, org_id, now).await?;
+        let current = read_current(work.connection(), seen.id()).await?;
+        if current.row.is_enabled == 0 {
+            return Ok(Updated { secret: None });
+        }
+        self.write_off(work, &current.row, None, now).await?;
+        let detail = json!({ "before": { "isEnabled": true }, "after": { "isEnabled": false } });
+        self.audit(work, &current.row, "webhook.disable", detail, actor, now).await?;
+        work.routing_changed(RoutingChange::Org(org_id.to_owned()));
+        Ok(Updated { secret: None })
+    }
+
+    pub(super) async fn write_off(
+        &self,
+        work: &UnitOfWork,
+        row: &webhook::Model,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), OwnRefusal> {
+        let modified_at = after(row, now).micros();
+        webhook::Entity::update_many()
+            .col_expr(webhook::Column::IsEnabled, Expr::value(0))
+            .col_expr(webhook::Column::ModifiedAt, Expr::value(modified_at))
+            .filter(webhook::Column::Id.eq(row.id))
+            .exec(work.connection())
+            .await?;
+        own_webhook::Entity::update_many()
+            .col_expr(own_webhook::Column::DisabledAt, Expr::value(Some(now.micros())))
+            .col_expr(own_webhook::Column::DisabledReason, Expr::value(reason))
+            .filter(own_webhook::Column::Id.eq(row.id))
+            .exec(work.connection())
+            .await?;
+        Ok(())
     }
 
     /// Removes a webhook with everything that waits for it. Its deliveries stay as history.
@@ -490,6 +530,11 @@ impl OwnWebhooks {
         let text = secret.expose().as_bytes();
         self.keys.ring.seal(Purpose::Vault, &place, text, &self.seam.randomness)
     }
+}
+
+/// When a change is made: two in one moment are two, so that the second is told from the first.
+pub(super) fn after(row: &webhook::Model, now: Timestamp) -> Timestamp {
+    now.max(Timestamp::from_micros(row.modified_at).plus(std::time::Duration::from_millis(1)))
 }
 
 /// What a webhook's notices and audit rows are filed under.
