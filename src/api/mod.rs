@@ -16,6 +16,7 @@ mod deliveries;
 mod descriptions;
 mod document;
 mod effect;
+mod event_types;
 mod events;
 pub mod extract;
 mod faults;
@@ -78,6 +79,7 @@ pub fn rooms() -> ApiRouter {
         .merge(journal::router())
         .merge(webhooks::router())
         .merge(events::router())
+        .merge(event_types::router())
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(trials::router())

@@ -183,6 +183,8 @@ pub static ROUTES: &[Route] = &[
         "Show an event and what every webhook of the org made of it"),
     row(Method::GET, "/api/v1/event-types", EVERYBODY, EVENTS_READ,
         "List event types with options, schema and sample"),
+    row(Method::GET, "/api/v1/placeholders", EVERYBODY, EVENTS_READ,
+        "List the placeholders of an event type, with templates to begin with"),
 
     row(Method::GET, "/api/v1/webhooks", DELIVERIES, WEBHOOKS_READ,
         "List webhooks"),
