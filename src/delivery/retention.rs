@@ -64,7 +64,7 @@ pub async fn run(store: Store, clock: Clock, retention: Retention, stop: Cancell
 fn statements(
     now: Timestamp,
     retention: Retention,
-) -> [(&'static str, &'static str, Vec<Value>); 13] {
+) -> [(&'static str, &'static str, Vec<Value>); 14] {
     let payload_cut = id_at(now.minus(retention.payload));
     let history = now.minus(retention.attempts.max(retention.payload));
     let history_cut = id_at(history);
@@ -80,6 +80,12 @@ fn statements(
             "deliveries",
             "delete from deliveries where id in (select id from deliveries \
              where id < $1 and state in (2, 3, 4) order by id limit 1000)",
+            vec![history_cut.into()],
+        ),
+        (
+            "names of deliveries",
+            "delete from delivery_variants where delivery_id in (select delivery_id from \
+             delivery_variants where delivery_id < $1 order by delivery_id limit 1000)",
             vec![history_cut.into()],
         ),
         (

@@ -15,7 +15,7 @@ use crate::store::committer::{
     Committer, EVENT_OVERHEAD, NewDelivery, NewEvent, NoRoom, Placement, Written,
 };
 use crate::webhook::matching::{Facts, passes};
-use crate::webhook::{OrgRoutes, Passage, Routing};
+use crate::webhook::{OrgRoutes, Routing};
 
 /// How accepting is done.
 #[derive(Clone, Copy, Debug)]
@@ -222,9 +222,10 @@ impl Intake {
             .subscriptions(event_type)
             .iter()
             .filter(|subscription| {
-                // Suspended: no new deliveries are made.
-                subscription.endpoint.passage != Passage::Suspended
+                // Suspended, or off: no new deliveries are made.
+                subscription.endpoint.passage.makes_deliveries()
                     && passes(&subscription.filter, facts).is_ok()
+                    && subscription.tells_of(event_type, facts)
             })
             .map(|subscription| {
                 let endpoint = &subscription.endpoint;
@@ -236,6 +237,7 @@ impl Intake {
                     generation: endpoint.generation,
                     placement,
                     place,
+                    variant: subscription.name.clone(),
                 }
             })
             .collect()

@@ -528,3 +528,56 @@ pub(crate) async fn release_held_from(
         .await?;
     Ok(done.rows_affected())
 }
+
+/// Cancels up to `limit` deliveries of an endpoint that are held: nobody wants them any more.
+pub(crate) async fn discard_held(
+    store: &Store,
+    work: &UnitOfWork,
+    endpoint: Uuid,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let sql = format!(
+        "update deliveries set state = 4, claim = null, due_at = null, ordered = null where id in (
+            select id from deliveries
+            where endpoint_id = $1 and due_at >= 9223372036854775806
+            order by id limit {limit})
+         and state = 1"
+    );
+    let done = work
+        .connection()
+        .execute_raw(Statement::from_sql_and_values(store.dialect(), sql, [endpoint.into()]))
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Cancels what is held of an endpoint beyond what may be: all that is older than `oldest`, and the
+/// oldest of the rest beyond `most`. Up to `limit` rows of each.
+pub(crate) async fn trim_held(
+    store: &Store,
+    work: &UnitOfWork,
+    endpoint: Uuid,
+    oldest: Uuid,
+    most: u32,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    const HELD_ROWS: &str = "endpoint_id = $1 and due_at >= 9223372036854775806";
+    let sql = format!(
+        "update deliveries set state = 4, claim = null, due_at = null, ordered = null where id in (
+            select id from (
+                select id from deliveries where {HELD_ROWS} and id < $2
+                order by id limit {limit}) late)
+         and state = 1"
+    );
+    let values: [Value; 2] = [endpoint.into(), oldest.into()];
+    let late = Statement::from_sql_and_values(store.dialect(), sql, values);
+    let late = work.connection().execute_raw(late).await?.rows_affected();
+    let sql = format!(
+        "update deliveries set state = 4, claim = null, due_at = null, ordered = null where id in (
+            select id from (
+                select id from deliveries where {HELD_ROWS}
+                order by id desc limit {limit} offset {most}) surplus)
+         and state = 1"
+    );
+    let surplus = Statement::from_sql_and_values(store.dialect(), sql, [endpoint.into()]);
+    Ok(late + work.connection().execute_raw(surplus).await?.rows_affected())
+}

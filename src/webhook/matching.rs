@@ -81,6 +81,11 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The documents as they came.
+    pub fn documents(&self) -> (&'a [u8], Option<&'a [u8]>) {
+        (self.payload, self.previous)
+    }
+
     pub(super) fn payload(&self) -> &Value {
         self.read_payload.get_or_init(|| serde_json::from_slice(self.payload).unwrap_or_default())
     }

@@ -11,6 +11,7 @@ pub mod header_rules;
 mod incoming;
 mod loading;
 pub mod matching;
+pub mod own;
 pub mod provisioning;
 pub(crate) mod restoring;
 mod routing;

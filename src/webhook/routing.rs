@@ -86,10 +86,10 @@ impl OrgRoutes {
                         subscriptions
                             .iter()
                             .filter(|one| one.endpoint.id == endpoint.id)
-                            .map(move |one| (event_type, &one.filter))
+                            .map(move |one| (event_type, &one.name, &one.filter))
                     })
                     .collect();
-                types.sort_by_key(|(event_type, _)| *event_type);
+                types.sort_by_key(|(event_type, name, _)| (*event_type, *name));
                 let standing = format!(
                     "{:?}",
                     (
@@ -230,7 +230,7 @@ impl Routing {
         match self.endpoint(id) {
             Some(endpoint) if endpoint.generation == generation => match endpoint.passage {
                 Passage::Open => Gate::Open(endpoint),
-                Passage::Held | Passage::Suspended => Gate::Held,
+                Passage::Held | Passage::Suspended | Passage::Off => Gate::Held,
             },
             _ => Gate::Closed,
         }

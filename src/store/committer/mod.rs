@@ -12,6 +12,7 @@ mod budget;
 mod postgres;
 mod share;
 mod sqlite;
+mod variants;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +90,8 @@ pub(crate) struct NewDelivery {
     pub(crate) placement: Placement,
     /// Its place in memory, with [`Placement::Memory`].
     pub(crate) place: Option<Place>,
+    /// What it tells of, where that is not just its event.
+    pub(crate) variant: Option<Arc<str>>,
 }
 
 /// Where a new delivery waits.

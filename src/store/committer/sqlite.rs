@@ -182,6 +182,7 @@ fn insert_event(
             sequence,
         ])?;
     }
+    super::variants::insert(connection, event)?;
     Ok(Written::New)
 }
 

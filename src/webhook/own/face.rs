@@ -1,0 +1,39 @@
+//! An own webhook ready to be called: what its requests are made of beside what every endpoint has.
+
+use uuid::Uuid;
+
+use super::authentication::EndpointAuthentication;
+use crate::crypto::SecretText;
+use crate::dialect::{Connection, RequestSettings, WebhookFace};
+use crate::egress::Egress;
+
+/// What an own webhook has beside an extension's.
+#[derive(Debug)]
+pub struct OwnFace {
+    /// Its id as a number.
+    pub alias: i64,
+    /// Its name.
+    pub name: String,
+    /// What makes it send.
+    pub connection: Connection,
+    /// How its requests look.
+    pub request: RequestSettings,
+    /// How the endpoint is told who calls.
+    pub authentication: EndpointAuthentication,
+    /// A digest of the settings that an access token was fetched with.
+    pub settings_digest: String,
+    /// A door of its own, where it has TLS settings of its own; or why there is none.
+    pub egress: Result<Option<Egress>, String>,
+}
+
+impl OwnFace {
+    /// As its receiver may know it.
+    pub(crate) fn as_seen(&self, id: Uuid) -> WebhookFace<'_> {
+        WebhookFace { id, alias: self.alias, name: &self.name }
+    }
+
+    /// The texts that must not be shown where a receiver echoes them.
+    pub(crate) fn concealed(&self) -> Vec<SecretText> {
+        self.authentication.concealed()
+    }
+}

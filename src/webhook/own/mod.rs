@@ -1,0 +1,45 @@
+//! The orgs' own webhooks: what one may say, what is kept of it, and who may have how many.
+//!
+//! A request is checked as a whole ([`WebhookRequest::check`]) before anything is written; every
+//! change goes through [`OwnWebhooks`], in one transaction with its audit row, under the lock of the
+//! org's plan, so that what is counted is what there is.
+
+mod authentication;
+mod definition;
+mod face;
+mod headers;
+mod loading;
+mod plan;
+mod plan_changes;
+mod request;
+mod subscriptions;
+mod writing;
+
+pub use authentication::{
+    Authentication, AuthenticationRequest, ClientAuthentication, EndpointAuthentication,
+};
+pub use definition::{Definition, FieldFault, Kept, Settings, TlsSettings, WhileDisabled};
+pub use face::OwnFace;
+pub use plan::{Plan, PlanRequest, PlanUse};
+pub use plan_changes::PlanChanged;
+pub use request::{TlsRequest, WebhookPatch, WebhookRequest};
+pub use subscriptions::SubscriptionRequest;
+pub use writing::{Created, Current, OwnRefusal, OwnWebhooks, Updated};
+
+pub(crate) use authentication::add_secret;
+pub(crate) use definition::stored_settings;
+pub(crate) use loading::signing_secret;
+pub(in crate::webhook) use loading::{Doors, OwnRows, is_own, spread};
+pub(crate) use plan_changes::{remove_some_of_org, switch_on};
+
+/// How the rows of own webhooks are called in `webhooks.kind`.
+pub(crate) const KIND: &str = "customer";
+
+/// The field of a sealed secret.
+pub(crate) const SECRET_FIELD: &str = "own-webhook-secret";
+
+/// The field of sealed credentials.
+pub(crate) const CREDENTIALS_FIELD: &str = "own-webhook-credentials";
+
+/// The field of a sealed access token.
+pub(crate) const TOKEN_FIELD: &str = "own-webhook-access-token";
