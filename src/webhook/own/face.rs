@@ -1,8 +1,11 @@
 //! An own webhook ready to be called: what its requests are made of beside what every endpoint has.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::authentication::EndpointAuthentication;
+use super::rules::RoutedRule;
 use crate::crypto::SecretText;
 use crate::dialect::{Connection, RequestSettings, WebhookFace};
 use crate::egress::Egress;
@@ -16,6 +19,8 @@ pub struct OwnFace {
     pub name: String,
     /// What makes it send.
     pub connection: Connection,
+    /// The triggers or automations that call it.
+    pub rules: Vec<Arc<RoutedRule>>,
     /// How its requests look.
     pub request: RequestSettings,
     /// How the endpoint is told who calls.
@@ -27,6 +32,11 @@ pub struct OwnFace {
 }
 
 impl OwnFace {
+    /// The trigger or automation with an id.
+    pub fn rule(&self, id: Uuid) -> Option<&Arc<RoutedRule>> {
+        self.rules.iter().find(|rule| rule.id == id)
+    }
+
     /// As its receiver may know it.
     pub(crate) fn as_seen(&self, id: Uuid) -> WebhookFace<'_> {
         WebhookFace { id, alias: self.alias, name: &self.name }
