@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::authentication::EndpointAuthentication;
+use super::definition::Definition;
 use crate::crypto::SecretText;
 use crate::dialect::{Connection, RequestSettings, WebhookFace};
 use crate::egress::Egress;
@@ -27,6 +28,27 @@ pub struct OwnFace {
 }
 
 impl OwnFace {
+    /// A webhook that is not saved.
+    pub fn of(definition: &Definition, egress: &Egress) -> Self {
+        let secret = definition.credentials.clone();
+        let profile = definition.settings.tls_profile(secret.as_ref());
+        Self {
+            alias: 1,
+            name: definition.name.clone().unwrap_or_default(),
+            connection: definition.connection,
+            request: definition.request.clone(),
+            authentication: EndpointAuthentication {
+                how: definition.settings.authentication.clone(),
+                secret,
+            },
+            settings_digest: String::new(),
+            egress: profile
+                .map(|profile| egress.with_tls(&profile))
+                .transpose()
+                .map_err(|error| error.to_string()),
+        }
+    }
+
     /// As its receiver may know it.
     pub(crate) fn as_seen(&self, id: Uuid) -> WebhookFace<'_> {
         WebhookFace { id, alias: self.alias, name: &self.name }

@@ -13,6 +13,7 @@ mod plan;
 mod plan_changes;
 mod request;
 mod subscriptions;
+mod watching;
 mod writing;
 
 pub use authentication::{
@@ -29,6 +30,7 @@ pub use writing::{Created, Current, OwnRefusal, OwnWebhooks, Updated};
 pub(crate) use authentication::add_secret;
 pub(crate) use definition::stored_settings;
 pub(crate) use loading::signing_secret;
+pub(crate) use writing::DISCARDED;
 pub(in crate::webhook) use loading::{Doors, OwnRows, is_own, spread};
 pub(crate) use plan_changes::{remove_some_of_org, switch_on};
 
