@@ -31,8 +31,11 @@ mod journal;
 pub(crate) mod keys;
 mod notices;
 pub mod openapi;
+mod own_shapes;
+mod own_webhooks;
 mod ownership;
 pub mod paging;
+mod plans;
 pub mod problem;
 mod properties;
 mod rates;
@@ -47,6 +50,7 @@ pub mod token_store;
 pub mod tokens;
 mod trials;
 mod upgrades;
+mod url_check;
 mod user_tokens;
 mod webhooks;
 
@@ -78,6 +82,8 @@ pub fn rooms() -> ApiRouter {
         .merge(holds::router())
         .merge(journal::router())
         .merge(webhooks::router())
+        .merge(own_webhooks::router())
+        .merge(plans::router())
         .merge(events::router())
         .merge(event_types::router())
         .merge(deliveries::router())

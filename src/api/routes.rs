@@ -69,6 +69,7 @@ const EXTENSIONS_READ: Option<&str> = Some("Desk.extensions.READ");
 const EXTENSIONS_CREATE: Option<&str> = Some("Desk.extensions.CREATE");
 const EXTENSIONS_UPDATE: Option<&str> = Some("Desk.extensions.UPDATE");
 const WEBHOOKS_READ: Option<&str> = Some("Desk.webhooks.READ");
+const WEBHOOKS_CREATE: Option<&str> = Some("Desk.webhooks.CREATE");
 const WEBHOOKS_UPDATE: Option<&str> = Some("Desk.webhooks.UPDATE");
 const WEBHOOKS_DELETE: Option<&str> = Some("Desk.webhooks.DELETE");
 const EXTENSIONS_DELETE: Option<&str> = Some("Desk.extensions.DELETE");
@@ -188,14 +189,26 @@ pub static ROUTES: &[Route] = &[
 
     row(Method::GET, "/api/v1/webhooks", DELIVERIES, WEBHOOKS_READ,
         "List webhooks"),
+    row(Method::POST, "/api/v1/webhooks", CONFIGURERS, WEBHOOKS_CREATE,
+        "Make a webhook of the org's own"),
     row(Method::GET, "/api/v1/webhooks/{id}", DELIVERIES, WEBHOOKS_READ,
         "Show a webhook"),
     row(Method::PATCH, "/api/v1/webhooks/{id}", EVERYBODY, WEBHOOKS_UPDATE,
-        "Change a webhook; an extension's is locked for every role"),
+        "Change an org's own webhook, as operator or admin; an extension's is locked for every role"),
     row(Method::PUT, "/api/v1/webhooks/{id}", EVERYBODY, WEBHOOKS_UPDATE,
         "As PATCH; an extension's is locked for every role"),
     row(Method::DELETE, "/api/v1/webhooks/{id}", EVERYBODY, WEBHOOKS_DELETE,
-        "Delete a webhook; an extension's is locked for every role"),
+        "Delete an org's own webhook, as operator or admin; an extension's is locked for every role"),
+    row(Method::POST, "/api/v1/webhooks/{id}/clone", CONFIGURERS, WEBHOOKS_CREATE,
+        "Copy an org's own webhook; an extension's is locked"),
+    row(Method::POST, "/api/v1/webhooks/{id}/enable", CONFIGURERS, WEBHOOKS_UPDATE,
+        "Switch an org's own webhook on; an extension's is locked"),
+    row(Method::POST, "/api/v1/webhooks/{id}/disable", CONFIGURERS, WEBHOOKS_UPDATE,
+        "Switch an org's own webhook off; an extension's is locked"),
+    row(Method::GET, "/api/v1/orgs/{orgId}/plan", USERS, WEBHOOKS_READ,
+        "Show what an org may have of its own, and how much of it is used"),
+    row(Method::PUT, "/api/v1/orgs/{orgId}/plan", LIFECYCLE, None,
+        "Set what an org may have of its own; what it leaves no room for is switched off"),
     row(Method::POST, "/api/v1/webhooks/{id}/explain", DELIVERIES, WEBHOOKS_READ,
         "Say whether an event that is made up would match, and why not"),
 

@@ -16,6 +16,7 @@ use crate::rate::KeyedRate;
 use crate::rotation::Rotations;
 use crate::store::Store;
 use crate::webhook::Routing;
+use crate::webhook::own::OwnWebhooks;
 
 use super::access::Caller;
 use super::problem::{Code, Problem};
@@ -51,6 +52,8 @@ pub struct Services {
     pub rotations: Rotations,
     /// How often a token may ping and test.
     pub trials: Arc<TrialRates>,
+    /// The orgs' own webhooks and their plans.
+    pub own_webhooks: OwnWebhooks,
     /// The vendors' way back in.
     pub invoke: Invoke,
     /// How often a user's token may post.

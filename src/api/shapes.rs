@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::own_shapes::OwnBody;
 use super::state::ApiState;
 use super::upgrades::WaitingUpgradeBody;
 use crate::delivery::{AttemptView, DeliveryView};
+use crate::dialect::Dialect;
 use crate::event::{Verdict, WebhookVerdict};
 use crate::lifecycle::{ConnectionView, InstallationView, TransitionView, WebhookView};
 use crate::manifest::DeliveryWishes;

@@ -581,3 +581,29 @@ pub(crate) async fn trim_held(
     let surplus = Statement::from_sql_and_values(store.dialect(), sql, [endpoint.into()]);
     Ok(late + work.connection().execute_raw(surplus).await?.rows_affected())
 }
+
+/// The smallest UUIDv7 of a moment: ids are ordered in time.
+pub(crate) fn first_id_of(moment: Timestamp) -> Uuid {
+    let millis = u128::from(u64::try_from(moment.millis()).unwrap_or(0));
+    Uuid::from_u128(millis << 80)
+}
+
+/// Whether something is held of an endpoint that is older than `oldest`, or more than `most`. Found
+/// out by reading only.
+pub(crate) async fn has_surplus_held(
+    store: &Store,
+    endpoint: Uuid,
+    oldest: Uuid,
+    most: u32,
+) -> Result<bool, StoreError> {
+    let sql = format!(
+        "select 1 where exists (select 1 from deliveries
+             where endpoint_id = $1 and due_at >= 9223372036854775806 and id < $2)
+         or exists (select 1 from deliveries
+             where endpoint_id = $1 and due_at >= 9223372036854775806
+             order by id limit 1 offset {most})"
+    );
+    let values: [Value; 2] = [endpoint.into(), oldest.into()];
+    let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
+    Ok(store.reader().query_one_raw(statement).await?.is_some())
+}

@@ -19,6 +19,7 @@ use crate::dialect::{
 };
 use crate::egress::{Egress, TlsProfile};
 use crate::store::entity::{own_webhook, webhook};
+use crate::webhook::header_rules;
 
 /// The longest name, in characters.
 const LONGEST_NAME: usize = 255;
@@ -239,13 +240,22 @@ impl WebhookRequest {
     /// Checks everything; all faults at once. `kept` is what there is already of a webhook that is
     /// being changed.
     pub fn check(self, egress: &Egress, kept: Option<&Kept>) -> Result<Definition, Vec<FieldFault>> {
-        Checking { egress, kept, faults: Vec::new(), warnings: Vec::new() }.run(self)
+        Checking { egress, kept, is_trial: false, faults: Vec::new(), warnings: Vec::new() }
+            .run(self)
+    }
+
+    /// The same for a webhook that is only tried: what it subscribes to, and whether its address may
+    /// be called, is for the trial to tell.
+    pub fn check_for_trial(self, egress: &Egress) -> Result<Definition, Vec<FieldFault>> {
+        Checking { egress, kept: None, is_trial: true, faults: Vec::new(), warnings: Vec::new() }
+            .run(self)
     }
 }
 
 struct Checking<'c> {
     egress: &'c Egress,
     kept: Option<&'c Kept>,
+    is_trial: bool,
     faults: Vec<FieldFault>,
     warnings: Vec<String>,
 }
@@ -298,7 +308,9 @@ impl Checking<'_> {
         let subscriptions =
             subscriptions::check(dialect, request.subscriptions, &mut self.faults);
         match connection {
-            Connection::Events if subscriptions.is_empty() && self.faults.is_empty() => {
+            Connection::Events
+                if subscriptions.is_empty() && self.faults.is_empty() && !self.is_trial =>
+            {
                 let message = "must name an event at least";
                 self.faults.push(FieldFault::missing("/subscriptions", message));
             }
@@ -317,7 +329,8 @@ impl Checking<'_> {
         }
         let address = self.address(&request.url);
         let headers = request.headers.unwrap_or_default();
-        self.headers(&headers);
+        let is_https = address.as_ref().is_none_or(|url| url.scheme() == "https");
+        self.headers(dialect, &headers, is_https);
         let (authentication, credentials) = self.authentication(
             request.authentication.as_ref(),
             address.as_ref(),
@@ -436,22 +449,51 @@ impl Checking<'_> {
             return None;
         }
         let odd = text.chars().any(|one| one.is_control() || one.is_whitespace());
-        let url = Url::parse(text).ok().filter(|url| url.has_host() && !odd);
+        let url = Url::parse(text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https") && url.has_host() && !odd
+        });
         let Some(url) = url else {
             self.fault("/url", "must be an absolute https URL");
             return None;
         };
-        if let Err(refusal) = self.egress.vet(&url) {
-            self.fault("/url", refusal.to_string());
-            return None;
+        match self.egress.vet(&url) {
+            Err(refusal) if !self.is_trial => {
+                self.fault("/url", refusal.to_string());
+                None
+            }
+            _ => Some(url),
         }
-        Some(url)
     }
 
-    fn headers(&mut self, given: &BTreeMap<String, String>) {
-        for (name, fault) in headers::faults(given) {
+    fn headers(&mut self, dialect: Dialect, given: &BTreeMap<String, String>, is_https: bool) {
+        let mut refuse = |name: &str, fault: String| {
             let place = name.replace('~', "~0").replace('/', "~1");
-            self.fault(&format!("/headers/{place}"), fault);
+            let place = if name.is_empty() { String::new() } else { format!("/{place}") };
+            self.faults.push(FieldFault::new(format!("/headers{place}"), fault));
+        };
+        if dialect != Dialect::Zendesk {
+            for (name, fault) in headers::faults(given) {
+                refuse(&name, fault);
+            }
+            return;
+        }
+        let pairs: Vec<(String, String)> =
+            given.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        match header_rules::check(&pairs, is_https) {
+            Ok(checked) => {
+                self.warnings.extend(checked.credentials.into_iter().map(|name| {
+                    format!(
+                        "The header {name} looks like a credential: give it as authentication, \
+                         where it is sealed and never shown."
+                    )
+                }));
+            }
+            Err(faults) => {
+                for (place, fault) in faults {
+                    let name = place.and_then(|place| pairs.get(place)).map(|(name, _)| name);
+                    refuse(name.map_or("", String::as_str), fault.to_string());
+                }
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::authentication::EndpointAuthentication;
+use super::definition::Definition;
 use super::rules::RoutedRule;
 use crate::crypto::SecretText;
 use crate::dialect::{Connection, RequestSettings, WebhookFace};
@@ -35,6 +36,28 @@ impl OwnFace {
     /// The trigger or automation with an id.
     pub fn rule(&self, id: Uuid) -> Option<&Arc<RoutedRule>> {
         self.rules.iter().find(|rule| rule.id == id)
+    }
+
+    /// A webhook that is not saved.
+    pub fn of(definition: &Definition, egress: &Egress) -> Self {
+        let secret = definition.credentials.clone();
+        let profile = definition.settings.tls_profile(secret.as_ref());
+        Self {
+            alias: 1,
+            name: definition.name.clone().unwrap_or_default(),
+            connection: definition.connection,
+            rules: Vec::new(),
+            request: definition.request.clone(),
+            authentication: EndpointAuthentication {
+                how: definition.settings.authentication.clone(),
+                secret,
+            },
+            settings_digest: String::new(),
+            egress: profile
+                .map(|profile| egress.with_tls(&profile))
+                .transpose()
+                .map_err(|error| error.to_string()),
+        }
     }
 
     /// As its receiver may know it.

@@ -15,6 +15,7 @@ mod request;
 mod rule_writing;
 mod rules;
 mod subscriptions;
+mod watching;
 mod writing;
 
 pub use authentication::{
@@ -36,6 +37,7 @@ pub use writing::{Created, Current, OwnRefusal, OwnWebhooks, Updated};
 pub(crate) use authentication::add_secret;
 pub(crate) use definition::stored_settings;
 pub(crate) use loading::signing_secret;
+pub(crate) use writing::DISCARDED;
 pub(in crate::webhook) use loading::{Doors, OwnRows, is_own, spread};
 pub(crate) use plan_changes::{remove_some_of_org, switch_on};
 

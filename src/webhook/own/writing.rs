@@ -27,7 +27,7 @@ use crate::store::{RoutingChange, Store, StoreError, UnitOfWork};
 use crate::webhook::provisioning::drop_waiting;
 
 /// How many deliveries that were held are discarded with the change that says so.
-const DISCARDED: u32 = 20_000;
+pub(crate) const DISCARDED: u32 = 20_000;
 
 /// The end of the name of a copy.
 const COPY: &str = " (copy)";
