@@ -16,13 +16,13 @@ use super::endpoint_tokens::{Fetching, NoToken};
 use super::lane::{Job, LaneOutcome};
 use super::retry::{RetryPolicy, Schedule};
 use crate::crypto::{SecretText, Signer};
-use crate::dialect::{self, Dialect, EventParts, Occasion, Rendered};
+use crate::dialect::{self, Dialect, EventParts, Occasion, Rendered, Template};
 use crate::egress::{
     Egress, ErrorClass, Gate as SendGate, Outcome, OutgoingRequest, Phases, SendError, VettedUrl,
 };
 use crate::seam::{Timestamp, crash_point};
 use crate::store::claims::DeliveryState;
-use crate::webhook::own::{OwnFace, add_secret};
+use crate::webhook::own::{OwnFace, RoutedRule, add_secret};
 use crate::webhook::{Endpoint, Gate};
 
 /// What is left of a deadline at the least, where fetching a token took long.
@@ -34,6 +34,8 @@ pub(super) struct Occurrence<'a> {
     /// The dialect's name of it.
     pub(super) name: &'a str,
     pub(super) delivery_id: Uuid,
+    /// What a trigger or automation sends.
+    pub(super) template: Option<&'a Template>,
     pub(super) is_test: bool,
     pub(super) is_replay: bool,
 }
@@ -84,7 +86,7 @@ pub(super) fn render(
         is_test: occurrence.is_test,
         is_replay: occurrence.is_replay,
         settings: &to.own.request,
-        template: None,
+        template: occurrence.template,
     };
     let rendered = dialect::render(to.dialect, &occasion)
         .map_err(|error| Unrendered::Content(error.to_string()))?;
@@ -204,6 +206,17 @@ impl Dispatcher {
         let wants_previous = endpoint.dialect.has_names()
             || endpoint.wants_previous.contains(&content.event_type);
         let circumstances = &content.circumstances;
+        let rule = match variant.as_deref().and_then(RoutedRule::id_of) {
+            None => None,
+            Some(id) => match own.rule(id) {
+                Some(rule) => Some(rule),
+                None => {
+                    // It was removed or switched off since: nobody knows any more what to send.
+                    self.settle(job, DeliveryState::Cancelled, None).await;
+                    return LaneOutcome::Untried;
+                }
+            },
+        };
         let occurrence = Occurrence {
             event: EventParts {
                 event_type: &content.event_type,
@@ -215,7 +228,11 @@ impl Dispatcher {
                 automation: circumstances.automation,
                 actor: circumstances.actor.as_deref(),
             },
-            name: variant.as_deref().unwrap_or(&content.event_type),
+            name: match (rule, variant.as_deref()) {
+                (None, Some(variant)) => variant,
+                _ => &content.event_type,
+            },
+            template: rule.map(|rule| &rule.template),
             delivery_id: job.id,
             is_test: false,
             is_replay: job.is_replay,

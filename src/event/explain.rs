@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::input::EventInput;
 use super::intake::payload_department;
 use crate::delivery::{self, DeliveryView, EndpointScope};
-use crate::dialect;
+use crate::dialect::{self, Connection};
 use crate::seam::Timestamp;
 use crate::store::entity::{event, event_key, webhook};
 use crate::store::{Store, StoreError};
@@ -153,15 +153,23 @@ fn judge(routing: &Routing, endpoint: &Endpoint, event_type: &str, facts: &Facts
         .filter(|one| one.endpoint.id == endpoint.id)
         .collect();
     // Where it subscribes by several names, the rule is told that stood before the last of them.
-    let mut refused = Verdict::Refused {
-        rule: "subscriptions",
-        reason: format!("the webhook does not subscribe to {event_type}"),
+    let connection = endpoint.own.as_ref().map(|own| own.connection).unwrap_or_default();
+    let reason = match connection {
+        Connection::Events => format!("the webhook does not subscribe to {event_type}"),
+        other => format!("no {} that calls the webhook is for {event_type}", other.as_str()),
     };
+    let mut refused = Verdict::Refused { rule: "subscriptions", reason };
     for subscription in subscriptions {
         if let Err(refusal) = passes(&subscription.filter, facts) {
             refused = Verdict::Refused { rule: refusal.rule(), reason: refusal.to_string() };
         } else if subscription.tells_of(event_type, facts) {
             return Verdict::Matched;
+        } else if let Some(rule) = &subscription.rule {
+            let unmet = rule.conditions.hold(event_type, facts).err().unwrap_or_default();
+            refused = Verdict::Refused {
+                rule: "conditions",
+                reason: format!("the {} `{}` asks for: {unmet}", rule.kind.as_str(), rule.name),
+            };
         } else {
             refused = not_told(endpoint, event_type, facts);
         }

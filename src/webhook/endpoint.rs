@@ -7,7 +7,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::matching::{Facts, Filter};
-use super::own::OwnFace;
+use super::own::{OwnFace, RoutedRule};
 use super::terms::DeliveryTerms;
 use crate::crypto::{SecretText, SecurityContext, Signer};
 use crate::dialect::{self, Connection, Dialect};
@@ -98,11 +98,16 @@ pub struct Subscription {
     pub filter: Arc<Filter>,
     /// Which of its dialect's events it is, where the dialect has names of its own.
     pub name: Option<Arc<str>>,
+    /// The trigger or automation that decides; its name is the variant then.
+    pub rule: Option<Arc<RoutedRule>>,
 }
 
 impl Subscription {
     /// Whether an event of the type is the one of the dialect's that is subscribed to.
     pub fn tells_of(&self, event_type: &str, facts: &Facts<'_>) -> bool {
+        if let Some(rule) = &self.rule {
+            return rule.conditions.hold(event_type, facts).is_ok();
+        }
         let Some(name) = &self.name else { return true };
         let (payload, previous) = facts.documents();
         dialect::told(self.endpoint.dialect, event_type, payload, previous).contains(&&**name)

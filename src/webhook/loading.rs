@@ -169,27 +169,23 @@ impl Loader {
                 endpoint.unreadable = Some(what);
                 endpoint.passage = Passage::Held;
             }
-            let filters: Vec<(Arc<str>, Filter, Option<Arc<str>>)> = own::spread(&endpoint, filters)
-                .into_iter()
-                .map(|(event_type, filter, own_name)| {
-                    let name = names
-                        .entry(event_type.clone())
-                        .or_insert_with(|| Arc::from(event_type.as_str()));
-                    (Arc::clone(name), filter, own_name)
-                })
-                .collect();
-            endpoint.wants_previous = filters
+            let spread = own::spread(&endpoint, filters, row.ignore_source_id.as_deref());
+            endpoint.wants_previous = spread
                 .iter()
-                .filter(|(_, filter, _)| filter.include_previous)
-                .map(|(event_type, ..)| Arc::clone(event_type))
+                .filter(|one| one.filter.include_previous)
+                .map(|one| Arc::from(one.event_type.as_str()))
                 .collect();
             let endpoint = Arc::new(endpoint);
             let (by_type, endpoints) = by_org.entry(org).or_default();
-            for (event_type, filter, name) in filters {
-                by_type.entry(event_type).or_default().push(Subscription {
+            for one in spread {
+                let event_type = names
+                    .entry(one.event_type)
+                    .or_insert_with_key(|event_type| Arc::from(event_type.as_str()));
+                by_type.entry(Arc::clone(event_type)).or_default().push(Subscription {
                     endpoint: Arc::clone(&endpoint),
-                    filter: Arc::new(filter),
-                    name,
+                    filter: Arc::new(one.filter),
+                    name: one.name,
+                    rule: one.rule,
                 });
             }
             endpoints.push(endpoint);

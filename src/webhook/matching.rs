@@ -86,11 +86,11 @@ impl<'a> Facts<'a> {
         (self.payload, self.previous)
     }
 
-    fn payload(&self) -> &Value {
+    pub(super) fn payload(&self) -> &Value {
         self.read_payload.get_or_init(|| serde_json::from_slice(self.payload).unwrap_or_default())
     }
 
-    fn previous(&self) -> Option<&Value> {
+    pub(super) fn previous(&self) -> Option<&Value> {
         let previous = self.previous?;
         let value =
             self.read_previous.get_or_init(|| serde_json::from_slice(previous).unwrap_or_default());

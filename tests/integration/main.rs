@@ -45,3 +45,4 @@ mod support;
 mod suspension;
 mod upgrades;
 mod validator;
+mod verification;

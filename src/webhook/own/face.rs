@@ -1,9 +1,12 @@
 //! An own webhook ready to be called: what its requests are made of beside what every endpoint has.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::authentication::EndpointAuthentication;
 use super::definition::Definition;
+use super::rules::RoutedRule;
 use crate::crypto::SecretText;
 use crate::dialect::{Connection, RequestSettings, WebhookFace};
 use crate::egress::Egress;
@@ -17,6 +20,8 @@ pub struct OwnFace {
     pub name: String,
     /// What makes it send.
     pub connection: Connection,
+    /// The triggers or automations that call it.
+    pub rules: Vec<Arc<RoutedRule>>,
     /// How its requests look.
     pub request: RequestSettings,
     /// How the endpoint is told who calls.
@@ -36,6 +41,7 @@ impl OwnFace {
             alias: 1,
             name: definition.name.clone().unwrap_or_default(),
             connection: definition.connection,
+            rules: Vec::new(),
             request: definition.request.clone(),
             authentication: EndpointAuthentication {
                 how: definition.settings.authentication.clone(),
@@ -47,6 +53,11 @@ impl OwnFace {
                 .transpose()
                 .map_err(|error| error.to_string()),
         }
+    }
+
+    /// The trigger or automation with an id.
+    pub fn rule(&self, id: Uuid) -> Option<&Arc<RoutedRule>> {
+        self.rules.iter().find(|rule| rule.id == id)
     }
 
     /// As its receiver may know it.

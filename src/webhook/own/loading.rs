@@ -5,20 +5,21 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder as _};
 use uuid::Uuid;
 
 use super::authentication::EndpointAuthentication;
 use super::definition::{Settings, WhileDisabled, stored_settings};
 use super::face::OwnFace;
 use super::plan::{Plan, of_row};
+use super::rules::{RequestForm, RoutedRule};
 use super::{CREDENTIALS_FIELD, KIND, SECRET_FIELD};
 use crate::crypto::{AssociatedData, CryptoError, Purpose, SecretText, Signer, SigningSecret};
 use crate::dialect::{self, Connection, Dialect, RequestSettings};
 use crate::egress::Egress;
 use crate::seam::{Randomness, Timestamp};
 use crate::store::StoreError;
-use crate::store::entity::{org_plan, own_webhook, webhook};
+use crate::store::entity::{org_plan, own_webhook, webhook, webhook_rule};
 use crate::webhook::endpoint::{Endpoint, Passage};
 use crate::webhook::loading::Loader;
 use crate::webhook::matching::Filter;
@@ -31,6 +32,7 @@ const MOST_DOORS: usize = 1_000;
 #[derive(Debug, Default)]
 pub(in crate::webhook) struct OwnRows {
     rows: HashMap<Uuid, own_webhook::Model>,
+    rules: HashMap<Uuid, Vec<webhook_rule::Model>>,
     plans: HashMap<String, Plan>,
 }
 
@@ -123,7 +125,24 @@ impl Loader {
             .all(reader)
             .await
             .map_err(StoreError::from)?;
+        let connected = found.iter().filter(|row| row.connection != Connection::Events.as_str());
+        let connected: Vec<Uuid> = connected.map(|row| row.id).collect();
+        let mut rules: HashMap<Uuid, Vec<webhook_rule::Model>> = HashMap::new();
+        if !connected.is_empty() {
+            let rows = webhook_rule::Entity::find()
+                .filter(webhook_rule::Column::WebhookId.is_in(connected))
+                .filter(webhook_rule::Column::IsActive.eq(1))
+                .order_by_asc(webhook_rule::Column::Position)
+                .order_by_asc(webhook_rule::Column::Id)
+                .all(reader)
+                .await
+                .map_err(StoreError::from)?;
+            for row in rows {
+                rules.entry(row.webhook_id).or_default().push(row);
+            }
+        }
         Ok(OwnRows {
+            rules,
             rows: found.into_iter().map(|row| (row.id, row)).collect(),
             plans: plans.into_iter().map(|row| (row.org_id.clone(), of_row(&row))).collect(),
         })
@@ -140,7 +159,17 @@ impl Loader {
         let own = rows.rows.get(&row.id);
         let (pairs, until) = self.key_pairs();
         let dialect = Dialect::from_name(&row.dialect).unwrap_or_default();
-        let Read { signer, face, unreadable } = self.read_own(row, own, dialect)?;
+        let Read { signer, mut face, unreadable } = self.read_own(row, own, dialect)?;
+        let form = RequestForm { method: face.request.method(), format: face.request.format() };
+        for rule in rows.rules.get(&row.id).into_iter().flatten() {
+            match RoutedRule::read(rule, form) {
+                Some(rule) => face.rules.push(Arc::new(rule)),
+                None => tracing::error!(
+                    rule = %rule.id,
+                    "what is stored of a trigger or automation cannot be read by this release; it does not fire"
+                ),
+            }
+        }
         let signer = match dialect {
             Dialect::Desk | Dialect::Standard if !pairs.is_empty() => {
                 Arc::new((*signer).clone().with_key_pairs(pairs))
@@ -221,6 +250,7 @@ impl Loader {
             alias: own.map_or(0, |own| own.alias),
             name: row.name.clone().unwrap_or_default(),
             connection,
+            rules: Vec::new(),
             request,
             authentication: EndpointAuthentication {
                 how: settings.authentication,
@@ -234,23 +264,58 @@ impl Loader {
     }
 }
 
-/// The host's types that a subscription of an own webhook is for, with the dialect's name where it
-/// has names of its own.
+/// What an endpoint gets of one type of the host's.
+#[derive(Debug)]
+pub(in crate::webhook) struct Spread {
+    /// The type.
+    pub(in crate::webhook) event_type: String,
+    /// Which of its events pass.
+    pub(in crate::webhook) filter: Filter,
+    /// What its deliveries say that they tell of.
+    pub(in crate::webhook) name: Option<Arc<str>>,
+    /// The trigger or automation that decides.
+    pub(in crate::webhook) rule: Option<Arc<RoutedRule>>,
+}
+
+/// The host's types that an endpoint gets: those of its subscriptions, which the dialect may know by
+/// names of its own, and those that its triggers and automations can fire on.
 pub(in crate::webhook) fn spread(
     endpoint: &Endpoint,
     filters: Vec<(String, Filter)>,
-) -> Vec<(String, Filter, Option<Arc<str>>)> {
-    if !endpoint.dialect.has_names() {
-        return filters.into_iter().map(|(name, filter)| (name, filter, None)).collect();
+    ignore_source_id: Option<&str>,
+) -> Vec<Spread> {
+    let mut all = Vec::new();
+    for (name, filter) in filters {
+        if !endpoint.dialect.has_names() {
+            all.push(Spread { event_type: name, filter, name: None, rule: None });
+            continue;
+        }
+        let own_name: Arc<str> = Arc::from(name.as_str());
+        all.extend(dialect::host_types(endpoint.dialect, &name).into_iter().map(|event_type| Spread {
+            event_type: event_type.to_owned(),
+            filter: filter.clone(),
+            name: Some(Arc::clone(&own_name)),
+            rule: None,
+        }));
     }
-    filters
-        .into_iter()
-        .flat_map(|(name, filter)| {
-            let types = dialect::host_types(endpoint.dialect, &name);
-            let name: Arc<str> = Arc::from(name);
-            types.into_iter().map(move |event_type| {
-                (event_type.to_owned(), filter.clone(), Some(Arc::clone(&name)))
-            })
-        })
-        .collect()
+    for rule in endpoint.own.iter().flat_map(|own| &own.rules) {
+        let variant = rule.variant();
+        let types = match rule.conditions.event_types() {
+            Some(types) => types,
+            None => dialect::known_names(Dialect::Standard).to_vec(),
+        };
+        // What caused an event is for its conditions to say.
+        let filter = Filter {
+            automation: true,
+            ignore_source_id: ignore_source_id.map(str::to_owned),
+            ..Filter::default()
+        };
+        all.extend(types.into_iter().map(|event_type| Spread {
+            event_type: event_type.to_owned(),
+            filter: filter.clone(),
+            name: Some(Arc::clone(&variant)),
+            rule: Some(Arc::clone(rule)),
+        }));
+    }
+    all
 }

@@ -12,6 +12,8 @@ mod loading;
 mod plan;
 mod plan_changes;
 mod request;
+mod rule_writing;
+mod rules;
 mod subscriptions;
 mod watching;
 mod writing;
@@ -24,6 +26,11 @@ pub use face::OwnFace;
 pub use plan::{Plan, PlanRequest, PlanUse};
 pub use plan_changes::PlanChanged;
 pub use request::{TlsRequest, WebhookPatch, WebhookRequest};
+pub use rule_writing::RuleView;
+pub use rules::{
+    MOST_RULES, RequestForm, RoutedRule, RuleAction, RuleDefinition, RuleKind, RulePatch, RuleRequest,
+    Vocabulary,
+};
 pub use subscriptions::SubscriptionRequest;
 pub use writing::{Created, Current, OwnRefusal, OwnWebhooks, Updated};
 

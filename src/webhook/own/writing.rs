@@ -10,6 +10,8 @@ use uuid::Uuid;
 use super::definition::{Definition, FieldFault, Kept, Settings, as_request, stored_settings};
 use super::plan::{self, PlanUse, counted, event_keys};
 use super::request::{WebhookPatch, WebhookRequest};
+use super::rule_writing::{erase_rules, refuse_unfit_for_rules, refuse_while_in_use};
+use super::rules::RuleKind;
 use super::{CREDENTIALS_FIELD, KIND, SECRET_FIELD};
 use crate::audit::{self, Actor, Entry};
 use crate::crypto::{AssociatedData, CryptoError, Keys, Purpose, SecretText, SigningSecret};
@@ -68,12 +70,35 @@ pub enum OwnRefusal {
         /// How many there may be.
         limit: u32,
     },
+    /// Triggers or automations call it.
+    #[error("the webhook is in use: {}", named(rules))]
+    InUse {
+        /// Kind, id and name of each.
+        rules: Vec<(String, Uuid, String)>,
+    },
+    /// There is no such trigger or automation.
+    #[error("there is no such trigger or automation")]
+    UnknownRule,
+    /// The org has as many as it may.
+    #[error("an org has at most {limit} {}s", kind.as_str())]
+    TooManyRules {
+        /// Of what.
+        kind: RuleKind,
+        /// How many there may be.
+        limit: u64,
+    },
     /// The plan does not allow the dialect.
     #[error("the plan of the org does not have the dialect {}", dialect.as_str())]
     Dialect {
         /// The dialect.
         dialect: Dialect,
     },
+}
+
+fn named(rules: &[(String, Uuid, String)]) -> String {
+    let named: Vec<String> =
+        rules.iter().map(|(kind, _, name)| format!("{kind} `{name}`")).collect();
+    named.join(", ")
 }
 
 impl From<sea_orm::DbErr> for OwnRefusal {
@@ -329,6 +354,9 @@ impl OwnWebhooks {
             return Err(OwnRefusal::Changed);
         }
         let now = after(&current.row, self.seam.clock.now());
+        if definition.settings != current.settings {
+            refuse_unfit_for_rules(work.connection(), id, &definition.settings).await?;
+        }
         let is_switched_on = definition.is_enabled && current.row.is_enabled == 0;
         let all = counted(work.connection(), seen.org_id()).await?;
         let events = event_keys(definition.dialect.as_str(), definition.names());
@@ -470,6 +498,7 @@ impl OwnWebhooks {
         let now = self.seam.clock.now();
         plan::lock(work, org_id, now).await?;
         let current = read_current(work.connection(), id).await?;
+        refuse_while_in_use(work.connection(), id).await?;
         erase(&self.store, work, id).await?;
         let kinds = [
             NoticeKind::WebhookFailing,
@@ -605,7 +634,7 @@ async fn read_current(
     Ok(Current { row, own, settings })
 }
 
-async fn refuse_while_closing(work: &UnitOfWork, org_id: &str) -> Result<(), OwnRefusal> {
+pub(super) async fn refuse_while_closing(work: &UnitOfWork, org_id: &str) -> Result<(), OwnRefusal> {
     let closure = org_closure::Entity::find_by_id(org_id).one(work.connection()).await?;
     match closure {
         Some(closure) if closure.finished_at.is_none() => Err(OwnRefusal::Closing),
@@ -619,6 +648,7 @@ pub(super) async fn erase(store: &Store, work: &UnitOfWork, id: Uuid) -> Result<
     // Before the token: who keeps one locks this row.
     own_webhook::Entity::delete_by_id(id).exec(work.connection()).await?;
     own_webhook_token::Entity::delete_by_id(id).exec(work.connection()).await?;
+    erase_rules(work.connection(), id).await?;
     webhook::Entity::delete_by_id(id).exec(work.connection()).await?;
     Ok(())
 }
