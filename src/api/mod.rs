@@ -43,6 +43,7 @@ pub(crate) mod reconcile;
 pub mod role;
 mod rollouts;
 pub mod routes;
+mod rules;
 mod services;
 mod shapes;
 pub mod state;
@@ -86,6 +87,7 @@ pub fn rooms() -> ApiRouter {
         .merge(plans::router())
         .merge(events::router())
         .merge(event_types::router())
+        .merge(rules::router())
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(trials::router())

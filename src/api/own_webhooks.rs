@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -78,6 +79,17 @@ impl From<OwnRefusal> for Problem {
                 Self::new(Code::StateConflict).detail(capitalised(&text))
             }
             OwnRefusal::Changed => Self::new(Code::Conflict),
+            OwnRefusal::UnknownRule => Self::not_found("trigger or automation"),
+            OwnRefusal::TooManyRules { limit, .. } => {
+                limited("rules").with("maxAllowedEntity", limit)
+            }
+            OwnRefusal::InUse { ref rules } => {
+                let used_by: Vec<_> = rules
+                    .iter()
+                    .map(|(kind, id, name)| json!({ "kind": kind, "id": id, "name": name }))
+                    .collect();
+                Self::new(Code::StateConflict).detail(capitalised(&text)).with("usedBy", used_by)
+            }
             OwnRefusal::TooMany { limit } => limited("webhooks").with("maxAllowedEntity", limit),
             OwnRefusal::TooManyOfEvent { limit, .. } => {
                 limited("webhooksPerEvent").with("maxAllowedEntity", limit)

@@ -11,10 +11,10 @@ use uuid::Uuid;
 use super::definition::{FieldFault, Settings, stored_settings};
 use super::plan;
 use super::rules::{
-    MOST_RULES, RequestForm, RuleDefinition, RuleKind, RulePatch, RuleRequest, Vocabulary,
-    content_text, stored_content,
+    MOST_RULES, RequestForm, RuleDefinition, RuleKind, RulePatch, RuleRequest, content_text,
+    stored_content,
 };
-use super::writing::{OwnRefusal, OwnWebhooks};
+use super::writing::{OwnRefusal, OwnWebhooks, refuse_while_closing};
 use crate::audit::{self, Actor, Entry};
 use crate::dialect::{BodyFormat, Content, RequestMethod, Template};
 use crate::seam::Timestamp;
@@ -238,21 +238,31 @@ impl OwnWebhooks {
         read_rule(work.connection(), kind, id).await
     }
 
+    /// What a request for a new rule is checked against: how the requests of its webhook look. From
+    /// here on no other change comes between.
+    pub async fn check_rule(
+        &self,
+        work: &UnitOfWork,
+        org_id: &str,
+        kind: RuleKind,
+        request: RuleRequest,
+    ) -> Result<(RequestForm, RuleRequest), OwnRefusal> {
+        plan::lock(work, org_id, self.seam.clock.now()).await?;
+        refuse_while_closing(work, org_id).await?;
+        let form = self.form(work, org_id, kind, request.action.webhook_id).await?;
+        Ok((form, request))
+    }
+
     /// Makes a rule.
     pub async fn create_rule(
         &self,
         work: &mut UnitOfWork,
         org_id: &str,
-        kind: RuleKind,
-        request: RuleRequest,
-        vocabulary: &Vocabulary<'_>,
+        definition: &RuleDefinition,
         actor: &Actor,
-    ) -> Result<(Uuid, Vec<String>), OwnRefusal> {
+    ) -> Result<Uuid, OwnRefusal> {
         let now = self.seam.clock.now();
-        plan::lock(work, org_id, now).await?;
-        super::writing::refuse_while_closing(work, org_id).await?;
-        let form = self.form(work, org_id, kind, request.action.webhook_id).await?;
-        let definition = request.check(kind, form, vocabulary).map_err(OwnRefusal::Faults)?;
+        let kind = definition.kind;
         let of_kind = webhook_rule::Entity::find()
             .filter(webhook_rule::Column::OrgId.eq(org_id))
             .filter(webhook_rule::Column::Kind.eq(kind.as_str()));
@@ -272,34 +282,32 @@ impl OwnWebhooks {
             id,
             created_by: actor.name.clone(),
             created_at: now.micros(),
-            ..row_of(&definition, org_id, position, actor, now)
+            ..row_of(definition, org_id, position, actor, now)
         };
         webhook_rule::Entity::insert(row.clone().into_active_model())
             .exec_without_returning(work.connection())
             .await?;
-        let detail = json!({ "after": RuleView { row }.as_request() });
-        self.audit_rule(work, org_id, kind, id, "create", detail, actor, now).await?;
+        let view = RuleView { row };
+        let detail = json!({ "after": view.as_request() });
+        self.audit_rule(work, &view, "create", detail, actor, now).await?;
         work.routing_changed(RoutingChange::Org(org_id.to_owned()));
-        Ok((id, definition.warnings))
+        Ok(id)
     }
 
-    /// Changes a rule.
-    pub async fn update_rule(
+    /// What a patch makes of a rule, to be checked as a whole, with the rule as it is. From here on
+    /// no other change comes between.
+    pub async fn patched_rule(
         &self,
-        work: &mut UnitOfWork,
+        work: &UnitOfWork,
         seen: &RuleView,
         kind: RuleKind,
         patch: RulePatch,
-        vocabulary: &Vocabulary<'_>,
-        actor: &Actor,
-    ) -> Result<Vec<String>, OwnRefusal> {
-        let now = self.seam.clock.now();
-        let org_id = seen.org_id();
-        plan::lock(work, org_id, now).await?;
+    ) -> Result<(RequestForm, RuleRequest, RuleView), OwnRefusal> {
+        plan::lock(work, seen.org_id(), self.seam.clock.now()).await?;
         let current =
             read_rule(work.connection(), kind, seen.id()).await?.ok_or(OwnRefusal::UnknownRule)?;
-        let mut request: RuleRequest = serde_json::from_value(current.as_request())
-            .map_err(|_| OwnRefusal::Unreadable)?;
+        let mut request: RuleRequest =
+            serde_json::from_value(current.as_request()).map_err(|_| OwnRefusal::Unreadable)?;
         let RulePatch { name, conditions, action, position, is_active, after_minutes, unless } =
             patch;
         request.name = name.unwrap_or(request.name);
@@ -309,28 +317,41 @@ impl OwnWebhooks {
         request.is_active = is_active.or(request.is_active);
         request.after_minutes = after_minutes.or(request.after_minutes);
         request.unless = unless.unwrap_or(request.unless);
-        let form = self.form(work, org_id, kind, request.action.webhook_id).await?;
-        let definition = request.check(kind, form, vocabulary).map_err(OwnRefusal::Faults)?;
+        let form = self.form(work, seen.org_id(), kind, request.action.webhook_id).await?;
+        Ok((form, request, current))
+    }
+
+    /// Changes a rule from what it is to what a definition says.
+    pub async fn update_rule(
+        &self,
+        work: &mut UnitOfWork,
+        current: &RuleView,
+        definition: &RuleDefinition,
+        actor: &Actor,
+    ) -> Result<(), OwnRefusal> {
+        let now = self.seam.clock.now();
+        let org_id = current.org_id();
         let position = definition.position.unwrap_or(current.position());
         let row = webhook_rule::Model {
             id: current.id(),
             created_by: current.row.created_by.clone(),
             created_at: current.row.created_at,
-            ..row_of(&definition, org_id, position, actor, now)
+            ..row_of(definition, org_id, position, actor, now)
         };
         let is_changed = webhook_rule::Model {
             modified_at: current.row.modified_at,
             modified_by: current.row.modified_by.clone(),
             ..row.clone()
         } != current.row;
-        if is_changed {
-            row.clone().into_active_model().reset_all().update(work.connection()).await?;
-            let detail =
-                json!({ "before": current.as_request(), "after": RuleView { row }.as_request() });
-            self.audit_rule(work, org_id, kind, current.id(), "update", detail, actor, now).await?;
-            work.routing_changed(RoutingChange::Org(org_id.to_owned()));
+        if !is_changed {
+            return Ok(());
         }
-        Ok(definition.warnings)
+        row.clone().into_active_model().reset_all().update(work.connection()).await?;
+        let view = RuleView { row };
+        let detail = json!({ "before": current.as_request(), "after": view.as_request() });
+        self.audit_rule(work, &view, "update", detail, actor, now).await?;
+        work.routing_changed(RoutingChange::Org(org_id.to_owned()));
+        Ok(())
     }
 
     /// Removes a rule. What it made goes on, and what it was waiting with is cancelled when due.
@@ -352,7 +373,7 @@ impl OwnWebhooks {
             .exec(work.connection())
             .await?;
         let detail = json!({ "before": current.as_request() });
-        self.audit_rule(work, org_id, kind, current.id(), "delete", detail, actor, now).await?;
+        self.audit_rule(work, &current, "delete", detail, actor, now).await?;
         work.routing_changed(RoutingChange::Org(org_id.to_owned()));
         Ok(())
     }
@@ -385,24 +406,21 @@ impl OwnWebhooks {
         stored_settings(&own).as_ref().and_then(form_of).ok_or(OwnRefusal::Unreadable)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "an audit row is made of all of them")]
     async fn audit_rule(
         &self,
         work: &UnitOfWork,
-        org_id: &str,
-        kind: RuleKind,
-        id: Uuid,
+        rule: &RuleView,
         what: &str,
         detail: Value,
         actor: &Actor,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let kind = kind.as_str();
+        let kind = &rule.row.kind;
         let action = format!("{kind}.{what}");
         let entry = Entry {
-            chain: org_id,
+            chain: rule.org_id(),
             action: &action,
-            subject: format!("{kind}:{id}"),
+            subject: format!("{kind}:{}", rule.id()),
             detail: Some(detail),
         };
         audit::append(work, entry, actor, now, &self.seam.randomness).await
