@@ -26,6 +26,7 @@ pub struct WebhookRequest {
     pub url: String,
     /// The events, by the dialect's names, each with options or null.
     #[serde(default)]
+    #[schema(value_type = BTreeMap<String, SubscriptionRequest>)]
     pub subscriptions: BTreeMap<String, Option<SubscriptionRequest>>,
     /// Changes that carry this id are not sent back: a UUID; made where it is left out.
     #[serde(default)]
