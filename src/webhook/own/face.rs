@@ -33,11 +33,6 @@ pub struct OwnFace {
 }
 
 impl OwnFace {
-    /// The trigger or automation with an id.
-    pub fn rule(&self, id: Uuid) -> Option<&Arc<RoutedRule>> {
-        self.rules.iter().find(|rule| rule.id == id)
-    }
-
     /// A webhook that is not saved.
     pub fn of(definition: &Definition, egress: &Egress) -> Self {
         let secret = definition.credentials.clone();
@@ -58,6 +53,11 @@ impl OwnFace {
                 .transpose()
                 .map_err(|error| error.to_string()),
         }
+    }
+
+    /// The trigger or automation with an id.
+    pub fn rule(&self, id: Uuid) -> Option<&Arc<RoutedRule>> {
+        self.rules.iter().find(|rule| rule.id == id)
     }
 
     /// As its receiver may know it.

@@ -38,7 +38,7 @@ pub(crate) use authentication::add_secret;
 pub(crate) use definition::stored_settings;
 pub(crate) use loading::signing_secret;
 pub(crate) use writing::DISCARDED;
-pub(in crate::webhook) use loading::{Doors, OwnRows, is_own, spread};
+pub(in crate::webhook) use loading::{Doors, is_own, spread};
 pub(crate) use plan_changes::{remove_some_of_org, switch_on};
 
 /// How the rows of own webhooks are called in `webhooks.kind`.

@@ -6,6 +6,7 @@ pub(crate) mod delivery_world;
 pub(crate) mod ground;
 pub(crate) mod invoke_world;
 pub(crate) mod load;
+pub(crate) mod own_world;
 pub(crate) mod package;
 pub(crate) mod postgres;
 pub(crate) mod program;
