@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod answers;
+mod assist;
 mod browser;
 mod callbacks;
 mod catalogue;
@@ -88,6 +89,7 @@ pub fn rooms() -> ApiRouter {
         .merge(events::router())
         .merge(event_types::router())
         .merge(rules::router())
+        .merge(assist::router())
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(trials::router())

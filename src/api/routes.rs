@@ -73,6 +73,10 @@ const WEBHOOKS_CREATE: Option<&str> = Some("Desk.webhooks.CREATE");
 const WEBHOOKS_UPDATE: Option<&str> = Some("Desk.webhooks.UPDATE");
 const WEBHOOKS_DELETE: Option<&str> = Some("Desk.webhooks.DELETE");
 const EXTENSIONS_DELETE: Option<&str> = Some("Desk.extensions.DELETE");
+const ASSIST_READ: Option<&str> = Some("ZohoAssist.webhooks.READ");
+const ASSIST_CREATE: Option<&str> = Some("ZohoAssist.webhooks.CREATE");
+const ASSIST_UPDATE: Option<&str> = Some("ZohoAssist.webhooks.UPDATE");
+const ASSIST_DELETE: Option<&str> = Some("ZohoAssist.webhooks.DELETE");
 const EVENTS_READ: Option<&str> = Some("Desk.events.READ");
 const EVENTS_CREATE: Option<&str> = Some("Desk.events.CREATE");
 
@@ -232,6 +236,17 @@ pub static ROUTES: &[Route] = &[
         "Change an automation"),
     row(Method::DELETE, "/api/v1/automations/{id}", CONFIGURERS, WEBHOOKS_DELETE,
         "Delete an automation"),
+
+    row(Method::GET, "/api/v1/assist/webhooks", CONFIGURATION, ASSIST_READ,
+        "List an org's webhooks for Zoho Assist's events, under its attribute names"),
+    row(Method::POST, "/api/v1/assist/webhooks", CONFIGURERS, ASSIST_CREATE,
+        "Make such a webhook"),
+    row(Method::GET, "/api/v1/assist/webhooks/{hook_id}", CONFIGURATION, ASSIST_READ,
+        "Show such a webhook"),
+    row(Method::PUT, "/api/v1/assist/webhooks/{hook_id}", CONFIGURERS, ASSIST_UPDATE,
+        "Change such a webhook"),
+    row(Method::DELETE, "/api/v1/assist/webhooks/{hook_id}", CONFIGURERS, ASSIST_DELETE,
+        "Delete such a webhook"),
 
     row(Method::GET, "/api/v1/deliveries", DELIVERIES, WEBHOOKS_READ,
         "List deliveries"),

@@ -4,6 +4,7 @@
 //! change goes through [`OwnWebhooks`], in one transaction with its audit row, under the lock of the
 //! org's plan, so that what is counted is what there is.
 
+mod alias;
 mod authentication;
 mod definition;
 mod face;
