@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod answers;
+mod assist_webhooks;
 mod browser;
 mod callbacks;
 mod catalogue;
@@ -84,6 +85,7 @@ pub fn rooms() -> ApiRouter {
         .merge(journal::router())
         .merge(webhooks::router())
         .merge(own_webhooks::router())
+        .merge(assist_webhooks::router())
         .merge(plans::router())
         .merge(events::router())
         .merge(event_types::router())

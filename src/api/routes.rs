@@ -72,6 +72,10 @@ const WEBHOOKS_READ: Option<&str> = Some("Desk.webhooks.READ");
 const WEBHOOKS_CREATE: Option<&str> = Some("Desk.webhooks.CREATE");
 const WEBHOOKS_UPDATE: Option<&str> = Some("Desk.webhooks.UPDATE");
 const WEBHOOKS_DELETE: Option<&str> = Some("Desk.webhooks.DELETE");
+const ASSIST_READ: Option<&str> = Some("ZohoAssist.webhooks.READ");
+const ASSIST_CREATE: Option<&str> = Some("ZohoAssist.webhooks.CREATE");
+const ASSIST_UPDATE: Option<&str> = Some("ZohoAssist.webhooks.UPDATE");
+const ASSIST_DELETE: Option<&str> = Some("ZohoAssist.webhooks.DELETE");
 const EXTENSIONS_DELETE: Option<&str> = Some("Desk.extensions.DELETE");
 const EVENTS_READ: Option<&str> = Some("Desk.events.READ");
 const EVENTS_CREATE: Option<&str> = Some("Desk.events.CREATE");
@@ -205,6 +209,16 @@ pub static ROUTES: &[Route] = &[
         "Switch an org's own webhook on; an extension's is locked"),
     row(Method::POST, "/api/v1/webhooks/{id}/disable", CONFIGURERS, WEBHOOKS_UPDATE,
         "Switch an org's own webhook off; an extension's is locked"),
+    row(Method::GET, "/api/v1/assist/webhooks", CONFIGURATION, ASSIST_READ,
+        "List the org's own webhooks of the dialect `assist`, by Zoho Assist's names"),
+    row(Method::POST, "/api/v1/assist/webhooks", CONFIGURERS, ASSIST_CREATE,
+        "Make one"),
+    row(Method::GET, "/api/v1/assist/webhooks/{hookId}", CONFIGURATION, ASSIST_READ,
+        "Show one"),
+    row(Method::PUT, "/api/v1/assist/webhooks/{hookId}", CONFIGURERS, ASSIST_UPDATE,
+        "Change one"),
+    row(Method::DELETE, "/api/v1/assist/webhooks/{hookId}", CONFIGURERS, ASSIST_DELETE,
+        "Delete one"),
     row(Method::GET, "/api/v1/orgs/{orgId}/plan", USERS, WEBHOOKS_READ,
         "Show what an org may have of its own, and how much of it is used"),
     row(Method::PUT, "/api/v1/orgs/{orgId}/plan", LIFECYCLE, None,

@@ -24,6 +24,7 @@ on_both!(
     every_change_is_in_the_audit,
     a_removed_webhook_leaves_its_history,
     a_closed_org_keeps_none,
+    zoho_assists_names_are_another_form_of_the_same,
 );
 
 async fn only_an_address_and_an_event_are_needed(backend: Backend) {
@@ -441,4 +442,61 @@ async fn a_closed_org_keeps_none(backend: Backend) {
         "select action from audit where chain = '{ORG}' and action = 'webhook.delete'"
     );
     assert_eq!(world.server.texts(&query).await.len(), 7);
+}
+
+async fn zoho_assists_names_are_another_form_of_the_same(backend: Backend) {
+    const ASSIST: &str = "/api/v1/assist/webhooks";
+    let world = OwnWorld::start(backend).await;
+    let client = &world.server.client;
+    let scoped = async |scopes: Value| {
+        world.server.token(json!({ "role": "admin", "orgId": ORG, "scopes": scopes })).await
+    };
+    let all = scoped(json!(["ZohoAssist.webhooks.ALL"])).await;
+    let body = json!({
+        "name": "Devices", "desc": "d", "url": world.server.vendor.url("/assist"),
+        "ignore_src": "client-7", "status": 1,
+        "subscriptions": [{ "event_id": 13, "dept_ids": [7, "900000000000000001"] }, { "event_id": 0 }],
+    });
+    let reads = scoped(json!(["ZohoAssist.webhooks.READ"])).await;
+    client.post(ASSIST, &reads, &body).await.refused(403, "SCOPE_MISMATCH");
+    let made = client.post(ASSIST, &all, &body).await.expect(201);
+    assert!(made.text_of("secret").starts_with("whsec_"));
+    let hook = made.json["hook_id"].as_i64().expect("a number");
+    assert!(hook > 0);
+    let path = format!("{ASSIST}/{hook}");
+    let read = client.get(&path, &reads).await.expect(200).json;
+    for (member, value) in [
+        ("name", json!("Devices")),
+        ("desc", json!("d")),
+        ("ignore_src", json!("client-7")),
+        ("status", json!(1)),
+        (
+            "subscriptions",
+            json!([{ "event_id": 0 },
+                { "event_id": 13, "dept_ids": [7, 900_000_000_000_000_001_i64] }]),
+        ),
+    ] {
+        assert_eq!(read[member], value, "{member}: {read}");
+    }
+    // The same webhook by its other names.
+    let own = client.get(WEBHOOKS, &world.admin).await.expect(200).data()[0].clone();
+    assert_eq!((&own["alias"], &own["dialect"]), (&json!(hook.to_string()), &json!("assist")));
+    assert_eq!(own["subscriptions"]["Device Online"], json!({ "departmentIds": ["7", "900000000000000001"] }));
+    let online = json!({ "eventType": "Device Online", "orgId": ORG, "departmentId": "7", "payload": { "device_id": "1" } });
+    assert_eq!(world.fans_out(&online).await, 1);
+    world.arrived("/assist", 1).await;
+    let off = client.call(Method::PUT, &path, &all, Some(&json!({ "status": 0 }))).await.expect(200);
+    assert_eq!((&off.json["status"], &off.json["name"]), (&json!(0), &json!("Devices")));
+    for faulty in [
+        json!({ "status": 2 }),
+        json!({ "subscriptions": [{ "event_id": 18 }] }),
+        json!({ "hook_id": 1 }),
+    ] {
+        client.call(Method::PUT, &path, &all, Some(&faulty)).await.refused(422, "INVALID_DATA");
+    }
+    let other = world.server.admin("2").await;
+    client.get(&path, &other).await.refused(404, "RESOURCE_NOT_FOUND");
+    assert_eq!(client.get(ASSIST, &all).await.expect(200).data().len(), 1);
+    client.call(Method::DELETE, &path, &all, None).await.expect(204);
+    client.get(&path, &all).await.refused(404, "RESOURCE_NOT_FOUND");
 }

@@ -32,7 +32,7 @@ pub use rules::{
     Vocabulary,
 };
 pub use subscriptions::SubscriptionRequest;
-pub use writing::{Created, Current, OwnRefusal, OwnWebhooks, Updated};
+pub use writing::{Created, Current, OwnRefusal, OwnWebhooks, Updated, id_of_alias};
 
 pub(crate) use authentication::add_secret;
 pub(crate) use definition::stored_settings;

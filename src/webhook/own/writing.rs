@@ -566,6 +566,15 @@ pub(super) fn after(row: &webhook::Model, now: Timestamp) -> Timestamp {
     now.max(Timestamp::from_micros(row.modified_at).plus(std::time::Duration::from_millis(1)))
 }
 
+/// The webhook with an alias.
+pub async fn id_of_alias(store: &Store, alias: i64) -> Result<Option<Uuid>, StoreError> {
+    let row = own_webhook::Entity::find()
+        .filter(own_webhook::Column::Alias.eq(alias))
+        .one(store.reader())
+        .await?;
+    Ok(row.map(|row| row.id))
+}
+
 /// What a webhook's notices and audit rows are filed under.
 pub(super) fn subject_of(id: Uuid) -> String {
     format!("webhook:{id}")
