@@ -20,10 +20,10 @@ use crate::store::entity::{org_plan, webhook};
 use crate::store::{StoreError, UnitOfWork};
 
 /// How many own webhooks an org may have where nobody said otherwise.
-pub const WEBHOOKS: u32 = 20;
+const WEBHOOKS: u32 = 20;
 
 /// How many of them for one event.
-pub const WEBHOOKS_PER_EVENT: u32 = 10;
+const WEBHOOKS_PER_EVENT: u32 = 10;
 
 /// The most that a plan may allow of either.
 const MOST: u32 = 10_000;
