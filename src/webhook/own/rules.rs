@@ -23,7 +23,7 @@ const LONGEST_NAME: usize = 255;
 const HIGHEST_POSITION: i32 = 100_000;
 
 /// The longest wait of an automation: 30 days.
-pub const LONGEST_WAIT_MINUTES: u32 = 30 * 24 * 60;
+const LONGEST_WAIT_MINUTES: u32 = 30 * 24 * 60;
 
 /// What a rule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
