@@ -5,6 +5,7 @@
 //! org's plan, so that what is counted is what there is.
 
 mod authentication;
+mod current;
 mod definition;
 mod face;
 mod headers;
@@ -32,7 +33,8 @@ pub use rules::{
     Vocabulary,
 };
 pub use subscriptions::SubscriptionRequest;
-pub use writing::{Created, Current, OwnRefusal, OwnWebhooks, Updated, id_of_alias};
+pub use current::Current;
+pub use writing::{Created, OwnRefusal, OwnWebhooks, Updated, id_of_alias};
 
 pub(crate) use authentication::add_secret;
 pub(crate) use definition::stored_settings;

@@ -3,19 +3,19 @@
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
-use serde_json::{Map, Value, json};
-use url::Url;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::definition::{Definition, FieldFault, Kept, Settings, as_request, stored_settings};
+use super::current::{Current, read_current, shown};
+use super::definition::{Definition, FieldFault, Kept, Settings};
 use super::plan::{self, PlanUse, counted, event_keys};
-use super::request::{WebhookPatch, WebhookRequest};
+use super::request::WebhookRequest;
 use super::rule_writing::{erase_rules, refuse_unfit_for_rules, refuse_while_in_use};
 use super::rules::RuleKind;
 use super::{CREDENTIALS_FIELD, KIND, SECRET_FIELD};
 use crate::audit::{self, Actor, Entry};
 use crate::crypto::{AssociatedData, CryptoError, Keys, Purpose, SecretText, SigningSecret};
-use crate::dialect::{Connection, Dialect};
+use crate::dialect::Dialect;
 use crate::egress::Egress;
 use crate::notice::{Board, NoticeKind};
 use crate::seam::{Seam, Timestamp};
@@ -28,9 +28,6 @@ use crate::webhook::provisioning::drop_waiting;
 
 /// How many deliveries that were held are discarded with the change that says so.
 pub(crate) const DISCARDED: u32 = 20_000;
-
-/// The end of the name of a copy.
-const COPY: &str = " (copy)";
 
 /// Why an own webhook is not written.
 #[derive(Debug, thiserror::Error)]
@@ -121,72 +118,6 @@ pub struct Created {
 pub struct Updated {
     /// What it signs with from now on, where that was made here: told once.
     pub secret: Option<SecretText>,
-}
-
-/// An own webhook as it was read, to be changed or copied.
-#[derive(Clone, Debug)]
-pub struct Current {
-    row: webhook::Model,
-    own: own_webhook::Model,
-    settings: Settings,
-}
-
-impl Current {
-    /// Its id.
-    pub fn id(&self) -> Uuid {
-        self.row.id
-    }
-
-    /// Its org.
-    pub fn org_id(&self) -> &str {
-        &self.row.org_id
-    }
-
-    /// When it changed last, as it is shown.
-    pub fn modified_time(&self) -> String {
-        Timestamp::from_micros(self.row.modified_at).rfc3339()
-    }
-
-    /// The address as it is.
-    pub fn url(&self) -> &str {
-        &self.row.url
-    }
-
-    /// A patch put over what is there, to be checked as a whole.
-    pub fn patched(&self, patch: WebhookPatch) -> Map<String, Value> {
-        patch.merged_over(as_request(&self.row, &self.own, &self.settings))
-    }
-
-    /// What of it stays where a patch says nothing of it.
-    pub fn kept(&self, patch: &WebhookPatch) -> Kept {
-        let url = Url::parse(&self.row.url).ok();
-        Kept {
-            authentication: self.settings.authentication.clone(),
-            origin: url.map(|url| url.origin().ascii_serialization()),
-            connection: Connection::from_name(&self.own.connection).unwrap_or_default(),
-            names_authentication: patch.names_authentication(),
-        }
-    }
-
-    /// The name of a copy.
-    pub fn name_of_copy(&self) -> Option<String> {
-        let name = self.row.name.as_ref()?;
-        let kept: String = name.chars().take(255 - COPY.len()).collect();
-        Some(kept + COPY)
-    }
-
-    fn shown(&self) -> Value {
-        shown(&self.row, &self.own, &self.settings)
-    }
-}
-
-/// A webhook for the audit: nothing secret, and of custom headers only the names.
-fn shown(row: &webhook::Model, own: &own_webhook::Model, settings: &Settings) -> Value {
-    let mut shown = as_request(row, own, settings);
-    let names: Vec<&String> = settings.headers.keys().collect();
-    shown.insert("headers".to_owned(), json!(names));
-    shown.insert("authentication".to_owned(), json!(settings.authentication.kind()));
-    Value::Object(shown)
 }
 
 /// The orgs' own webhooks. Cloning shares it.
@@ -626,24 +557,7 @@ async fn replace(
     Ok(())
 }
 
-async fn read_current(
-    connection: &impl sea_orm::ConnectionTrait,
-    id: Uuid,
-) -> Result<Current, OwnRefusal> {
-    let row = webhook::Entity::find_by_id(id)
-        .filter(webhook::Column::Kind.eq(KIND))
-        .one(connection)
-        .await?
-        .ok_or(OwnRefusal::Unknown)?;
-    let own = own_webhook::Entity::find_by_id(id)
-        .one(connection)
-        .await?
-        .ok_or(OwnRefusal::Unreadable)?;
-    let settings = stored_settings(&own).ok_or(OwnRefusal::Unreadable)?;
-    Ok(Current { row, own, settings })
-}
-
-pub(super) async fn refuse_while_closing(work: &UnitOfWork, org_id: &str) -> Result<(), OwnRefusal> {
+async fn refuse_while_closing(work: &UnitOfWork, org_id: &str) -> Result<(), OwnRefusal> {
     let closure = org_closure::Entity::find_by_id(org_id).one(work.connection()).await?;
     match closure {
         Some(closure) if closure.finished_at.is_none() => Err(OwnRefusal::Closing),
