@@ -100,5 +100,3 @@ pub(super) async fn read_current(
     let settings = stored_settings(&own).ok_or(OwnRefusal::Unreadable)?;
     Ok(Current { row, own, settings })
 }
-
-pub(super)

@@ -557,7 +557,7 @@ async fn replace(
     Ok(())
 }
 
-async fn refuse_while_closing(work: &UnitOfWork, org_id: &str) -> Result<(), OwnRefusal> {
+pub(super) async fn refuse_while_closing(work: &UnitOfWork, org_id: &str) -> Result<(), OwnRefusal> {
     let closure = org_closure::Entity::find_by_id(org_id).one(work.connection()).await?;
     match closure {
         Some(closure) if closure.finished_at.is_none() => Err(OwnRefusal::Closing),
