@@ -210,11 +210,7 @@ async fn find(state: &ApiState, caller: &Caller, alias: i64) -> Result<WebhookVi
     if view.row.dialect == Dialect::Assist.as_str() { Ok(view) } else { Err(unknown()) }
 }
 
-async fn shown(
-    work: &UnitOfWork,
-    id: Uuid,
-    secret: Option<String>,
-) -> Result<AssistBody, Problem> {
+async fn shown(work: &UnitOfWork, id: Uuid, secret: Option<String>) -> Result<AssistBody, Problem> {
     let view = lifecycle::webhook_within(work, id).await?;
     view.and_then(|view| AssistBody::new(&view, secret))
         .ok_or_else(|| Problem::not_found("webhook"))

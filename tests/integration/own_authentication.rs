@@ -21,7 +21,12 @@ on_both!(
 );
 
 /// Makes a webhook of the receiver.
-async fn make(world: &OwnWorld, receiver: &TlsReceiver, path: &str, authentication: Value) -> Answer {
+async fn make(
+    world: &OwnWorld,
+    receiver: &TlsReceiver,
+    path: &str,
+    authentication: Value,
+) -> Answer {
     let more = json!({
         "url": receiver.url(path), "tls": { "caCertificates": receiver.ca },
         "authentication": authentication,
@@ -89,7 +94,12 @@ async fn credentials_arrive_in_their_headers_and_stand_nowhere_else(backend: Bac
         for id in [&id, &copy.text_of("id")] {
             let path = OwnWorld::path(id, "");
             let operator = world.server.operator.clone();
-            world.server.client.call(reqwest::Method::DELETE, &path, &operator, None).await.expect(204);
+            world
+                .server
+                .client
+                .call(reqwest::Method::DELETE, &path, &operator, None)
+                .await
+                .expect(204);
         }
     }
     assert_absent(&world.server.dump().await, SECRET);
@@ -118,12 +128,17 @@ async fn credentials_do_not_follow_an_address_to_another_origin(backend: Backend
     world.fans_out(&event("Ticket_Add", "one")).await;
     assert_eq!(posted(&other, "/own", 1).await[0].header("authorization"), "Bearer second");
     // The same kind keeps its secret where it is not given; another has none.
-    world.patch(&id, &json!({ "authentication": { "type": "bearer", "expiresAt": "2099-01-01T00:00:00Z" } }))
+    world
+        .patch(
+            &id,
+            &json!({ "authentication": { "type": "bearer", "expiresAt": "2099-01-01T00:00:00Z" } }),
+        )
         .await
         .expect(200);
     world.fans_out(&event("Ticket_Add", "two")).await;
     assert_eq!(posted(&other, "/own", 2).await[1].header("authorization"), "Bearer second");
-    world.patch(&id, &json!({ "authentication": { "type": "basic", "username": "a" } }))
+    world
+        .patch(&id, &json!({ "authentication": { "type": "basic", "username": "a" } }))
         .await
         .refused(422, "INVALID_DATA");
     world.patch(&id, &json!({ "authentication": null })).await.expect(200);
@@ -168,7 +183,12 @@ async fn access_tokens_are_fetched_once_and_refreshed_by_themselves(backend: Bac
     world.settled(&id, "delivered", 10).await;
     let asked = receiver.posted("/token");
     assert_eq!(asked.len(), 1, "however many need one at once");
-    for part in ["grant_type=client_credentials", "client_id=us", "client_secret=our-client-secret", "scope=a+b"] {
+    for part in [
+        "grant_type=client_credentials",
+        "client_id=us",
+        "client_secret=our-client-secret",
+        "scope=a+b",
+    ] {
         assert!(asked[0].body.contains(part), "{part} in {}", asked[0].body);
     }
     // The endpoint refuses it: one refresh, in the same attempt.
@@ -176,7 +196,10 @@ async fn access_tokens_are_fetched_once_and_refreshed_by_themselves(backend: Bac
     oauth(&receiver, "Bearer token-number-2");
     world.fans_out(&event("Ticket_Add", "refused")).await;
     let all = world.settled(&id, "delivered", 11).await;
-    assert_eq!((&all[0]["attemptsMade"], &all[0]["attempts"][0]["status"]), (&json!(1), &json!(200)));
+    assert_eq!(
+        (&all[0]["attemptsMade"], &all[0]["attempts"][0]["status"]),
+        (&json!(1), &json!(200))
+    );
     assert_eq!(receiver.posted("/token").len(), 2);
     // Before it ends, by itself.
     world.server.advance(Duration::from_secs(3_590));
@@ -212,7 +235,11 @@ async fn a_token_endpoint_that_refuses_is_told_of_in_the_attempt(backend: Backen
     let receiver = TlsReceiver::start(false).await;
     receiver.answer(|request| {
         if request.path == "/token" {
-            (400, json!({ "error": "invalid_client", "error_description": "our-client-secret" }).to_string())
+            (
+                400,
+                json!({ "error": "invalid_client", "error_description": "our-client-secret" })
+                    .to_string(),
+            )
         } else {
             (200, String::new())
         }
@@ -284,7 +311,8 @@ async fn an_authority_of_ones_own_is_trusted_for_one_webhook(backend: Backend) {
     assert_eq!(told["outcome"], "delivered", "{told}");
     let refused = try_it(json!({ "caCertificates": "none" })).await.refused(422, "INVALID_DATA");
     assert_eq!(refused.json["errors"][0]["fieldName"], "/webhook/tls/caCertificates");
-    let id = make(&world, &receiver, "/own", json!({ "type": "none" })).await.expect(201).text_of("id");
+    let id =
+        make(&world, &receiver, "/own", json!({ "type": "none" })).await.expect(201).text_of("id");
     world.fans_out(&event("Ticket_Add", "one")).await;
     world.settled(&id, "delivered", 1).await;
     assert_eq!(world.read(&id).await["tls"]["caCertificates"], receiver.ca.as_str());

@@ -144,7 +144,10 @@ async fn a_dialect_tells_events_by_its_own_names(backend: Backend) {
         "sla.warning": null,
     });
     let id = world
-        .make("/dz", json!({ "dialect": "dzdesk", "secret": SECRET, "subscriptions": subscriptions }))
+        .make(
+            "/dz",
+            json!({ "dialect": "dzdesk", "secret": SECRET, "subscriptions": subscriptions }),
+        )
         .await;
     let update = json!({
         "eventId": "changed", "eventType": "Ticket_Update", "orgId": ORG,
@@ -295,7 +298,9 @@ async fn what_was_queued_is_released_in_order_or_discarded(backend: Backend) {
         .arrived("/own", 5)
         .await
         .iter()
-        .map(|one| one.json().expect("JSON")[0]["payload"]["id"].as_str().expect("an id").to_owned())
+        .map(|one| {
+            one.json().expect("JSON")[0]["payload"]["id"].as_str().expect("an id").to_owned()
+        })
         .collect();
     assert_eq!(arrived, names);
     for (action, body) in
@@ -319,15 +324,15 @@ async fn what_was_queued_is_released_in_order_or_discarded(backend: Backend) {
 
 async fn a_queue_has_an_age_and_a_length(backend: Backend) {
     let world = OwnWorld::start(backend).await;
-    let id =
-        world.make("/own", json!({ "isEnabled": false, "whileDisabled": "queue" })).await;
+    let id = world.make("/own", json!({ "isEnabled": false, "whileDisabled": "queue" })).await;
     world.fans_out(&event("Ticket_Add", "old")).await;
     world.settled(&id, "held", 1).await;
     world.server.advance(Duration::from_hours(73));
     world.fans_out(&event("Ticket_Add", "young")).await;
     eventually("the old one goes", async || {
         let all = world.deliveries(&id).await;
-        let states: Vec<_> = all.iter().map(|one| one["state"].as_str().unwrap_or_default()).collect();
+        let states: Vec<_> =
+            all.iter().map(|one| one["state"].as_str().unwrap_or_default()).collect();
         (states == ["held", "cancelled"]).then_some(())
     })
     .await;
@@ -375,16 +380,25 @@ async fn pings_and_tests_show_both_sides(backend: Backend) {
         .make("/dz", json!({ "dialect": "dzdesk", "secret": SECRET, "subscriptions": { "request.created": null } }))
         .await;
     let told = world
-        .act(&id, "/test", &json!({ "eventType": "request.status_changed", "params": { "a": "b c" } }))
+        .act(
+            &id,
+            "/test",
+            &json!({ "eventType": "request.status_changed", "params": { "a": "b c" } }),
+        )
         .await
         .expect(200)
         .json;
-    assert_eq!((&told["outcome"], &told["by"]), (&json!("delivered"), &json!("endpoint")), "{told}");
+    assert_eq!(
+        (&told["outcome"], &told["by"]),
+        (&json!("delivered"), &json!("endpoint")),
+        "{told}"
+    );
     let received = world.arrived("/dz", 1).await.remove(0);
     assert_eq!(received.json().expect("JSON")["event"], "request.status_changed");
     assert_eq!(received.header("x-mortise-test"), Some("true"));
     assert_eq!(received.parameter("a").as_deref(), Some("b c"));
-    let shown: Value = serde_json::from_str(told["request"]["body"].as_str().expect("a body")).expect("JSON");
+    let shown: Value =
+        serde_json::from_str(told["request"]["body"].as_str().expect("a body")).expect("JSON");
     assert_eq!(shown, received.json().expect("JSON"));
     let unknown = world.act(&id, "/test", &json!({ "eventType": "request.create" })).await;
     let unknown = unknown.refused(422, "INVALID_DATA");
@@ -418,7 +432,10 @@ async fn what_is_not_saved_is_tested_as_it_would_be_sent(backend: Backend) {
     assert_eq!(received.header("x-dzdesk-signature"), Some(&*format!("sha256={expected}")));
     let faulty = json!({ "webhook": { "url": "https://a.example", "dialect": "x" }, "eventType": "Ticket_Add" });
     let refused = world.server.client.post(&path, &world.admin, &faulty).await;
-    assert_eq!(refused.refused(422, "INVALID_DATA").json["errors"][0]["fieldName"], "/webhook/dialect");
+    assert_eq!(
+        refused.refused(422, "INVALID_DATA").json["errors"][0]["fieldName"],
+        "/webhook/dialect"
+    );
     let private = json!({ "webhook": { "url": "http://10.0.0.1/" }, "eventType": "Ticket_Add" });
     let told = world.server.client.post(&path, &world.admin, &private).await.expect(200).json;
     assert_eq!((&told["outcome"], &told["by"]), (&json!("refused"), &json!("mortise")));
@@ -434,9 +451,13 @@ async fn secrets_outlive_a_rotation_of_the_data_key(backend: Backend) {
     world.server.client.post(path, &world.server.operator, &begun).await.expect(202);
     eventually("the rotation is done", async || {
         world.server.advance(Duration::from_secs(90));
-        let keys = world.server.client.get("/api/v1/keys", &world.server.operator).await.expect(200);
+        let keys =
+            world.server.client.get("/api/v1/keys", &world.server.operator).await.expect(200);
         let rotations = keys.json["rotations"].as_array().expect("rotations").clone();
-        rotations.iter().any(|one| one["purpose"] == "vault" && one["state"] == "done").then_some(())
+        rotations
+            .iter()
+            .any(|one| one["purpose"] == "vault" && one["state"] == "done")
+            .then_some(())
     })
     .await;
     world.fans_out(&event("Ticket_Add", "after")).await;

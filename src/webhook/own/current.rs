@@ -93,10 +93,8 @@ pub(super) async fn read_current(
         .one(connection)
         .await?
         .ok_or(OwnRefusal::Unknown)?;
-    let own = own_webhook::Entity::find_by_id(id)
-        .one(connection)
-        .await?
-        .ok_or(OwnRefusal::Unreadable)?;
+    let own =
+        own_webhook::Entity::find_by_id(id).one(connection).await?.ok_or(OwnRefusal::Unreadable)?;
     let settings = stored_settings(&own).ok_or(OwnRefusal::Unreadable)?;
     Ok(Current { row, own, settings })
 }

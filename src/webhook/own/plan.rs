@@ -100,8 +100,7 @@ impl PlanRequest {
                 }
                 known
             };
-            let mut dialects: Vec<Dialect> =
-                names.iter().enumerate().filter_map(read).collect();
+            let mut dialects: Vec<Dialect> = names.iter().enumerate().filter_map(read).collect();
             dialects.sort_unstable_by_key(|one| one.as_str());
             dialects.dedup();
             dialects
@@ -218,8 +217,9 @@ impl Plan {
         if is_full(self.webhooks, used.webhooks, used.enabled) {
             return Err(OwnRefusal::TooMany { limit: self.webhooks });
         }
-        let count =
-            |counts: &BTreeMap<String, u32>, event: &String| counts.get(event).copied().unwrap_or(0);
+        let count = |counts: &BTreeMap<String, u32>, event: &String| {
+            counts.get(event).copied().unwrap_or(0)
+        };
         let over = events.iter().find(|event| {
             let all = count(&used.per_event, event);
             is_full(self.webhooks_per_event, all, count(&used.enabled_per_event, event))

@@ -187,7 +187,8 @@ impl OwnWebhooks {
             {
                 let place = AssociatedData { subject: from.id(), field: CREDENTIALS_FIELD };
                 let opened = self.keys.ring.unseal(Purpose::Vault, &place, sealed)?;
-                let text = std::str::from_utf8(opened.expose()).map_err(|_| OwnRefusal::Unreadable)?;
+                let text =
+                    std::str::from_utf8(opened.expose()).map_err(|_| OwnRefusal::Unreadable)?;
                 Some(SecretText::new(text))
             }
             _ => None,
@@ -315,9 +316,7 @@ impl OwnWebhooks {
         if expires_at != own.credentials_expire_at || definition.credentials.is_some() {
             own.credentials_expire_at = expires_at;
             own.expiry_told_at = None;
-            self.board
-                .resolve(work, &[NoticeKind::CredentialExpiring], &subject_of(id))
-                .await?;
+            self.board.resolve(work, &[NoticeKind::CredentialExpiring], &subject_of(id)).await?;
         }
         definition.while_disabled.as_str().clone_into(&mut own.while_disabled);
         own.settings = settings_text(&definition.settings)?;
@@ -343,7 +342,8 @@ impl OwnWebhooks {
             }
         };
         let is_changed = own != current.own
-            || webhook::Model { modified_at: current.row.modified_at, ..row.clone() } != current.row;
+            || webhook::Model { modified_at: current.row.modified_at, ..row.clone() }
+                != current.row;
         if !is_changed {
             return Ok(Updated { secret: None });
         }
@@ -454,12 +454,8 @@ impl OwnWebhooks {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let entry = Entry {
-            chain: &row.org_id,
-            action,
-            subject: subject_of(row.id),
-            detail: Some(detail),
-        };
+        let entry =
+            Entry { chain: &row.org_id, action, subject: subject_of(row.id), detail: Some(detail) };
         audit::append(work, entry, actor, now, &self.seam.randomness).await
     }
 
@@ -557,7 +553,10 @@ async fn replace(
     Ok(())
 }
 
-pub(super) async fn refuse_while_closing(work: &UnitOfWork, org_id: &str) -> Result<(), OwnRefusal> {
+pub(super) async fn refuse_while_closing(
+    work: &UnitOfWork,
+    org_id: &str,
+) -> Result<(), OwnRefusal> {
     let closure = org_closure::Entity::find_by_id(org_id).one(work.connection()).await?;
     match closure {
         Some(closure) if closure.finished_at.is_none() => Err(OwnRefusal::Closing),
