@@ -7,7 +7,7 @@
 
 pub mod access;
 pub mod answers;
-mod assist;
+mod assist_webhooks;
 mod browser;
 mod callbacks;
 mod catalogue;
@@ -85,11 +85,11 @@ pub fn rooms() -> ApiRouter {
         .merge(journal::router())
         .merge(webhooks::router())
         .merge(own_webhooks::router())
+        .merge(assist_webhooks::router())
         .merge(plans::router())
         .merge(events::router())
         .merge(event_types::router())
         .merge(rules::router())
-        .merge(assist::router())
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(trials::router())

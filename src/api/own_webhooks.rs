@@ -55,8 +55,7 @@ pub(super) struct WrittenBody {
 
 impl From<FieldFault> for FieldError {
     fn from(fault: FieldFault) -> Self {
-        let kind =
-            if fault.is_missing { FieldErrorKind::Missing } else { FieldErrorKind::Invalid };
+        let kind = if fault.is_missing { FieldErrorKind::Missing } else { FieldErrorKind::Invalid };
         let mut error = Self::new(fault.pointer, kind, fault.message);
         error.suggestion = fault.suggestion;
         error
@@ -121,9 +120,8 @@ pub(super) async fn shown(
     work: &UnitOfWork,
     id: uuid::Uuid,
 ) -> Result<WebhookBody, Problem> {
-    let view = lifecycle::webhook_within(work, id)
-        .await?
-        .ok_or_else(|| Problem::not_found("webhook"))?;
+    let view =
+        lifecycle::webhook_within(work, id).await?.ok_or_else(|| Problem::not_found("webhook"))?;
     Ok(WebhookBody::from(view).complete(state))
 }
 
@@ -215,11 +213,7 @@ pub(super) fn known_in_address(definition: &Definition) -> Result<(), Problem> {
 }
 
 /// The request that a patch makes of a webhook that is there, checked.
-fn changed(
-    state: &ApiState,
-    seen: &Current,
-    patch: &WebhookPatch,
-) -> Result<Definition, Problem> {
+fn changed(state: &ApiState, seen: &Current, patch: &WebhookPatch) -> Result<Definition, Problem> {
     let merged = serde_json::to_vec(&seen.patched(patch.clone()))
         .map_err(|error| Problem::internal(&error))?;
     let request: WebhookRequest = parse_json(&merged)?;

@@ -1,6 +1,6 @@
 //! `/triggers` and `/automations`: when an org's own webhooks are called, and with what.
 
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{FromRequest as _, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};

@@ -221,13 +221,11 @@ fn check_length(field: &str, name: &str, value: &str) -> Result<(), Problem> {
 
 /// The type of the host whose event is told by a name of a dialect, and that name where it is
 /// another.
-fn told_by(
-    dialect: Dialect,
-    given: &str,
-) -> Result<(&'static EventType, Option<String>), Problem> {
+fn told_by(dialect: Dialect, given: &str) -> Result<(&'static EventType, Option<String>), Problem> {
     let unknown = || unknown_name(dialect, given);
     if !dialect.has_names() {
-        let found = catalogue::find(given).filter(|known| known.only.is_none() || dialect != Dialect::Desk);
+        let found =
+            catalogue::find(given).filter(|known| known.only.is_none() || dialect != Dialect::Desk);
         return found.map(|known| (known, None)).ok_or_else(unknown);
     }
     let name = dialect::canonical(dialect, given).ok_or_else(unknown)?;

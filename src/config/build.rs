@@ -12,8 +12,8 @@ use super::reader::{Faulted, Read, Reader};
 use super::value::{self, Broken};
 use super::{
     Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Installations, Keys,
-    Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Reconcile, Webhooks,
-    Retention,
+    Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Reconcile,
+    Retention, Webhooks,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.

@@ -31,11 +31,11 @@ impl<'a> Told<'a> {
     pub(super) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let context = self.context.map(SecurityContext::expose);
         let secrets = self.secrets.iter().map(SecretText::expose);
-        context.into_iter().chain(secrets).fold(Cow::Borrowed(text), |text, secret| {
-            match mask_one(&text, secret) {
-                Some(masked) => Cow::Owned(masked),
-                None => text,
-            }
+        context.into_iter().chain(secrets).fold(Cow::Borrowed(text), |text, secret| match mask_one(
+            &text, secret,
+        ) {
+            Some(masked) => Cow::Owned(masked),
+            None => text,
         })
     }
 }

@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use oauth2::basic::BasicClient;
-use oauth2::{
-    AuthType, ClientId, ClientSecret, RequestTokenError, Scope, TokenResponse, TokenUrl,
-};
+use oauth2::{AuthType, ClientId, ClientSecret, RequestTokenError, Scope, TokenResponse, TokenUrl};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, EntityTrait, QuerySelect};
 use uuid::Uuid;
@@ -101,8 +99,8 @@ impl EndpointTokens {
         let now = with.seam.clock.now();
         let is_fit = |fetched: &Fetched| {
             let ends = fetched.expires_at.is_some_and(|end| end <= now.plus(MARGIN));
-            let is_refused = refused == Some(&fetched.token)
-                && now.since(fetched.fetched_at) >= REFUSED_PAUSE;
+            let is_refused =
+                refused == Some(&fetched.token) && now.since(fetched.fetched_at) >= REFUSED_PAUSE;
             fetched.settings_digest == own.settings_digest && !ends && !is_refused
         };
         if let Some(fetched) = held.as_ref().filter(|fetched| is_fit(fetched)) {
@@ -200,8 +198,7 @@ async fn keep(id: Uuid, fetched: &Fetched, with: Fetching<'_>) -> Result<(), Sto
         .seal(Purpose::Vault, &place, fetched.token.expose().as_bytes(), &with.seam.randomness)
         .map_err(|_| StoreError::Corrupt { what: "key for an access token" })?;
     let work = with.store.begin().await?;
-    let owner =
-        own_webhook::Entity::find_by_id(id).lock_shared().one(work.connection()).await?;
+    let owner = own_webhook::Entity::find_by_id(id).lock_shared().one(work.connection()).await?;
     if owner.is_none() {
         return work.rollback().await;
     }

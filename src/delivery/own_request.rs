@@ -204,8 +204,8 @@ impl Dispatcher {
         let policy = policy_of(endpoint);
         let content = std::sync::Arc::clone(&job.content);
         let variant = job.variant.clone();
-        let wants_previous = endpoint.dialect.has_names()
-            || endpoint.wants_previous.contains(&content.event_type);
+        let wants_previous =
+            endpoint.dialect.has_names() || endpoint.wants_previous.contains(&content.event_type);
         let circumstances = &content.circumstances;
         let rule = match variant.as_deref().and_then(RoutedRule::id_of) {
             None => None,
@@ -256,7 +256,8 @@ impl Dispatcher {
             is_test: false,
             is_replay: job.is_replay,
         };
-        let to = Receiver { id: endpoint.id, dialect: endpoint.dialect, own, signer: &endpoint.signer };
+        let to =
+            Receiver { id: endpoint.id, dialect: endpoint.dialect, own, signer: &endpoint.signer };
         let request = match render(&endpoint.destination, to, &occurrence, at) {
             Ok(request) => request,
             Err(unrendered) => {
@@ -281,8 +282,7 @@ impl Dispatcher {
         };
         crash_point("delivery.before-send");
         let gate = self.gate_of(job);
-        let exchange =
-            self.exchange_own(to, &request, endpoint.terms.deadline, Some(gate), true);
+        let exchange = self.exchange_own(to, &request, endpoint.terms.deadline, Some(gate), true);
         let exchanged = tokio::select! {
             exchanged = exchange => Some(exchanged),
             () = cancel.cancelled() => None,

@@ -8,9 +8,7 @@ use super::attempt::DESK_JWT;
 use super::concealing::Told;
 use super::dispatcher::Dispatcher;
 use super::own_request::{Occurrence, OwnExchange, Receiver, Unrendered, render, secret_header};
-use super::trial::{
-    Trial, TrialEvent, TrialRequest, ended, not_sent, shown_body, shown_headers,
-};
+use super::trial::{Trial, TrialEvent, TrialRequest, ended, not_sent, shown_body, shown_headers};
 use crate::crypto::Signer;
 use crate::dialect::{Dialect, EventParts};
 use crate::egress::{ErrorClass, Gate as SendGate, VettedUrl};
@@ -49,8 +47,7 @@ impl Dispatcher {
             is_test: true,
             is_replay: false,
         };
-        let receiver =
-            Receiver { id: to.id, dialect: to.dialect, own: to.own, signer: to.signer };
+        let receiver = Receiver { id: to.id, dialect: to.dialect, own: to.own, signer: to.signer };
         let mut request = match render(to.address, receiver, &occurrence, now) {
             Ok(request) => request,
             Err(unrendered) => {
@@ -92,9 +89,8 @@ impl Dispatcher {
         };
         let started = clock.instant();
         let deadline = to.dialect.deadline().unwrap_or(self.inner.options.deadline);
-        let OwnExchange { sent, secrets } = self
-            .exchange_own(receiver, &request, deadline, Some(to.gate), to.is_saved)
-            .await;
+        let OwnExchange { sent, secrets } =
+            self.exchange_own(receiver, &request, deadline, Some(to.gate), to.is_saved).await;
         let told = Told { secrets: &secrets, ..Told::default() };
         ended(sent, shown, started.elapsed(), told)
     }

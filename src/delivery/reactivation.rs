@@ -19,8 +19,7 @@ use crate::store::{RoutingChange, Store, StoreError, UnitOfWork};
 use crate::webhook::own::{self, OwnRefusal};
 
 /// Why a webhook that is switched off stays so.
-const OVER_PLAN: &str =
-    "The webhook is switched off, and the plan of the org has no room for it: delete another one first.";
+const OVER_PLAN: &str = "The webhook is switched off, and the plan of the org has no room for it: delete another one first.";
 
 /// How many held deliveries one statement touches.
 const STEP: u32 = 500;

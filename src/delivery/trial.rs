@@ -215,11 +215,7 @@ impl Dispatcher {
     }
 
     /// Sends a test request to an address that is not saved yet.
-    pub async fn try_unsaved(
-        &self,
-        webhook: &UnsavedWebhook,
-        event: TrialEvent,
-    ) -> Trial {
+    pub async fn try_unsaved(&self, webhook: &UnsavedWebhook, event: TrialEvent) -> Trial {
         let lease = self.inner.lease.clone();
         let to = OwnDestination {
             id: self.inner.seam.randomness.id(),

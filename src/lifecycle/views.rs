@@ -447,8 +447,7 @@ pub async fn webhooks(
         let holds = |column| {
             Expr::expr(Func::lower(Expr::col(column))).like(LikeExpr::new(&pattern).escape('\\'))
         };
-        let columns =
-            [webhook::Column::Name, webhook::Column::Description, webhook::Column::Url];
+        let columns = [webhook::Column::Name, webhook::Column::Description, webhook::Column::Url];
         query = query.filter(
             columns.into_iter().fold(Condition::any(), |any, column| any.add(holds(column))),
         );
@@ -607,9 +606,7 @@ async fn own_parts<C: ConnectionTrait>(
         rows: found.into_iter().map(|row| (row.id, row)).collect(),
         rates: plans
             .into_iter()
-            .filter_map(|row| {
-                Some((row.org_id, u32::try_from(row.invocations_per_minute?).ok()?))
-            })
+            .filter_map(|row| Some((row.org_id, u32::try_from(row.invocations_per_minute?).ok()?)))
             .collect(),
     })
 }

@@ -169,7 +169,10 @@ impl Conditions {
             for (index, condition) in conditions.iter_mut().enumerate() {
                 let at = format!("/{list}/{index}");
                 faults.extend(
-                    condition.check(find).into_iter().map(|(part, fault)| (format!("{at}/{part}"), fault)),
+                    condition
+                        .check(find)
+                        .into_iter()
+                        .map(|(part, fault)| (format!("{at}/{part}"), fault)),
                 );
             }
         }
@@ -178,10 +181,8 @@ impl Conditions {
 
     /// The event types that they can hold for, where `all` says so; else any type can be.
     pub fn event_types(&self) -> Option<Vec<&str>> {
-        let condition = self
-            .all
-            .iter()
-            .find(|one| one.field == "eventType" && one.operator == Operator::Is)?;
+        let condition =
+            self.all.iter().find(|one| one.field == "eventType" && one.operator == Operator::Is)?;
         Some(condition.values().iter().filter_map(|value| value.as_str()).collect())
     }
 
@@ -221,7 +222,9 @@ impl Condition {
     fn place(&self) -> Option<Field<'_>> {
         let is_path = |path: &&str| {
             self.field.len() <= LONGEST_FIELD
-                && path.split('.').all(|word| !word.is_empty() && !word.chars().any(char::is_control))
+                && path
+                    .split('.')
+                    .all(|word| !word.is_empty() && !word.chars().any(char::is_control))
         };
         Some(match self.field.as_str() {
             "eventType" => Field::EventType,
@@ -247,9 +250,7 @@ impl Condition {
         let operator = self.operator;
         let (is_type, is_payload) = match self.place() {
             None => return vec![("field", ConditionFault::Field)],
-            Some(field) => {
-                (matches!(field, Field::EventType), matches!(field, Field::Payload(_)))
-            }
+            Some(field) => (matches!(field, Field::EventType), matches!(field, Field::Payload(_))),
         };
         let is_change = matches!(
             operator,
@@ -312,7 +313,9 @@ impl Condition {
                 &owned
             }
             Some(Field::Payload(path)) => at(facts.payload(), path),
-            Some(Field::Previous(path)) => facts.previous().map_or(&Value::Null, |document| at(document, path)),
+            Some(Field::Previous(path)) => {
+                facts.previous().map_or(&Value::Null, |document| at(document, path))
+            }
         };
         let is_one = |value: &Value| self.values().iter().any(|wanted| same(value, wanted));
         let before = || match self.place() {
@@ -353,9 +356,8 @@ fn same(value: &Value, wanted: &Value) -> bool {
         (Value::String(left), Value::String(right)) => {
             left == right || left.to_lowercase() == right.to_lowercase()
         }
-        (Value::String(text), Value::Number(number)) | (Value::Number(number), Value::String(text)) => {
-            number.to_string() == *text
-        }
+        (Value::String(text), Value::Number(number))
+        | (Value::Number(number), Value::String(text)) => number.to_string() == *text,
         (Value::Number(left), Value::Number(right)) => {
             left == right
                 || matches!((left.as_f64(), right.as_f64()), (Some(l), Some(r)) if l.total_cmp(&r).is_eq())
@@ -384,9 +386,7 @@ fn is_before(left: &Value, right: &Value) -> bool {
     if let (Some(left), Some(right)) = (number(left), number(right)) {
         return left < right;
     }
-    let time = |value: &Value| {
-        value.as_str().and_then(crate::seam::Timestamp::parse_rfc3339)
-    };
+    let time = |value: &Value| value.as_str().and_then(crate::seam::Timestamp::parse_rfc3339);
     matches!((time(left), time(right)), (Some(left), Some(right)) if left < right)
 }
 
@@ -421,7 +421,8 @@ mod tests {
         conditions
     }
 
-    const NOW: &[u8] = br#"{"id":"7","status":"On Hold","priority":"High","hours":5,"tags":["vip","eu"],
+    const NOW: &[u8] =
+        br#"{"id":"7","status":"On Hold","priority":"High","hours":5,"tags":["vip","eu"],
         "cf":{"cf_region":"EU"},"due":"2026-03-03T16:00:00.000Z","teamId":null,"note":""}"#;
     const BEFORE: &[u8] = br#"{"id":"7","status":"Open","priority":"High","hours":4}"#;
 
@@ -486,7 +487,8 @@ mod tests {
     #[test]
     fn all_must_hold_and_one_of_any() {
         let facts = Facts::new(NOW, Some(BEFORE));
-        let is = |value: &str| json!({ "field": "payload.status", "operator": "is", "value": value });
+        let is =
+            |value: &str| json!({ "field": "payload.status", "operator": "is", "value": value });
         let high = json!({ "field": "payload.priority", "operator": "is", "value": "High" });
         for (rule, expected) in [
             (json!({ "all": [high, is("On Hold")] }), Ok(())),
@@ -511,9 +513,7 @@ mod tests {
             faults.into_iter().map(|(place, fault)| format!("{place}: {fault}")).collect::<Vec<_>>()
         };
         assert_eq!(check(json!({})), [": a rule needs at least one condition"]);
-        let one = |field: &str, operator: &str, value: Value| {
-            json!({ "all": [{ "field": field, "operator": operator, "value": value }] })
-        };
+        let one = |field: &str, operator: &str, value: Value| json!({ "all": [{ "field": field, "operator": operator, "value": value }] });
         for (rule, place) in [
             (one("status", "is", json!("x")), "/all/0/field"),
             (one("payload", "is", json!("x")), "/all/0/field"),
@@ -534,7 +534,10 @@ mod tests {
             assert_eq!(faults.len(), 1, "{rule}: {faults:?}");
             assert!(faults[0].starts_with(place), "{rule}: {faults:?}");
         }
-        assert!(check(one("eventType", "is", json!("Ticket_Ad")))[0].contains("did you mean Ticket_Add?"));
+        assert!(
+            check(one("eventType", "is", json!("Ticket_Ad")))[0]
+                .contains("did you mean Ticket_Add?")
+        );
         let many = json!({ "any": vec![json!({ "field": "origin", "operator": "is", "value": "USER" }); 51] });
         assert_eq!(check(many), [": a rule has at most 50 conditions"]);
         assert!(serde_json::from_value::<Conditions>(one("a", "equals", json!(1))).is_err());

@@ -46,15 +46,8 @@ pub const FORBIDDEN_NAMES: [&str; 26] = [
 ];
 
 /// What a name cannot begin with.
-pub const FORBIDDEN_PREFIXES: [&str; 7] = [
-    "access-control",
-    "x-amzn",
-    "x-apigw",
-    "x-datadog",
-    "x-envoy",
-    "x-forwarded",
-    "x-zendesk",
-];
+pub const FORBIDDEN_PREFIXES: [&str; 7] =
+    ["access-control", "x-amzn", "x-apigw", "x-datadog", "x-envoy", "x-forwarded", "x-zendesk"];
 
 /// What a name cannot begin with because requests of this server have such headers themselves.
 pub const OUR_PREFIXES: [&str; 6] =

@@ -41,7 +41,7 @@ async fn the_attributes_of_the_page_are_taken_and_shown(backend: Backend) {
         json!({
             "hook_id": id, "name": "Wall", "desc": "Shows sessions",
             "url": "https://hooks.example/assist", "ignore_src": "console-7", "status": 1,
-            "subscriptions": [{ "event_id": 0, "dept_ids": [] }, { "event_id": 13, "dept_ids": [7, 8] }],
+            "subscriptions": [{ "event_id": 0 }, { "event_id": 13, "dept_ids": [7, 8] }],
         })
     );
     // It is the same webhook under its other names.
@@ -51,14 +51,13 @@ async fn the_attributes_of_the_page_are_taken_and_shown(backend: Backend) {
     let off = json!({ "status": 0, "subscriptions": [{ "event_id": 17 }] });
     let changed = client.call(Method::PUT, &path, &world.admin, Some(&off)).await.expect(200).json;
     assert_eq!((&changed["status"], &changed["name"]), (&json!(0), &json!("Wall")));
-    assert_eq!(changed["subscriptions"], json!([{ "event_id": 17, "dept_ids": [] }]));
+    assert_eq!(changed["subscriptions"], json!([{ "event_id": 17 }]));
     assert_eq!(client.get(HOOKS, &world.admin).await.expect(200).data().len(), 1);
     for (wrong, place) in [
         (json!({ "url": "http://hooks.example/" }), "/url"),
         (json!({ "subscriptions": [{ "event_id": 18 }] }), "/subscriptions/0/event_id"),
         (json!({ "status": 2 }), "/status"),
         (json!({ "name": null }), "/name"),
-        (json!({ "ignore_src": "" }), "/ignore_src"),
     ] {
         let refused = client.post(HOOKS, &world.admin, &hook(&wrong)).await;
         let refused = refused.refused(422, "INVALID_DATA");

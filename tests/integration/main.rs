@@ -31,6 +31,7 @@ mod leaving;
 mod locked_webhooks;
 mod many_nodes;
 mod notices;
+mod own_authentication;
 mod own_delivery;
 mod own_plans;
 mod own_webhooks;

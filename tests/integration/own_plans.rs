@@ -50,14 +50,19 @@ async fn a_plan_is_twenty_and_ten_where_nobody_says_otherwise(backend: Backend) 
         world.make("/own", json!({ "dialect": "standard" })).await;
     }
     let contacts = json!({ "dialect": "standard", "subscriptions": { "Contact_Add": null } });
-    limited(world.try_make("/own", &json!({ "dialect": "standard" })).await, "webhooksPerEvent", 10);
+    limited(
+        world.try_make("/own", &json!({ "dialect": "standard" })).await,
+        "webhooksPerEvent",
+        10,
+    );
     // Another dialect's event is another event.
     world.make("/own", json!({})).await;
     for _ in 0..9 {
         world.make("/own", contacts.clone()).await;
     }
     limited(world.try_make("/own", &contacts).await, "webhooks", 20);
-    let off = json!({ "dialect": "standard", "subscriptions": { "Task_Add": null }, "isEnabled": false });
+    let off =
+        json!({ "dialect": "standard", "subscriptions": { "Task_Add": null }, "isEnabled": false });
     limited(world.try_make("/own", &off).await, "webhooks", 20);
     let used = world.server.client.get(PLAN, &world.admin).await.expect(200).json["used"].clone();
     assert_eq!(used["webhooks"], 20);
@@ -101,7 +106,10 @@ async fn a_lowered_plan_switches_the_newest_off_and_never_an_extensions(backend:
     // There is no room for it until another one goes.
     limited(world.act(&ids[2], "/enable", &json!({})).await, "webhooks", 2);
     limited(world.patch(&ids[2], &json!({ "isEnabled": true })).await, "webhooks", 2);
-    world.act(&ids[2], "/reactivate", &json!({ "release": true })).await.refused(409, "STATE_CONFLICT");
+    world
+        .act(&ids[2], "/reactivate", &json!({ "release": true }))
+        .await
+        .refused(409, "STATE_CONFLICT");
     world.patch(&ids[2], &json!({ "name": "still to be changed" })).await.expect(200);
     let path = OwnWorld::path(&ids[0], "");
     world.server.client.call(Method::DELETE, &path, &world.admin, None).await.expect(204);

@@ -24,6 +24,7 @@ on_both!(
     every_change_is_in_the_audit,
     a_removed_webhook_leaves_its_history,
     a_closed_org_keeps_none,
+    zoho_assists_names_are_another_form_of_the_same,
 );
 
 async fn only_an_address_and_an_event_are_needed(backend: Backend) {
@@ -73,8 +74,7 @@ async fn only_an_address_and_an_event_are_needed(backend: Backend) {
     world.server.client.get(&foreign, &world.admin).await.refused(404, "RESOURCE_NOT_FOUND");
     let patch = json!({ "name": "mine" });
     for method in [Method::PATCH, Method::PUT, Method::DELETE] {
-        let refused =
-            world.server.client.call(method, &foreign, &world.admin, Some(&patch)).await;
+        let refused = world.server.client.call(method, &foreign, &world.admin, Some(&patch)).await;
         refused.refused(404, "RESOURCE_NOT_FOUND");
     }
 }
@@ -259,7 +259,10 @@ async fn only_administrators_and_operators_change_them(backend: Backend) {
         for method in [Method::PATCH, Method::PUT, Method::DELETE] {
             let body = json!({ "name": "x" });
             let refused = server.client.call(method, &path, &token, Some(&body)).await;
-            assert_eq!(refused.refused(403, "FORBIDDEN").json["neededRoles"], json!(["operator", "admin"]));
+            assert_eq!(
+                refused.refused(403, "FORBIDDEN").json["neededRoles"],
+                json!(["operator", "admin"])
+            );
         }
         for action in ["/clone", "/enable", "/disable"] {
             let path = OwnWorld::path(&id, action);
@@ -269,7 +272,11 @@ async fn only_administrators_and_operators_change_them(backend: Backend) {
         server.client.post(WEBHOOKS, &token, &body).await.refused(403, "FORBIDDEN");
     }
     let vendor = server.vendor_token("acme").await;
-    server.client.call(Method::DELETE, &path, &vendor, None).await.refused(404, "RESOURCE_NOT_FOUND");
+    server
+        .client
+        .call(Method::DELETE, &path, &vendor, None)
+        .await
+        .refused(404, "RESOURCE_NOT_FOUND");
     assert_eq!(world.read(&id).await, before);
     let viewer = server.viewer(ORG).await;
     assert_eq!(server.client.get(&path, &viewer).await.expect(200).json, before);
@@ -285,8 +292,10 @@ async fn a_custom_role_has_just_its_scopes(backend: Backend) {
         server.token(json!({ "role": "admin", "orgId": ORG, "scopes": scopes })).await
     };
     let body = json!({ "url": server.vendor.url("/own"), "subscriptions": { "Ticket_Add": null } });
-    let (reads, creates) =
-        (scoped(json!(["Desk.webhooks.READ"])).await, scoped(json!(["Desk.webhooks.CREATE"])).await);
+    let (reads, creates) = (
+        scoped(json!(["Desk.webhooks.READ"])).await,
+        scoped(json!(["Desk.webhooks.CREATE"])).await,
+    );
     server.client.post(WEBHOOKS, &reads, &body).await.refused(403, "SCOPE_MISMATCH");
     let id = server.client.post(WEBHOOKS, &creates, &body).await.expect(201).text_of("id");
     let path = OwnWorld::path(&id, "");
@@ -294,7 +303,11 @@ async fn a_custom_role_has_just_its_scopes(backend: Backend) {
     server.client.get(&path, &reads).await.expect(200);
     let updates = scoped(json!(["Desk.webhooks.UPDATE"])).await;
     let name = json!({ "name": "x" });
-    server.client.call(Method::PATCH, &path, &reads, Some(&name)).await.refused(403, "SCOPE_MISMATCH");
+    server
+        .client
+        .call(Method::PATCH, &path, &reads, Some(&name))
+        .await
+        .refused(403, "SCOPE_MISMATCH");
     server.client.call(Method::PATCH, &path, &updates, Some(&name)).await.expect(200);
     server.client.post(&OwnWorld::path(&id, "/disable"), &updates, &json!({})).await.expect(200);
     let refused = server.client.call(Method::DELETE, &path, &updates, None).await;
@@ -369,7 +382,7 @@ async fn the_address_is_asked_before_it_is_saved(backend: Backend) {
     vendor.behave_in_turn("/post", [Behaviour::status(405)], Behaviour::status(200));
     let id = world.make("/post", json!({})).await;
     assert_eq!(methods("/post"), ["GET", "POST"]);
-    assert_eq!(vendor.received_at("/post")[1].body.as_slice(), b"[]");
+    assert_eq!(&vendor.received_at("/post")[1].body[..], b"[]");
     vendor.behave("/neither", Behaviour::status(404));
     let refused = world.try_make("/neither", &json!({})).await;
     let refused = refused.refused(422, "UNPROCESSABLE_ENTITY");
@@ -423,7 +436,10 @@ async fn a_removed_webhook_leaves_its_history(backend: Backend) {
     assert_eq!(world.fans_out(&event).await, 0, "from the answer on");
     assert_eq!(world.deliveries(&id).await.len(), 1);
     for table in ["webhooks", "own_webhooks", "own_webhook_tokens"] {
-        assert!(world.server.texts(&format!("select 'x' from {table}")).await.is_empty(), "{table}");
+        assert!(
+            world.server.texts(&format!("select 'x' from {table}")).await.is_empty(),
+            "{table}"
+        );
     }
 }
 
@@ -437,8 +453,68 @@ async fn a_closed_org_keeps_none(backend: Backend) {
     assert!(world.server.webhooks(ORG).await.is_empty());
     let event = crate::support::own_world::event("Ticket_Add", "late");
     assert_eq!(world.fans_out(&event).await, 0);
-    let query = format!(
-        "select action from audit where chain = '{ORG}' and action = 'webhook.delete'"
-    );
+    let query =
+        format!("select action from audit where chain = '{ORG}' and action = 'webhook.delete'");
     assert_eq!(world.server.texts(&query).await.len(), 7);
+}
+
+async fn zoho_assists_names_are_another_form_of_the_same(backend: Backend) {
+    const ASSIST: &str = "/api/v1/assist/webhooks";
+    let world = OwnWorld::start(backend).await;
+    let client = &world.server.client;
+    let scoped = async |scopes: Value| {
+        world.server.token(json!({ "role": "admin", "orgId": ORG, "scopes": scopes })).await
+    };
+    let all = scoped(json!(["ZohoAssist.webhooks.ALL"])).await;
+    let body = json!({
+        "name": "Devices", "desc": "d", "url": world.server.vendor.url("/assist"),
+        "ignore_src": "client-7", "status": 1,
+        "subscriptions": [{ "event_id": 13, "dept_ids": [7, "900000000000000001"] }, { "event_id": 0 }],
+    });
+    let reads = scoped(json!(["ZohoAssist.webhooks.READ"])).await;
+    client.post(ASSIST, &reads, &body).await.refused(403, "SCOPE_MISMATCH");
+    let made = client.post(ASSIST, &all, &body).await.expect(201);
+    assert!(made.text_of("secret").starts_with("whsec_"));
+    let hook = made.json["hook_id"].as_i64().expect("a number");
+    assert!(hook > 0);
+    let path = format!("{ASSIST}/{hook}");
+    let read = client.get(&path, &reads).await.expect(200).json;
+    for (member, value) in [
+        ("name", json!("Devices")),
+        ("desc", json!("d")),
+        ("ignore_src", json!("client-7")),
+        ("status", json!(1)),
+        (
+            "subscriptions",
+            json!([{ "event_id": 0 },
+                { "event_id": 13, "dept_ids": [7, 900_000_000_000_000_001_i64] }]),
+        ),
+    ] {
+        assert_eq!(read[member], value, "{member}: {read}");
+    }
+    // The same webhook by its other names.
+    let own = client.get(WEBHOOKS, &world.admin).await.expect(200).data()[0].clone();
+    assert_eq!((&own["alias"], &own["dialect"]), (&json!(hook.to_string()), &json!("assist")));
+    assert_eq!(
+        own["subscriptions"]["Device Online"],
+        json!({ "departmentIds": ["7", "900000000000000001"] })
+    );
+    let online = json!({ "eventType": "Device Online", "orgId": ORG, "departmentId": "7", "payload": { "device_id": "1" } });
+    assert_eq!(world.fans_out(&online).await, 1);
+    world.arrived("/assist", 1).await;
+    let off =
+        client.call(Method::PUT, &path, &all, Some(&json!({ "status": 0 }))).await.expect(200);
+    assert_eq!((&off.json["status"], &off.json["name"]), (&json!(0), &json!("Devices")));
+    for faulty in [
+        json!({ "status": 2 }),
+        json!({ "subscriptions": [{ "event_id": 18 }] }),
+        json!({ "hook_id": 1 }),
+    ] {
+        client.call(Method::PUT, &path, &all, Some(&faulty)).await.refused(422, "INVALID_DATA");
+    }
+    let other = world.server.admin("2").await;
+    client.get(&path, &other).await.refused(404, "RESOURCE_NOT_FOUND");
+    assert_eq!(client.get(ASSIST, &all).await.expect(200).data().len(), 1);
+    client.call(Method::DELETE, &path, &all, None).await.expect(204);
+    client.get(&path, &all).await.refused(404, "RESOURCE_NOT_FOUND");
 }

@@ -143,27 +143,27 @@ impl Reading<'_> {
     /// The authentication with its secret; no secret where the kept one stays.
     pub(super) fn read(mut self) -> Option<(Authentication, Option<SecretText>)> {
         let request = self.request;
-        let (taken, secret): (&[&str], Option<(&'static str, &Option<SecretText>)>) =
-            match request.kind.as_str() {
-                "none" => (&[], None),
-                "basic" => (&["username", "password"], Some(("password", &request.password))),
-                "bearer" => (&["token", "expiresAt"], Some(("token", &request.token))),
-                "apiKey" => (&["header", "value"], Some(("value", &request.value))),
-                "oauth2ClientCredentials" => (
-                    &["tokenUrl", "clientId", "clientSecret", "scope", "clientAuthentication"],
-                    Some(("clientSecret", &request.client_secret)),
-                ),
-                "mtls" => {
-                    (&["certificate", "privateKey"], Some(("privateKey", &request.private_key)))
-                }
-                _ => {
-                    self.fault(
-                        "type",
-                        "must be none, basic, bearer, apiKey, oauth2ClientCredentials or mtls",
-                    );
-                    return None;
-                }
-            };
+        let (taken, secret): (&[&str], Option<(&'static str, &Option<SecretText>)>) = match request
+            .kind
+            .as_str()
+        {
+            "none" => (&[], None),
+            "basic" => (&["username", "password"], Some(("password", &request.password))),
+            "bearer" => (&["token", "expiresAt"], Some(("token", &request.token))),
+            "apiKey" => (&["header", "value"], Some(("value", &request.value))),
+            "oauth2ClientCredentials" => (
+                &["tokenUrl", "clientId", "clientSecret", "scope", "clientAuthentication"],
+                Some(("clientSecret", &request.client_secret)),
+            ),
+            "mtls" => (&["certificate", "privateKey"], Some(("privateKey", &request.private_key))),
+            _ => {
+                self.fault(
+                    "type",
+                    "must be none, basic, bearer, apiKey, oauth2ClientCredentials or mtls",
+                );
+                return None;
+            }
+        };
         for (name, is_there) in self.given() {
             if is_there && !taken.contains(&name) {
                 self.fault(name, &format!("is not of the type {}", request.kind));
@@ -463,7 +463,9 @@ mod tests {
         let key = of(Authentication::ApiKey { header: "x-key".to_owned() }, "k");
         assert!(key.add_to(&mut headers));
         assert_eq!(headers["x-key"], "k");
-        assert!(!of(Authentication::ApiKey { header: "x-key".to_owned() }, "a\nb").add_to(&mut headers));
+        assert!(
+            !of(Authentication::ApiKey { header: "x-key".to_owned() }, "a\nb").add_to(&mut headers)
+        );
         assert!(!format!("{key:?}").contains("\"k\""));
     }
 

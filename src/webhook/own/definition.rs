@@ -239,7 +239,11 @@ impl Definition {
 impl WebhookRequest {
     /// Checks everything; all faults at once. `kept` is what there is already of a webhook that is
     /// being changed.
-    pub fn check(self, egress: &Egress, kept: Option<&Kept>) -> Result<Definition, Vec<FieldFault>> {
+    pub fn check(
+        self,
+        egress: &Egress,
+        kept: Option<&Kept>,
+    ) -> Result<Definition, Vec<FieldFault>> {
         Checking { egress, kept, is_trial: false, faults: Vec::new(), warnings: Vec::new() }
             .run(self)
     }
@@ -305,8 +309,7 @@ impl Checking<'_> {
         {
             self.fault("/connection", "is fixed for life: make another webhook");
         }
-        let subscriptions =
-            subscriptions::check(dialect, request.subscriptions, &mut self.faults);
+        let subscriptions = subscriptions::check(dialect, request.subscriptions, &mut self.faults);
         match connection {
             Connection::Events
                 if subscriptions.is_empty() && self.faults.is_empty() && !self.is_trial =>
@@ -316,7 +319,10 @@ impl Checking<'_> {
             }
             Connection::Trigger | Connection::Automation => {
                 if dialect != Dialect::Zendesk {
-                    self.fault("/connection", "only the dialect zendesk has triggers and automations");
+                    self.fault(
+                        "/connection",
+                        "only the dialect zendesk has triggers and automations",
+                    );
                 }
                 if !subscriptions.is_empty() {
                     self.fault(
@@ -331,10 +337,8 @@ impl Checking<'_> {
         let headers = request.headers.unwrap_or_default();
         let is_https = address.as_ref().is_none_or(|url| url.scheme() == "https");
         self.headers(dialect, &headers, is_https);
-        let (authentication, credentials) = self.authentication(
-            request.authentication.as_ref(),
-            address.as_ref(),
-        );
+        let (authentication, credentials) =
+            self.authentication(request.authentication.as_ref(), address.as_ref());
         let tls = request.tls.map(|tls| TlsSettings { ca_certificates: tls.ca_certificates });
         let settings = Settings {
             method: method.as_str().to_owned(),
@@ -417,7 +421,10 @@ impl Checking<'_> {
         if !(1..=256).contains(&text.len()) {
             self.fault("/secret", "must have 1 to 256 bytes");
         } else if text.starts_with("whsec_") && SigningSecret::parse(text).is_err() {
-            self.fault("/secret", "must be whsec_ and the base64 of 24 to 64 bytes, or other bytes");
+            self.fault(
+                "/secret",
+                "must be whsec_ and the base64 of 24 to 64 bytes, or other bytes",
+            );
         }
     }
 
@@ -428,7 +435,9 @@ impl Checking<'_> {
         }
         if dialect != Dialect::Assist {
             self.fault("/ignoreSourceId", "must be a UUID");
-        } else if !(1..=LONGEST_SOURCE).contains(&given.len()) || given.chars().any(char::is_control) {
+        } else if !(1..=LONGEST_SOURCE).contains(&given.len())
+            || given.chars().any(char::is_control)
+        {
             self.fault("/ignoreSourceId", format!("must have 1 to {LONGEST_SOURCE} bytes"));
         }
         Some(given)
@@ -449,9 +458,9 @@ impl Checking<'_> {
             return None;
         }
         let odd = text.chars().any(|one| one.is_control() || one.is_whitespace());
-        let url = Url::parse(text).ok().filter(|url| {
-            matches!(url.scheme(), "http" | "https") && url.has_host() && !odd
-        });
+        let url = Url::parse(text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && !odd);
         let Some(url) = url else {
             self.fault("/url", "must be an absolute https URL");
             return None;

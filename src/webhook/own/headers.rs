@@ -68,7 +68,8 @@ mod tests {
         ] {
             assert_eq!(of(name, value), 1, "{name}");
         }
-        let twice = BTreeMap::from([("A".to_owned(), String::new()), ("a".to_owned(), String::new())]);
+        let twice =
+            BTreeMap::from([("A".to_owned(), String::new()), ("a".to_owned(), String::new())]);
         assert_eq!(faults(&twice).len(), 1);
         let many = (0..=MOST).map(|number| (format!("x-{number}"), String::new())).collect();
         assert_eq!(faults(&many).len(), 1);

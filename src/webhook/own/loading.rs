@@ -84,10 +84,7 @@ fn digest_of(own: &own_webhook::Model) -> String {
 
 /// What signs in a dialect: systems that speak of a text take its bytes as they are, Standard
 /// Webhooks what `whsec_` stands for.
-pub(crate) fn signing_secret(
-    dialect: Dialect,
-    text: &str,
-) -> Result<SigningSecret, CryptoError> {
+pub(crate) fn signing_secret(dialect: Dialect, text: &str) -> Result<SigningSecret, CryptoError> {
     match dialect {
         Dialect::Desk | Dialect::Standard | Dialect::Assist if text.starts_with("whsec_") => {
             SigningSecret::parse(text)
@@ -178,8 +175,7 @@ impl Loader {
         };
         let mut endpoint = self.endpoint(row, None, signer, health)?;
         if let Some(address) = face.request.vetted_address() {
-            endpoint.destination =
-                self.egress.vet(address).map_err(|refusal| refusal.to_string());
+            endpoint.destination = self.egress.vet(address).map_err(|refusal| refusal.to_string());
         }
         if let Err(reason) = &face.egress {
             endpoint.destination = Err(format!("its TLS settings cannot be used: {reason}"));
@@ -291,11 +287,13 @@ pub(in crate::webhook) fn spread(
             continue;
         }
         let own_name: Arc<str> = Arc::from(name.as_str());
-        all.extend(dialect::host_types(endpoint.dialect, &name).into_iter().map(|event_type| Spread {
-            event_type: event_type.to_owned(),
-            filter: filter.clone(),
-            name: Some(Arc::clone(&own_name)),
-            rule: None,
+        all.extend(dialect::host_types(endpoint.dialect, &name).into_iter().map(|event_type| {
+            Spread {
+                event_type: event_type.to_owned(),
+                filter: filter.clone(),
+                name: Some(Arc::clone(&own_name)),
+                rule: None,
+            }
         }));
     }
     for rule in endpoint.own.iter().flat_map(|own| &own.rules) {

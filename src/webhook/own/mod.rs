@@ -4,8 +4,8 @@
 //! change goes through [`OwnWebhooks`], in one transaction with its audit row, under the lock of the
 //! org's plan, so that what is counted is what there is.
 
-mod alias;
 mod authentication;
+mod current;
 mod definition;
 mod face;
 mod headers;
@@ -22,6 +22,7 @@ mod writing;
 pub use authentication::{
     Authentication, AuthenticationRequest, ClientAuthentication, EndpointAuthentication,
 };
+pub use current::Current;
 pub use definition::{Definition, FieldFault, Kept, Settings, TlsSettings, WhileDisabled};
 pub use face::OwnFace;
 pub use plan::{Plan, PlanRequest, PlanUse};
@@ -29,18 +30,18 @@ pub use plan_changes::PlanChanged;
 pub use request::{TlsRequest, WebhookPatch, WebhookRequest};
 pub use rule_writing::RuleView;
 pub use rules::{
-    MOST_RULES, RequestForm, RoutedRule, RuleAction, RuleDefinition, RuleKind, RulePatch, RuleRequest,
-    Vocabulary,
+    MOST_RULES, RequestForm, RoutedRule, RuleAction, RuleDefinition, RuleKind, RulePatch,
+    RuleRequest, Vocabulary,
 };
 pub use subscriptions::SubscriptionRequest;
-pub use writing::{Created, Current, OwnRefusal, OwnWebhooks, Updated};
+pub use writing::{Created, OwnRefusal, OwnWebhooks, Updated, id_of_alias};
 
 pub(crate) use authentication::add_secret;
 pub(crate) use definition::stored_settings;
 pub(crate) use loading::signing_secret;
-pub(crate) use writing::DISCARDED;
 pub(in crate::webhook) use loading::{Doors, is_own, spread};
 pub(crate) use plan_changes::{remove_some_of_org, switch_on};
+pub(crate) use writing::DISCARDED;
 
 /// How the rows of own webhooks are called in `webhooks.kind`.
 pub(crate) const KIND: &str = "customer";

@@ -20,10 +20,10 @@ use crate::store::entity::{org_plan, webhook};
 use crate::store::{StoreError, UnitOfWork};
 
 /// How many own webhooks an org may have where nobody said otherwise.
-pub const WEBHOOKS: u32 = 20;
+const WEBHOOKS: u32 = 20;
 
 /// How many of them for one event.
-pub const WEBHOOKS_PER_EVENT: u32 = 10;
+const WEBHOOKS_PER_EVENT: u32 = 10;
 
 /// The most that a plan may allow of either.
 const MOST: u32 = 10_000;
@@ -100,8 +100,7 @@ impl PlanRequest {
                 }
                 known
             };
-            let mut dialects: Vec<Dialect> =
-                names.iter().enumerate().filter_map(read).collect();
+            let mut dialects: Vec<Dialect> = names.iter().enumerate().filter_map(read).collect();
             dialects.sort_unstable_by_key(|one| one.as_str());
             dialects.dedup();
             dialects
@@ -218,8 +217,9 @@ impl Plan {
         if is_full(self.webhooks, used.webhooks, used.enabled) {
             return Err(OwnRefusal::TooMany { limit: self.webhooks });
         }
-        let count =
-            |counts: &BTreeMap<String, u32>, event: &String| counts.get(event).copied().unwrap_or(0);
+        let count = |counts: &BTreeMap<String, u32>, event: &String| {
+            counts.get(event).copied().unwrap_or(0)
+        };
         let over = events.iter().find(|event| {
             let all = count(&used.per_event, event);
             is_full(self.webhooks_per_event, all, count(&used.enabled_per_event, event))

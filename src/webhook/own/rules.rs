@@ -356,11 +356,19 @@ mod tests {
 
     use super::*;
 
-    fn check(kind: RuleKind, method: RequestMethod, request: Value) -> Result<RuleDefinition, Vec<String>> {
+    fn check(
+        kind: RuleKind,
+        method: RequestMethod,
+        request: Value,
+    ) -> Result<RuleDefinition, Vec<String>> {
         let vocabulary = Vocabulary {
             find: &|name| (name == "Ticket_Add").then_some("Ticket_Add").ok_or(None),
             unknown: &|names, _| {
-                names.iter().filter(|name| !name.starts_with("ticket.")).map(ToString::to_string).collect()
+                names
+                    .iter()
+                    .filter(|name| !name.starts_with("ticket."))
+                    .map(ToString::to_string)
+                    .collect()
             },
             longest_wait_minutes: 40_000,
         };
@@ -387,8 +395,14 @@ mod tests {
         let good = check(RuleKind::Trigger, RequestMethod::Post, payload.clone()).unwrap();
         assert!(good.is_active && good.warnings.is_empty());
         let refused = |kind, method, request| check(kind, method, request).unwrap_err();
-        assert_eq!(refused(RuleKind::Trigger, RequestMethod::Get, payload.clone()), ["/action/payload"]);
-        assert_eq!(refused(RuleKind::Automation, RequestMethod::Post, payload.clone()), ["/afterMinutes"]);
+        assert_eq!(
+            refused(RuleKind::Trigger, RequestMethod::Get, payload.clone()),
+            ["/action/payload"]
+        );
+        assert_eq!(
+            refused(RuleKind::Automation, RequestMethod::Post, payload.clone()),
+            ["/afterMinutes"]
+        );
         let mut bad = rule(&json!({ "payload": "{{nothing.known}}" }));
         bad["name"] = json!(" ");
         bad["position"] = json!(-1);
@@ -407,7 +421,8 @@ mod tests {
         assert_eq!(empty.unwrap().warnings.len(), 1);
         let mut later = payload;
         later["afterMinutes"] = json!(60);
-        later["unless"] = json!({ "all": [{ "field": "payload.status", "operator": "is", "value": "Closed" }] });
+        later["unless"] =
+            json!({ "all": [{ "field": "payload.status", "operator": "is", "value": "Closed" }] });
         assert!(check(RuleKind::Automation, RequestMethod::Post, later.clone()).is_ok());
         later["afterMinutes"] = json!(40_001);
         assert_eq!(refused(RuleKind::Automation, RequestMethod::Post, later), ["/afterMinutes"]);
@@ -418,7 +433,8 @@ mod tests {
         let id = Uuid::from_u128(7);
         assert_eq!(RoutedRule::id_of(&format!("trigger:{id}")), Some(id));
         assert_eq!(RoutedRule::id_of(&format!("automation:{id}")), Some(id));
-        for other in ["request.created", "zen:event-type:ticket.created", "trigger:", "Ticket_Add"] {
+        for other in ["request.created", "zen:event-type:ticket.created", "trigger:", "Ticket_Add"]
+        {
             assert_eq!(RoutedRule::id_of(other), None, "{other}");
         }
     }
@@ -427,7 +443,10 @@ mod tests {
     fn content_is_kept_as_it_was_written() {
         for content in [
             Content::Payload("{\n \"a\": \"{{ticket.id}}\"}".to_owned()),
-            Content::Parameters(vec![("b".to_owned(), "1".to_owned()), ("a".to_owned(), "ä".to_owned())]),
+            Content::Parameters(vec![
+                ("b".to_owned(), "1".to_owned()),
+                ("a".to_owned(), "ä".to_owned()),
+            ]),
         ] {
             assert_eq!(stored_content(&content_text(&content)), Some(content));
         }

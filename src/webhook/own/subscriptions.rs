@@ -55,11 +55,8 @@ pub(super) type Subscriptions = BTreeMap<String, SubscriptionRequest>;
 /// As they are stored and shown: `null` where nothing narrows or widens one.
 pub(super) fn to_json(subscriptions: &Subscriptions) -> Value {
     let members = subscriptions.iter().map(|(name, options)| {
-        let options = if *options == SubscriptionRequest::default() {
-            Value::Null
-        } else {
-            json!(options)
-        };
+        let options =
+            if *options == SubscriptionRequest::default() { Value::Null } else { json!(options) };
         (name.clone(), options)
     });
     Value::Object(members.collect::<Map<_, _>>())
@@ -87,8 +84,7 @@ pub(super) fn check(
         let place = format!("/subscriptions/{}", given.replace('~', "~0").replace('/', "~1"));
         let Some(name) = dialect::canonical(dialect, &given) else {
             let shown: String = given.chars().take(100).collect();
-            let message =
-                format!("`{shown}` is not an event of the dialect {}", dialect.as_str());
+            let message = format!("`{shown}` is not an event of the dialect {}", dialect.as_str());
             let mut fault = FieldFault::new(place, message);
             fault.suggestion = dialect::nearest(dialect, &given).map(str::to_owned);
             faults.push(fault);

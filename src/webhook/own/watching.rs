@@ -19,10 +19,10 @@ use crate::store::{StoreError, claims};
 const PAUSE: Duration = Duration::from_mins(1);
 
 /// How long what comes while a webhook is off may wait.
-pub const QUEUED_FOR: Duration = Duration::from_hours(72);
+const QUEUED_FOR: Duration = Duration::from_hours(72);
 
 /// How much of it may wait: of more, the oldest goes.
-pub const QUEUED_AT_MOST: u32 = 10_000;
+const QUEUED_AT_MOST: u32 = 10_000;
 
 /// How long before its end somebody is told of a credential.
 const TOLD_BEFORE: Duration = Duration::from_hours(7 * 24);

@@ -3,19 +3,19 @@
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
-use serde_json::{Map, Value, json};
-use url::Url;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::definition::{Definition, FieldFault, Kept, Settings, as_request, stored_settings};
+use super::current::{Current, read_current, shown};
+use super::definition::{Definition, FieldFault, Kept, Settings};
 use super::plan::{self, PlanUse, counted, event_keys};
-use super::request::{WebhookPatch, WebhookRequest};
+use super::request::WebhookRequest;
 use super::rule_writing::{erase_rules, refuse_unfit_for_rules, refuse_while_in_use};
 use super::rules::RuleKind;
 use super::{CREDENTIALS_FIELD, KIND, SECRET_FIELD};
 use crate::audit::{self, Actor, Entry};
 use crate::crypto::{AssociatedData, CryptoError, Keys, Purpose, SecretText, SigningSecret};
-use crate::dialect::{Connection, Dialect};
+use crate::dialect::Dialect;
 use crate::egress::Egress;
 use crate::notice::{Board, NoticeKind};
 use crate::seam::{Seam, Timestamp};
@@ -28,9 +28,6 @@ use crate::webhook::provisioning::drop_waiting;
 
 /// How many deliveries that were held are discarded with the change that says so.
 pub(crate) const DISCARDED: u32 = 20_000;
-
-/// The end of the name of a copy.
-const COPY: &str = " (copy)";
 
 /// Why an own webhook is not written.
 #[derive(Debug, thiserror::Error)]
@@ -123,72 +120,6 @@ pub struct Updated {
     pub secret: Option<SecretText>,
 }
 
-/// An own webhook as it was read, to be changed or copied.
-#[derive(Clone, Debug)]
-pub struct Current {
-    row: webhook::Model,
-    own: own_webhook::Model,
-    settings: Settings,
-}
-
-impl Current {
-    /// Its id.
-    pub fn id(&self) -> Uuid {
-        self.row.id
-    }
-
-    /// Its org.
-    pub fn org_id(&self) -> &str {
-        &self.row.org_id
-    }
-
-    /// When it changed last, as it is shown.
-    pub fn modified_time(&self) -> String {
-        Timestamp::from_micros(self.row.modified_at).rfc3339()
-    }
-
-    /// The address as it is.
-    pub fn url(&self) -> &str {
-        &self.row.url
-    }
-
-    /// A patch put over what is there, to be checked as a whole.
-    pub fn patched(&self, patch: WebhookPatch) -> Map<String, Value> {
-        patch.merged_over(as_request(&self.row, &self.own, &self.settings))
-    }
-
-    /// What of it stays where a patch says nothing of it.
-    pub fn kept(&self, patch: &WebhookPatch) -> Kept {
-        let url = Url::parse(&self.row.url).ok();
-        Kept {
-            authentication: self.settings.authentication.clone(),
-            origin: url.map(|url| url.origin().ascii_serialization()),
-            connection: Connection::from_name(&self.own.connection).unwrap_or_default(),
-            names_authentication: patch.names_authentication(),
-        }
-    }
-
-    /// The name of a copy.
-    pub fn name_of_copy(&self) -> Option<String> {
-        let name = self.row.name.as_ref()?;
-        let kept: String = name.chars().take(255 - COPY.len()).collect();
-        Some(kept + COPY)
-    }
-
-    fn shown(&self) -> Value {
-        shown(&self.row, &self.own, &self.settings)
-    }
-}
-
-/// A webhook for the audit: nothing secret, and of custom headers only the names.
-fn shown(row: &webhook::Model, own: &own_webhook::Model, settings: &Settings) -> Value {
-    let mut shown = as_request(row, own, settings);
-    let names: Vec<&String> = settings.headers.keys().collect();
-    shown.insert("headers".to_owned(), json!(names));
-    shown.insert("authentication".to_owned(), json!(settings.authentication.kind()));
-    Value::Object(shown)
-}
-
 /// The orgs' own webhooks. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct OwnWebhooks {
@@ -256,7 +187,8 @@ impl OwnWebhooks {
             {
                 let place = AssociatedData { subject: from.id(), field: CREDENTIALS_FIELD };
                 let opened = self.keys.ring.unseal(Purpose::Vault, &place, sealed)?;
-                let text = std::str::from_utf8(opened.expose()).map_err(|_| OwnRefusal::Unreadable)?;
+                let text =
+                    std::str::from_utf8(opened.expose()).map_err(|_| OwnRefusal::Unreadable)?;
                 Some(SecretText::new(text))
             }
             _ => None,
@@ -384,9 +316,7 @@ impl OwnWebhooks {
         if expires_at != own.credentials_expire_at || definition.credentials.is_some() {
             own.credentials_expire_at = expires_at;
             own.expiry_told_at = None;
-            self.board
-                .resolve(work, &[NoticeKind::CredentialExpiring], &subject_of(id))
-                .await?;
+            self.board.resolve(work, &[NoticeKind::CredentialExpiring], &subject_of(id)).await?;
         }
         definition.while_disabled.as_str().clone_into(&mut own.while_disabled);
         own.settings = settings_text(&definition.settings)?;
@@ -412,7 +342,8 @@ impl OwnWebhooks {
             }
         };
         let is_changed = own != current.own
-            || webhook::Model { modified_at: current.row.modified_at, ..row.clone() } != current.row;
+            || webhook::Model { modified_at: current.row.modified_at, ..row.clone() }
+                != current.row;
         if !is_changed {
             return Ok(Updated { secret: None });
         }
@@ -523,12 +454,8 @@ impl OwnWebhooks {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let entry = Entry {
-            chain: &row.org_id,
-            action,
-            subject: subject_of(row.id),
-            detail: Some(detail),
-        };
+        let entry =
+            Entry { chain: &row.org_id, action, subject: subject_of(row.id), detail: Some(detail) };
         audit::append(work, entry, actor, now, &self.seam.randomness).await
     }
 
@@ -564,6 +491,15 @@ impl OwnWebhooks {
 /// When a change is made: two in one moment are two, so that the second is told from the first.
 pub(super) fn after(row: &webhook::Model, now: Timestamp) -> Timestamp {
     now.max(Timestamp::from_micros(row.modified_at).plus(std::time::Duration::from_millis(1)))
+}
+
+/// The webhook with an alias.
+pub async fn id_of_alias(store: &Store, alias: i64) -> Result<Option<Uuid>, StoreError> {
+    let row = own_webhook::Entity::find()
+        .filter(own_webhook::Column::Alias.eq(alias))
+        .one(store.reader())
+        .await?;
+    Ok(row.map(|row| row.id))
 }
 
 /// What a webhook's notices and audit rows are filed under.
@@ -617,24 +553,10 @@ async fn replace(
     Ok(())
 }
 
-async fn read_current(
-    connection: &impl sea_orm::ConnectionTrait,
-    id: Uuid,
-) -> Result<Current, OwnRefusal> {
-    let row = webhook::Entity::find_by_id(id)
-        .filter(webhook::Column::Kind.eq(KIND))
-        .one(connection)
-        .await?
-        .ok_or(OwnRefusal::Unknown)?;
-    let own = own_webhook::Entity::find_by_id(id)
-        .one(connection)
-        .await?
-        .ok_or(OwnRefusal::Unreadable)?;
-    let settings = stored_settings(&own).ok_or(OwnRefusal::Unreadable)?;
-    Ok(Current { row, own, settings })
-}
-
-pub(super) async fn refuse_while_closing(work: &UnitOfWork, org_id: &str) -> Result<(), OwnRefusal> {
+pub(super) async fn refuse_while_closing(
+    work: &UnitOfWork,
+    org_id: &str,
+) -> Result<(), OwnRefusal> {
     let closure = org_closure::Entity::find_by_id(org_id).one(work.connection()).await?;
     match closure {
         Some(closure) if closure.finished_at.is_none() => Err(OwnRefusal::Closing),

@@ -11,6 +11,7 @@ pub(crate) mod package;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod server;
+pub(crate) mod tls_receiver;
 
 /// Lists each test twice: on SQLite and on PostgreSQL. A test is a function of its backend.
 macro_rules! on_both {
