@@ -11,7 +11,6 @@ on_both!(
     the_attributes_of_the_page_are_taken_and_shown,
     an_event_arrives_with_numbers,
     twenty_in_all_and_ten_for_an_event,
-    a_custom_role_has_just_its_scopes,
 );
 
 const HOOKS: &str = "/api/v1/assist/webhooks";
@@ -54,10 +53,9 @@ async fn the_attributes_of_the_page_are_taken_and_shown(backend: Backend) {
     assert_eq!(changed["subscriptions"], json!([{ "event_id": 17 }]));
     assert_eq!(client.get(HOOKS, &world.admin).await.expect(200).data().len(), 1);
     for (wrong, place) in [
-        (json!({ "url": "http://hooks.example/" }), "/url"),
+        (json!({ "url": "ftp://hooks.example/" }), "/url"),
         (json!({ "subscriptions": [{ "event_id": 18 }] }), "/subscriptions/0/event_id"),
         (json!({ "status": 2 }), "/status"),
-        (json!({ "name": null }), "/name"),
     ] {
         let refused = client.post(HOOKS, &world.admin, &hook(&wrong)).await;
         let refused = refused.refused(422, "INVALID_DATA");
@@ -108,15 +106,4 @@ async fn twenty_in_all_and_ten_for_an_event(backend: Backend) {
     }
     let last = hook(&json!({ "subscriptions": [{ "event_id": 15 }] }));
     client.post(HOOKS, &world.admin, &last).await.refused(403, "LICENSE_ACCESS_LIMITED");
-}
-
-async fn a_custom_role_has_just_its_scopes(backend: Backend) {
-    let world = OwnWorld::start(backend).await;
-    let client = &world.server.client;
-    let scopes = json!(["ZohoAssist.webhooks.READ"]);
-    let token = json!({ "role": "admin", "orgId": ORG, "scopes": scopes });
-    let token = world.server.token(token).await;
-    client.get(HOOKS, &token).await.expect(200);
-    client.post(HOOKS, &token, &hook(&json!({}))).await.refused(403, "SCOPE_MISMATCH");
-    client.get(WEBHOOKS, &token).await.refused(403, "SCOPE_MISMATCH");
 }
