@@ -21,6 +21,7 @@ on_both!(
     an_automation_fires_when_its_time_has_come,
     an_automation_does_not_fire_where_something_happened,
     placeholders_and_names_are_listed,
+    a_test_sends_what_a_trigger_would,
 );
 
 const TRIGGERS: &str = "/api/v1/triggers";
@@ -355,4 +356,44 @@ async fn placeholders_and_names_are_listed(backend: Backend) {
     world.fans_out(&posted).await;
     let told = client.get("/api/v1/events/on", &world.admin).await.expect(200);
     assert_eq!(told.json["eventType"], "Device Online");
+}
+
+async fn a_test_sends_what_a_trigger_would(backend: Backend) {
+    let world = OwnWorld::start(backend).await;
+    let described = json!({
+        "dialect": "zendesk", "connection": "trigger", "subscriptions": {}, "method": "PATCH",
+        "url": world.server.vendor.url("/trial/{{ticket.ticketNumber}}"),
+    });
+    let unsaved = json!({
+        "webhook": described, "eventType": "Ticket_Add", "payload": "{\"n\":\"{{ticket.id}}\"}",
+        "body": { "id": "77", "ticketNumber": "8" },
+    });
+    let path = "/api/v1/webhooks/test";
+    let told = world.server.client.post(path, &world.admin, &unsaved).await.expect(200).json;
+    assert_eq!(told["outcome"], "delivered", "{told}");
+    let received = world.arrived("/trial/8", 1).await.remove(0);
+    assert_eq!((received.method.as_str(), &received.body[..]), ("PATCH", &b"{\"n\":\"77\"}"[..]));
+    assert_eq!(received.header("x-mortise-test"), Some("true"));
+    for (member, value) in [
+        ("payload", json!("{{ticket.idd}}")),
+        ("payload", json!("{")),
+        ("parameters", json!([["a", "b"]])),
+    ] {
+        let mut wrong = unsaved.clone();
+        wrong["payload"] = Value::Null;
+        wrong[member] = value;
+        let refused = world.server.client.post(path, &world.admin, &wrong).await;
+        let refused = refused.refused(422, "INVALID_DATA");
+        assert_eq!(refused.json["errors"][0]["fieldName"], format!("/{member}"), "{}", refused.text);
+    }
+    // A saved one sends what its first trigger does; without one what a new one begins with.
+    let id = connected(&world, "/saved", "trigger", json!({})).await;
+    let test = async || {
+        let told = world.act(&id, "/test", &json!({ "eventType": "Ticket_Add" })).await.expect(200);
+        serde_json::from_str::<Value>(told.json["request"]["body"].as_str().expect("a body"))
+            .expect("JSON")
+    };
+    assert!(test().await["ticket"]["subject"].is_string());
+    make(&world, TRIGGERS, &rule(&id, "a", &new_tickets(), "[\"{{event.type}}\"]")).await;
+    assert_eq!(test().await, json!(["Ticket_Add"]));
 }
