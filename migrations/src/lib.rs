@@ -24,6 +24,8 @@ mod m20261121_000010_platform_steps;
 mod m20261121_000011_reconciler;
 mod m20261121_000012_invoke;
 mod m20261121_000013_data_keys;
+mod m20261121_000014_own_webhooks;
+mod m20261121_000016_rules;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000011_reconciler::Migration),
             Box::new(m20261121_000012_invoke::Migration),
             Box::new(m20261121_000013_data_keys::Migration),
+            Box::new(m20261121_000014_own_webhooks::Migration),
+            Box::new(m20261121_000016_rules::Migration),
         ]
     }
 }

@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -14,20 +14,18 @@ use super::extract::{
     Path, Query, RawBody, idempotency_key, json_bytes, json_response, require_json, sha256,
 };
 use super::openapi::ApiRouter;
-use super::problem::{FieldError, FieldErrorKind, Problem};
+use super::problem::Problem;
 use super::role::Role;
 use super::services::endpoint_scope;
 use super::shapes::{VerdictBody, moment, public_event_id};
 use super::state::ApiState;
 use crate::delivery::EndpointScope;
-use crate::dialect::{Dialect, EventParts};
-use crate::event::catalogue::{self, EventType};
 use crate::event::{self, AcceptedEvent};
 use crate::seam::Timestamp;
 
 /// The routes of events.
 pub(super) fn router() -> ApiRouter {
-    OpenApiRouter::new().routes(routes!(post)).routes(routes!(read)).routes(routes!(types))
+    OpenApiRouter::new().routes(routes!(post)).routes(routes!(read))
 }
 
 /// An event, as the host sends it.
@@ -227,80 +225,4 @@ async fn read(
         webhooks: found.webhooks.into_iter().map(VerdictBody::from).collect(),
     };
     Ok(json_response(StatusCode::OK, &body))
-}
-
-/// Which event types.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-struct TypesQuery {
-    /// The dialect; `desk` where it is left out.
-    #[serde(default)]
-    dialect: Option<String>,
-    /// Of one module, such as `Ticket`.
-    #[serde(default)]
-    module: Option<String>,
-}
-
-/// An event type.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct TypeBody {
-    /// Its name.
-    name: String,
-    /// Its module.
-    module: String,
-    /// What people call it.
-    label: String,
-    /// When it happens.
-    description: String,
-    /// The options that a subscription may have.
-    options: Vec<String>,
-    /// The JSON Schema of its payload.
-    #[schema(value_type = Object)]
-    schema: Value,
-    /// A sample, exactly as it is delivered.
-    #[schema(value_type = Object)]
-    sample: Value,
-}
-
-/// Every event type with its options, its schema and a sample as delivered.
-#[utoipa::path(
-    get, path = "/api/v1/event-types", tag = "events", params(TypesQuery),
-    responses((status = 200, description = "All of them"))
-)]
-async fn types(
-    State(state): State<ApiState>,
-    Query(query): Query<TypesQuery>,
-) -> Result<Response, Problem> {
-    let name = query.dialect.as_deref().unwrap_or("desk");
-    let Some(dialect) = Dialect::from_name(name) else {
-        let error = FieldError::new("dialect", FieldErrorKind::Invalid, "must be desk");
-        return Err(Problem::invalid(vec![error]));
-    };
-    let now = state.seam().clock.now();
-    let data: Vec<TypeBody> = catalogue::catalogue()
-        .iter()
-        .filter(|one| query.module.as_deref().is_none_or(|module| one.module == module))
-        .map(|one| type_body(one, dialect, now))
-        .collect();
-    Ok(json_response(StatusCode::OK, &json!({ "data": data, "nextCursor": null })))
-}
-
-fn type_body(one: &EventType, dialect: Dialect, now: Timestamp) -> TypeBody {
-    let body = dialect.body(&EventParts {
-        event_type: one.name,
-        org: "761336011",
-        event_time: now,
-        payload: one.sample.get().as_bytes(),
-        previous: one.sample_previous.as_ref().map(|previous| previous.get().as_bytes()),
-    });
-    TypeBody {
-        name: one.name.to_owned(),
-        module: one.module.to_owned(),
-        label: one.label.clone(),
-        description: one.description.clone(),
-        options: one.options.iter().map(|option| option.name().to_owned()).collect(),
-        schema: one.schema.clone(),
-        sample: serde_json::from_slice(&body).unwrap_or_default(),
-    }
 }

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod answers;
+mod assist_webhooks;
 mod browser;
 mod callbacks;
 mod catalogue;
@@ -16,6 +17,7 @@ mod deliveries;
 mod descriptions;
 mod document;
 mod effect;
+mod event_types;
 mod events;
 pub mod extract;
 mod faults;
@@ -31,8 +33,11 @@ mod journal;
 pub(crate) mod keys;
 mod notices;
 pub mod openapi;
+mod own_shapes;
+mod own_webhooks;
 mod ownership;
 pub mod paging;
+mod plans;
 pub mod problem;
 mod properties;
 mod rates;
@@ -40,13 +45,16 @@ pub(crate) mod reconcile;
 pub mod role;
 mod rollouts;
 pub mod routes;
+mod rules;
 mod services;
 mod shapes;
 pub mod state;
 pub mod token_store;
 pub mod tokens;
+mod trial_templates;
 mod trials;
 mod upgrades;
+mod url_check;
 mod user_tokens;
 mod webhooks;
 
@@ -79,7 +87,12 @@ pub fn rooms() -> ApiRouter {
         .merge(holds::router())
         .merge(journal::router())
         .merge(webhooks::router())
+        .merge(own_webhooks::router())
+        .merge(assist_webhooks::router())
+        .merge(plans::router())
         .merge(events::router())
+        .merge(event_types::router())
+        .merge(rules::router())
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(trials::router())

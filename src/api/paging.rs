@@ -114,6 +114,20 @@ impl<'de> Deserialize<'de> for AfterInstallation {
     }
 }
 
+/// A page begins after this place, and of one place after this id; the parameter `cursor` of lists
+/// that go by positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfterPlace(pub i64, pub Uuid);
+
+impl<'de> Deserialize<'de> for AfterPlace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Cursor::decode(&String::deserialize(deserializer)?) {
+            Some(Cursor::Change(place, id)) => Ok(Self(place, id)),
+            _ => Err(de::Error::custom(BAD_CURSOR)),
+        }
+    }
+}
+
 /// A page begins after this key; the parameter `cursor` of lists that go by key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AfterText(pub String);

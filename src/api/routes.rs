@@ -69,9 +69,14 @@ const EXTENSIONS_READ: Option<&str> = Some("Desk.extensions.READ");
 const EXTENSIONS_CREATE: Option<&str> = Some("Desk.extensions.CREATE");
 const EXTENSIONS_UPDATE: Option<&str> = Some("Desk.extensions.UPDATE");
 const WEBHOOKS_READ: Option<&str> = Some("Desk.webhooks.READ");
+const WEBHOOKS_CREATE: Option<&str> = Some("Desk.webhooks.CREATE");
 const WEBHOOKS_UPDATE: Option<&str> = Some("Desk.webhooks.UPDATE");
 const WEBHOOKS_DELETE: Option<&str> = Some("Desk.webhooks.DELETE");
 const EXTENSIONS_DELETE: Option<&str> = Some("Desk.extensions.DELETE");
+const ASSIST_READ: Option<&str> = Some("ZohoAssist.webhooks.READ");
+const ASSIST_CREATE: Option<&str> = Some("ZohoAssist.webhooks.CREATE");
+const ASSIST_UPDATE: Option<&str> = Some("ZohoAssist.webhooks.UPDATE");
+const ASSIST_DELETE: Option<&str> = Some("ZohoAssist.webhooks.DELETE");
 const EVENTS_READ: Option<&str> = Some("Desk.events.READ");
 const EVENTS_CREATE: Option<&str> = Some("Desk.events.CREATE");
 
@@ -183,19 +188,64 @@ pub static ROUTES: &[Route] = &[
         "Show an event and what every webhook of the org made of it"),
     row(Method::GET, "/api/v1/event-types", EVERYBODY, EVENTS_READ,
         "List event types with options, schema and sample"),
+    row(Method::GET, "/api/v1/placeholders", EVERYBODY, EVENTS_READ,
+        "List the placeholders of an event type, with templates to begin with"),
 
     row(Method::GET, "/api/v1/webhooks", DELIVERIES, WEBHOOKS_READ,
         "List webhooks"),
+    row(Method::POST, "/api/v1/webhooks", CONFIGURERS, WEBHOOKS_CREATE,
+        "Make a webhook of the org's own"),
     row(Method::GET, "/api/v1/webhooks/{id}", DELIVERIES, WEBHOOKS_READ,
         "Show a webhook"),
     row(Method::PATCH, "/api/v1/webhooks/{id}", EVERYBODY, WEBHOOKS_UPDATE,
-        "Change a webhook; an extension's is locked for every role"),
+        "Change an org's own webhook, as operator or admin; an extension's is locked for every role"),
     row(Method::PUT, "/api/v1/webhooks/{id}", EVERYBODY, WEBHOOKS_UPDATE,
         "As PATCH; an extension's is locked for every role"),
     row(Method::DELETE, "/api/v1/webhooks/{id}", EVERYBODY, WEBHOOKS_DELETE,
-        "Delete a webhook; an extension's is locked for every role"),
+        "Delete an org's own webhook, as operator or admin; an extension's is locked for every role"),
+    row(Method::POST, "/api/v1/webhooks/{id}/clone", CONFIGURERS, WEBHOOKS_CREATE,
+        "Copy an org's own webhook; an extension's is locked"),
+    row(Method::POST, "/api/v1/webhooks/{id}/enable", CONFIGURERS, WEBHOOKS_UPDATE,
+        "Switch an org's own webhook on; an extension's is locked"),
+    row(Method::POST, "/api/v1/webhooks/{id}/disable", CONFIGURERS, WEBHOOKS_UPDATE,
+        "Switch an org's own webhook off; an extension's is locked"),
+    row(Method::GET, "/api/v1/assist/webhooks", CONFIGURATION, ASSIST_READ,
+        "List the org's own webhooks of the dialect `assist`, by Zoho Assist's names"),
+    row(Method::POST, "/api/v1/assist/webhooks", CONFIGURERS, ASSIST_CREATE,
+        "Make one"),
+    row(Method::GET, "/api/v1/assist/webhooks/{hookId}", CONFIGURATION, ASSIST_READ,
+        "Show one"),
+    row(Method::PUT, "/api/v1/assist/webhooks/{hookId}", CONFIGURERS, ASSIST_UPDATE,
+        "Change one"),
+    row(Method::DELETE, "/api/v1/assist/webhooks/{hookId}", CONFIGURERS, ASSIST_DELETE,
+        "Delete one"),
+    row(Method::GET, "/api/v1/orgs/{orgId}/plan", USERS, WEBHOOKS_READ,
+        "Show what an org may have of its own, and how much of it is used"),
+    row(Method::PUT, "/api/v1/orgs/{orgId}/plan", LIFECYCLE, None,
+        "Set what an org may have of its own; what it leaves no room for is switched off"),
     row(Method::POST, "/api/v1/webhooks/{id}/explain", DELIVERIES, WEBHOOKS_READ,
         "Say whether an event that is made up would match, and why not"),
+
+    row(Method::GET, "/api/v1/triggers", CONFIGURATION, WEBHOOKS_READ,
+        "List an org's triggers"),
+    row(Method::POST, "/api/v1/triggers", CONFIGURERS, WEBHOOKS_CREATE,
+        "Make a trigger, which calls an own webhook with the events that fulfil its conditions"),
+    row(Method::GET, "/api/v1/triggers/{id}", CONFIGURATION, WEBHOOKS_READ,
+        "Show a trigger"),
+    row(Method::PATCH, "/api/v1/triggers/{id}", CONFIGURERS, WEBHOOKS_UPDATE,
+        "Change a trigger"),
+    row(Method::DELETE, "/api/v1/triggers/{id}", CONFIGURERS, WEBHOOKS_DELETE,
+        "Delete a trigger"),
+    row(Method::GET, "/api/v1/automations", CONFIGURATION, WEBHOOKS_READ,
+        "List an org's automations"),
+    row(Method::POST, "/api/v1/automations", CONFIGURERS, WEBHOOKS_CREATE,
+        "Make an automation, which calls an own webhook some time after an event"),
+    row(Method::GET, "/api/v1/automations/{id}", CONFIGURATION, WEBHOOKS_READ,
+        "Show an automation"),
+    row(Method::PATCH, "/api/v1/automations/{id}", CONFIGURERS, WEBHOOKS_UPDATE,
+        "Change an automation"),
+    row(Method::DELETE, "/api/v1/automations/{id}", CONFIGURERS, WEBHOOKS_DELETE,
+        "Delete an automation"),
 
     row(Method::GET, "/api/v1/deliveries", DELIVERIES, WEBHOOKS_READ,
         "List deliveries"),

@@ -13,6 +13,7 @@ use crate::oauth::Connections;
 use crate::rotation::Rotations;
 use crate::store::Store;
 use crate::webhook::Routing;
+use crate::webhook::own::OwnWebhooks;
 
 use super::access::Caller;
 use super::incoming_rates::IncomingRates;
@@ -49,6 +50,8 @@ pub struct Services {
     pub rotations: Rotations,
     /// How often a token may ping and test.
     pub trials: Arc<TrialRates>,
+    /// The orgs' own webhooks and their plans.
+    pub own_webhooks: OwnWebhooks,
     /// The vendors' way back in.
     pub invoke: Invoke,
     /// How often users' tokens, and installations, may be posted to.

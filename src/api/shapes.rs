@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::own_shapes::OwnBody;
 use super::state::ApiState;
 use super::upgrades::WaitingUpgradeBody;
 use crate::delivery::{AttemptView, DeliveryView};
+use crate::dialect::Dialect;
 use crate::event::{Verdict, WebhookVerdict};
 use crate::lifecycle::{ConnectionView, InstallationView, TransitionView, WebhookView};
 use crate::manifest::DeliveryWishes;
@@ -249,11 +251,16 @@ pub(super) struct WebhookBody {
     pub modified_time: Option<String>,
     /// The extension that owns it.
     pub extension: Option<OwnerBody>,
+    /// What an org's own webhook has beside an extension's.
+    #[serde(flatten)]
+    pub own: Option<OwnBody>,
     /// On which terms it is delivered to; only where webhooks are asked for by themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<TermsBody>,
     #[serde(skip)]
     wishes: Option<String>,
+    #[serde(skip)]
+    own_rate: Option<u32>,
 }
 
 /// The terms of delivery that are in force for a webhook.
@@ -282,7 +289,11 @@ impl WebhookBody {
         let bounds = DeliveryBounds::of(&state.config().delivery);
         let wishes: Option<DeliveryWishes> =
             self.wishes.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let terms = bounds.terms(wishes.as_ref());
+        let own_dialect = self.own.as_ref().and_then(|own| Dialect::from_name(&own.dialect));
+        let terms = match own_dialect {
+            Some(dialect) => bounds.own_terms(dialect, self.own_rate),
+            None => bounds.terms(wishes.as_ref()),
+        };
         self.delivery = Some(TermsBody {
             schedule: terms.pauses.iter().map(std::time::Duration::as_secs).collect(),
             deadline_seconds: terms.deadline.as_secs(),
@@ -331,9 +342,10 @@ impl HealthBody {
     fn of(view: &WebhookView) -> Self {
         let state = view.state.as_ref();
         let is_off = view.row.is_enabled == 0;
+        let why_off = view.own.as_ref().and_then(|own| own.disabled_reason.clone());
         let paused_until = state.and_then(|state| state.breaker_until);
         let (name, reason) = if is_off {
-            ("disabled", Some("Switched off by its owner.".to_owned()))
+            ("disabled", why_off.or_else(|| Some("Switched off by its owner.".to_owned())))
         } else if view.health == "ok" && paused_until.is_some() {
             let why = "Several attempts in a row failed: deliveries wait and go on by themselves \
                        after a probe.";
@@ -374,9 +386,14 @@ pub(super) struct OwnerBody {
 impl From<WebhookView> for WebhookBody {
     fn from(view: WebhookView) -> Self {
         let health = HealthBody::of(&view);
+        let own = view.own.as_ref().map(|own| OwnBody::new(&view.row, own, view.has_rules));
         let row = view.row;
         let is_extension = row.kind == "extension";
-        let url = url::Url::parse(&row.url).map_or(row.url, |url| mask_context(&url));
+        // An own webhook's address is shown as it was written, placeholders and all.
+        let url = match url::Url::parse(&row.url) {
+            Ok(url) if is_extension => mask_context(&url),
+            _ => row.url,
+        };
         Self {
             id: row.id,
             org_id: row.org_id,
@@ -401,8 +418,10 @@ impl From<WebhookView> for WebhookBody {
                 installation_id: row.installation_id,
                 uu_id: row.installation_id,
             }),
+            own,
             delivery: None,
             wishes: row.delivery,
+            own_rate: view.rate_per_minute,
         }
     }
 }
@@ -454,6 +473,10 @@ pub(super) struct DeliveryBody {
     pub event_id: String,
     /// The event's type.
     pub event_type: String,
+    /// What the webhook's dialect calls it, where it has names of its own; or the trigger or
+    /// automation that sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_name: Option<String>,
     /// The webhook.
     pub webhook_id: Uuid,
     /// The org.
@@ -490,6 +513,10 @@ pub(super) struct AttemptBody {
     pub message: Option<String>,
     /// What usually lies behind it.
     pub hint: Option<String>,
+    /// Placeholders that had no value in this request.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub empty_placeholders: Value,
     /// How long it took, in milliseconds.
     pub duration_ms: f64,
     /// How long each phase took, in microseconds.
@@ -516,6 +543,7 @@ impl From<AttemptView> for AttemptBody {
             error: view.error,
             message: text("message"),
             hint: text("hint"),
+            empty_placeholders: part("emptyPlaceholders").unwrap_or_default(),
             duration_ms,
             phases: part("phases").unwrap_or_else(|| json!({})),
             address: text("address"),
@@ -539,6 +567,7 @@ impl From<DeliveryView> for DeliveryBody {
             id: view.id,
             event_id: public_event_id(view.event_key.as_deref(), view.event_id),
             event_type: view.event_type,
+            event_name: view.variant,
             webhook_id: view.webhook_id,
             org_id: view.org_id,
             installation_id: view.installation_id,

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use url::Url;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -21,11 +20,13 @@ use super::openapi::ApiRouter;
 use super::ownership::own_webhook;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;
+use super::trial_templates::{TestContent, template};
 use crate::crypto::{Signer, SigningSecret};
 use crate::delivery::{PING_EVENT, Trial, TrialEvent, UnsavedWebhook};
-use crate::dialect::Dialect;
-use crate::event::catalogue;
+use crate::dialect::{self, Dialect};
+use crate::event::catalogue::{self, EventType};
 use crate::identifier::WebhookId;
+use crate::webhook::own::{Definition, OwnFace, WebhookRequest, signing_secret};
 use crate::webhook::{Endpoint, Passage};
 
 /// How many parameters or headers a test may add.
@@ -55,12 +56,19 @@ struct PingRequest {}
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct TestRequest {
-    /// The type of the event.
+    /// The event, by the name that the webhook subscribes with.
     event_type: String,
     /// Its payload; the catalogue's sample where it is left out.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     body: Option<Value>,
+    /// Of a webhook that triggers or automations call: what is sent, with placeholders; else what
+    /// the first of them sends.
+    #[serde(default)]
+    payload: Option<String>,
+    /// The same for methods and formats without a payload: pairs in order.
+    #[serde(default)]
+    parameters: Option<Vec<(String, String)>>,
     /// Query parameters to append.
     #[serde(default)]
     params: BTreeMap<String, String>,
@@ -77,44 +85,25 @@ struct UnsavedPingRequest {
     url: String,
 }
 
-/// A webhook that is not saved yet.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct UnsavedBody {
-    /// Its address.
-    url: String,
-    /// Its wire format: `desk`.
-    #[serde(default)]
-    dialect: Option<String>,
-    /// Signs the request; one that nobody knows where it is left out.
-    #[serde(default)]
-    secret: Option<String>,
-    /// Its name; of no effect here.
-    #[serde(default)]
-    #[expect(dead_code, reason = "taken so that the body of a webhook can be sent as it is")]
-    name: Option<String>,
-    /// What it is for; of no effect here.
-    #[serde(default)]
-    #[expect(dead_code, reason = "taken so that the body of a webhook can be sent as it is")]
-    description: Option<String>,
-    /// What it subscribes to; says whether the state before is sent.
-    #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    subscriptions: Option<Value>,
-}
-
 /// A test of a webhook that is not saved yet.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct UnsavedTestRequest {
-    /// The webhook.
-    webhook: UnsavedBody,
-    /// The type of the event.
+    /// The webhook, as it would be saved; of its subscriptions none is needed.
+    webhook: WebhookRequest,
+    /// The event, by the name that the webhook subscribes with.
     event_type: String,
     /// Its payload; the catalogue's sample where it is left out.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     body: Option<Value>,
+    /// Of a webhook that triggers or automations call: what is sent, with placeholders; else what
+    /// the first of them sends.
+    #[serde(default)]
+    payload: Option<String>,
+    /// The same for methods and formats without a payload: pairs in order.
+    #[serde(default)]
+    parameters: Option<Vec<(String, String)>>,
     /// Query parameters to append.
     #[serde(default)]
     params: BTreeMap<String, String>,
@@ -245,26 +234,64 @@ fn check_length(field: &str, name: &str, value: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The type of the host whose event is told by a name of a dialect, and that name where it is
+/// another.
+fn told_by(dialect: Dialect, given: &str) -> Result<(&'static EventType, Option<String>), Problem> {
+    let unknown = || unknown_name(dialect, given);
+    if !dialect.has_names() {
+        let found =
+            catalogue::find(given).filter(|known| known.only.is_none() || dialect != Dialect::Desk);
+        return found.map(|known| (known, None)).ok_or_else(unknown);
+    }
+    let name = dialect::canonical(dialect, given).ok_or_else(unknown)?;
+    let types = dialect::host_types(dialect, name);
+    let known = types.first().and_then(|one| catalogue::find(one)).ok_or_else(unknown)?;
+    Ok((known, Some(name.to_owned())))
+}
+
+/// The refusal of an event that the dialect does not know.
+fn unknown_name(dialect: Dialect, given: &str) -> Problem {
+    if dialect == Dialect::Desk {
+        return unknown_event_type("/eventType", given);
+    }
+    let shown: String = given.chars().take(100).collect();
+    let message = format!(
+        "`{shown}` is not an event of the dialect {}; GET /api/v1/event-types?dialect={} lists them",
+        dialect.as_str(),
+        dialect.as_str()
+    );
+    let mut error = FieldError::new("/eventType", FieldErrorKind::Invalid, message);
+    error.suggestion = dialect::nearest(dialect, given).map(str::to_owned);
+    Problem::invalid(vec![error])
+}
+
 /// The event of a test: the given payload or the catalogue's sample.
 fn test_event(
     request: TestRequest,
+    dialect: Dialect,
+    own: Option<&OwnFace>,
     wants_previous: impl Fn(&str) -> bool,
 ) -> Result<TrialEvent, Problem> {
-    let Some(known) = catalogue::find(&request.event_type) else {
-        return Err(unknown_event_type("/eventType", &request.event_type));
-    };
+    let (known, name) = told_by(dialect, &request.event_type)?;
     let payload = match request.body {
         None => Bytes::copy_from_slice(known.sample.get().as_bytes()),
         Some(body @ Value::Object(_)) => Bytes::from(body.to_string()),
         Some(_) => return Err(invalid("/body", "must be an object: the payload of the event")),
     };
+    // A dialect that tells of changes needs what was before.
     let previous = known
         .sample_previous
         .as_ref()
-        .filter(|_| wants_previous(known.name))
+        .filter(|_| dialect.has_names() || wants_previous(known.name))
         .map(|previous| Bytes::copy_from_slice(previous.get().as_bytes()));
     Ok(TrialEvent {
         event_type: known.name.to_owned(),
+        template: template(
+            own,
+            known,
+            TestContent { payload: request.payload, parameters: request.parameters },
+        )?,
+        name,
         payload,
         previous,
         params: checked_params(request.params)?,
@@ -275,6 +302,8 @@ fn test_event(
 fn ping_event() -> TrialEvent {
     TrialEvent {
         event_type: PING_EVENT.to_owned(),
+        template: None,
+        name: None,
         payload: Bytes::from_static(b"{}"),
         previous: None,
         params: Vec::new(),
@@ -285,7 +314,7 @@ fn ping_event() -> TrialEvent {
 /// Where a test goes.
 enum Target {
     Saved(std::sync::Arc<Endpoint>),
-    Unsaved(UnsavedWebhook),
+    Unsaved(Box<UnsavedWebhook>),
 }
 
 /// Sends within the rate of the caller's token, and keeps the answer for a repeat of the request.
@@ -304,7 +333,7 @@ async fn send(
     let _under_way = services.trials.admit(caller.token)?;
     let trial = match target {
         Target::Saved(endpoint) => services.dispatcher.try_webhook(&endpoint, event).await?,
-        Target::Unsaved(webhook) => services.dispatcher.try_unsaved(&webhook, event).await?,
+        Target::Unsaved(webhook) => services.dispatcher.try_unsaved(&webhook, event).await,
     };
     let work = services.lifecycle.begin().await?;
     effect.finish(state, work, StatusCode::OK, &TrialBody::from(trial)).await
@@ -336,28 +365,37 @@ fn org_of(caller: &Caller, parts: &http::request::Parts) -> Result<String, Probl
     Ok(SAMPLE_ORG.to_owned())
 }
 
+/// A webhook that is only described, checked as one that is saved but for what it subscribes to.
 fn unsaved(
     state: &ApiState,
     org_id: String,
-    body: &UnsavedBody,
-) -> Result<UnsavedWebhook, Problem> {
-    let url = Url::parse(&body.url)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        .ok_or_else(|| invalid("/url", "must be an absolute http or https URL"))?;
-    let name = body.dialect.as_deref().unwrap_or(Dialect::Desk.as_str());
-    let dialect = Dialect::from_name(name)
-        .ok_or_else(|| invalid("/webhook/dialect", "is not a dialect of this server"))?;
-    let randomness = &state.seam().randomness;
-    let secret = match body.secret.as_deref() {
-        None => SigningSecret::generate(randomness)?,
-        Some(text) if text.starts_with("whsec_") => SigningSecret::parse(text)
-            .map_err(|_| invalid("/webhook/secret", "is not a `whsec_` secret"))?,
-        Some(text) => SigningSecret::from_chosen_bytes(text.as_bytes())
-            .map_err(|_| invalid("/webhook/secret", "must have 1 to 256 bytes"))?,
+    body: WebhookRequest,
+    place: &str,
+) -> Result<(UnsavedWebhook, Definition), Problem> {
+    let egress = state.services()?.own_webhooks.egress();
+    let definition = body.check_for_trial(egress).map_err(|faults| {
+        Problem::invalid(faults.into_iter().map(|mut fault| {
+            fault.pointer.insert_str(0, place);
+            FieldError::from(fault)
+        }))
+    })?;
+    let Some(url) = definition.address() else {
+        return Err(invalid(&format!("{place}/url"), "must be an absolute http or https URL"));
     };
-    let signer = Signer::new([&secret])?;
-    Ok(UnsavedWebhook { url, org_id, dialect, signer })
+    let secret = match &definition.secret {
+        // One that nobody knows: the receiver cannot verify it.
+        None => SigningSecret::generate(&state.seam().randomness)?,
+        Some(text) => signing_secret(definition.dialect, text.expose())?,
+    };
+    let webhook = UnsavedWebhook {
+        destination: egress.vet(&url).map_err(|refusal| refusal.to_string()),
+        url,
+        org_id,
+        dialect: definition.dialect,
+        signer: Signer::new([&secret])?,
+        own: OwnFace::of(&definition, egress),
+    };
+    Ok((webhook, definition))
 }
 
 /// Sends a signed event of the type `Ping` to a webhook.
@@ -402,7 +440,7 @@ async fn test(
 ) -> Result<Response, Problem> {
     let endpoint = saved(&state, &caller, id).await?;
     let request = Idempotent::<TestRequest>::from_request(request, &state).await?;
-    let event = test_event(request.value, |name| {
+    let event = test_event(request.value, endpoint.dialect, endpoint.own.as_ref(), |name| {
         endpoint.wants_previous.iter().any(|wanted| **wanted == *name)
     })?;
     send(&state, &caller, request.key, Target::Saved(endpoint), event).await
@@ -426,16 +464,9 @@ async fn ping_unsaved(
     let org = org_of(&caller, &parts)?;
     let request = Request::from_parts(parts, body);
     let request = Idempotent::<UnsavedPingRequest>::from_request(request, &state).await?;
-    let body = UnsavedBody {
-        url: request.value.url,
-        dialect: None,
-        secret: None,
-        name: None,
-        description: None,
-        subscriptions: None,
-    };
-    let webhook = unsaved(&state, org, &body)?;
-    send(&state, &caller, request.key, Target::Unsaved(webhook), ping_event()).await
+    let body = WebhookRequest { url: request.value.url, ..WebhookRequest::default() };
+    let (webhook, _) = unsaved(&state, org, body, "")?;
+    send(&state, &caller, request.key, Target::Unsaved(Box::new(webhook)), ping_event()).await
 }
 
 /// Sends a sample event to a webhook before it is saved.
@@ -456,12 +487,19 @@ async fn test_unsaved(
     let org = org_of(&caller, &parts)?;
     let request = Request::from_parts(parts, body);
     let request = Idempotent::<UnsavedTestRequest>::from_request(request, &state).await?;
-    let UnsavedTestRequest { webhook: described, event_type, body, params, headers } =
-        request.value;
-    let webhook = unsaved(&state, org, &described)?;
-    let subscriptions = described.subscriptions.unwrap_or_default();
-    let wanted = TestRequest { event_type, body, params, headers };
-    let event =
-        test_event(wanted, |name| subscriptions[name]["includePrevState"] == Value::Bool(true))?;
-    send(&state, &caller, request.key, Target::Unsaved(webhook), event).await
+    let UnsavedTestRequest {
+        webhook: described,
+        event_type,
+        body,
+        payload,
+        parameters,
+        params,
+        headers,
+    } = request.value;
+    let (webhook, definition) = unsaved(&state, org, described, "/webhook")?;
+    let wanted = TestRequest { event_type, body, payload, parameters, params, headers };
+    let event = test_event(wanted, webhook.dialect, Some(&webhook.own), |name| {
+        definition.wants_previous(name)
+    })?;
+    send(&state, &caller, request.key, Target::Unsaved(Box::new(webhook)), event).await
 }

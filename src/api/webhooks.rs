@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::access::Caller;
 use super::extract::{Path, RawBody, json_response, require_json};
 use super::openapi::ApiRouter;
+use super::own_webhooks::{self, WrittenBody};
 use super::paging::{AfterId, Cursor, Limit, Page};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::role::Role;
@@ -21,7 +22,8 @@ use super::state::ApiState;
 use crate::audit::{self, Entry};
 use crate::event::{self, ParseError, Verdict};
 use crate::identifier::WebhookId;
-use crate::lifecycle;
+use crate::lifecycle::{self, WebhookFilter};
+use crate::webhook::own::WebhookPatch;
 
 /// The routes of webhooks.
 pub(super) fn router() -> ApiRouter {
@@ -38,6 +40,21 @@ struct ListQuery {
     /// Of one org.
     #[serde(default)]
     org_id: Option<String>,
+    /// Whose name, description or address holds this text, whatever its case.
+    #[serde(default)]
+    search: Option<String>,
+    /// `CUSTOMER_WEBHOOK` or `EXTENSION_WEBHOOK`.
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    /// In this dialect.
+    #[serde(default)]
+    dialect: Option<String>,
+    /// That subscribe to this event, by the name that they subscribe with.
+    #[serde(default)]
+    event_type: Option<String>,
+    /// Switched on, or off.
+    #[serde(default)]
+    is_enabled: Option<bool>,
     /// The `nextCursor` of the page before.
     #[param(value_type = Option<String>)]
     #[serde(default)]
@@ -46,6 +63,31 @@ struct ListQuery {
     #[param(value_type = Option<u16>)]
     #[serde(default)]
     limit: Limit,
+}
+
+impl ListQuery {
+    fn filter(&self, org_id: Option<String>) -> Result<WebhookFilter, Problem> {
+        let is_extension = match self.kind.as_deref() {
+            None => None,
+            Some("EXTENSION_WEBHOOK") => Some(true),
+            Some("CUSTOMER_WEBHOOK") => Some(false),
+            Some(_) => {
+                let message = "must be CUSTOMER_WEBHOOK or EXTENSION_WEBHOOK";
+                let error = FieldError::new("type", FieldErrorKind::Invalid, message);
+                return Err(Problem::invalid(vec![error]));
+            }
+        };
+        Ok(WebhookFilter {
+            org_id,
+            search: self.search.clone().filter(|text| !text.is_empty()),
+            is_extension,
+            dialect: self.dialect.clone(),
+            event: self.event_type.clone(),
+            is_enabled: self.is_enabled,
+            after: self.cursor.as_ref().map(|after| after.0),
+            limit: self.limit.rows(),
+        })
+    }
 }
 
 /// Lists webhooks, extensions' ones among them.
@@ -63,15 +105,12 @@ async fn list(
     let org = match caller.role {
         // An admin's token implies the org; whoever else names one is limited to it.
         Role::Admin | Role::Viewer => Some(caller.org_of(&parts)?.to_string()),
-        _ => query.org_id.or_else(|| {
+        _ => query.org_id.clone().or_else(|| {
             parts.headers.get("orgId").and_then(|value| value.to_str().ok()).map(str::to_owned)
         }),
     };
     let scope = installation_scope(state.store(), &caller).await?;
-    let after = query.cursor.map(|after| after.0);
-    let views =
-        lifecycle::webhooks(state.store(), &scope, org.as_deref(), after, query.limit.rows())
-            .await?;
+    let views = lifecycle::webhooks(state.store(), &scope, &query.filter(org)?).await?;
     let page = Page::new(views, query.limit, |view| Cursor::Id(view.id()))
         .map(|view| WebhookBody::from(view).complete(&state));
     Ok(json_response(StatusCode::OK, &page))
@@ -94,20 +133,29 @@ async fn read(
     Ok(json_response(StatusCode::OK, &WebhookBody::from(view).complete(&state)))
 }
 
-/// Refuses a change of an extension's webhook: for every role, and before the body is read.
-async fn refuse_change(
+/// A webhook that the caller may change: one of an org's own. An extension's is refused for every
+/// role, and all of this before a body is read. Returns its org.
+pub(super) async fn changeable(
     state: &ApiState,
     caller: &Caller,
     id: WebhookId,
     method: &str,
-) -> Result<Response, Problem> {
+) -> Result<String, Problem> {
     let scope = installation_scope(state.store(), caller).await?;
     let view = lifecycle::webhook(state.store(), &scope, id.0)
         .await?
         .ok_or_else(|| Problem::not_found("webhook"))?;
     let webhook = WebhookBody::from(view);
     let Some(owner) = webhook.extension else {
-        return Err(Problem::new(Code::MethodNotAllowed));
+        return match caller.role {
+            Role::Operator | Role::Admin => Ok(webhook.org_id),
+            role => Err(Problem::new(Code::Forbidden)
+                .detail(format!(
+                    "The role {role} may not change an org's own webhooks; it takes one of: \
+                     operator, admin."
+                ))
+                .with("neededRoles", ["operator", "admin"])),
+        };
     };
     let now = state.seam().clock.now();
     let work = state.store().begin().await?;
@@ -135,43 +183,64 @@ async fn refuse_change(
         ))
 }
 
-/// Changes a webhook; an extension's is locked.
+/// Changes an org's own webhook: what is left out stays. An extension's is locked.
 #[utoipa::path(
     patch, path = "/api/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)),
-    responses((status = 403, description = "The webhook belongs to an extension"), (status = 404, description = "No such webhook"))
+    request_body = WebhookPatch,
+    responses(
+        (status = 200, description = "As it is now", body = WrittenBody),
+        (status = 403, description = "The webhook belongs to an extension"),
+        (status = 404, description = "No such webhook"),
+        (status = 409, description = "It was changed since it was read"),
+    )
 )]
 async fn patch(
     State(state): State<ApiState>,
     caller: Caller,
     Path(id): Path<WebhookId>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    refuse_change(&state, &caller, id, "PATCH").await
+    changeable(&state, &caller, id, "PATCH").await?;
+    own_webhooks::patch(&state, &caller, id, request).await
 }
 
-/// Replaces a webhook; an extension's is locked.
+/// As PATCH; an extension's is locked.
 #[utoipa::path(
     put, path = "/api/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)),
-    responses((status = 403, description = "The webhook belongs to an extension"), (status = 404, description = "No such webhook"))
+    request_body = WebhookPatch,
+    responses(
+        (status = 200, description = "As it is now", body = WrittenBody),
+        (status = 403, description = "The webhook belongs to an extension"),
+        (status = 404, description = "No such webhook"),
+        (status = 409, description = "It was changed since it was read"),
+    )
 )]
 async fn put(
     State(state): State<ApiState>,
     caller: Caller,
     Path(id): Path<WebhookId>,
+    request: Request,
 ) -> Result<Response, Problem> {
-    refuse_change(&state, &caller, id, "PUT").await
+    changeable(&state, &caller, id, "PUT").await?;
+    own_webhooks::patch(&state, &caller, id, request).await
 }
 
-/// Deletes a webhook; an extension's is locked.
+/// Deletes an org's own webhook with what waits for it; its history stays. An extension's is locked.
 #[utoipa::path(
     delete, path = "/api/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)),
-    responses((status = 403, description = "The webhook belongs to an extension"), (status = 404, description = "No such webhook"))
+    responses(
+        (status = 204, description = "It is no more"),
+        (status = 403, description = "The webhook belongs to an extension"),
+        (status = 404, description = "No such webhook"),
+    )
 )]
 async fn delete(
     State(state): State<ApiState>,
     caller: Caller,
     Path(id): Path<WebhookId>,
 ) -> Result<Response, Problem> {
-    refuse_change(&state, &caller, id, "DELETE").await
+    let org = changeable(&state, &caller, id, "DELETE").await?;
+    own_webhooks::remove(&state, &caller, id, &org).await
 }
 
 /// An event that is only made up, as `POST /events` takes it.

@@ -13,7 +13,7 @@ use super::value::{self, Broken};
 use super::{
     Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Installations, Keys,
     Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Reconcile,
-    Retention,
+    Retention, Webhooks,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.
@@ -49,6 +49,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
     let audit_retention = reader.required("audit.retention", value::duration);
     let reconcile_every = reader.required("reconcile.every", value::duration);
     let reconcile_repair = reader.required("reconcile.repair", value::switch);
+    let check_url = reader.required("webhooks.check_url", value::switch);
     let notices = read_notices(reader);
     let metrics = reader.optional("metrics.listen", value::listener);
     let log = read_log(reader);
@@ -98,6 +99,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
             every: Some(reconcile_every?).filter(|every| !every.is_zero()),
             repair: reconcile_repair?,
         },
+        webhooks: Webhooks { check_url: check_url? },
         notices: notices?,
         metrics: Metrics { listen: metrics },
         log: log?,

@@ -65,6 +65,8 @@ pub struct Config {
     pub audit: Audit,
     /// The comparison of what is there with what should be.
     pub reconcile: Reconcile,
+    /// The orgs' own webhooks.
+    pub webhooks: Webhooks,
     /// Where metrics are served.
     pub metrics: Metrics,
     /// What is logged.
@@ -225,6 +227,13 @@ pub struct Reconcile {
     pub every: Option<Duration>,
     /// Whether what is found is repaired.
     pub repair: bool,
+}
+
+/// The group `webhooks`.
+#[derive(Clone, Copy, Debug)]
+pub struct Webhooks {
+    /// Whether addresses are asked before they are saved.
+    pub check_url: bool,
 }
 
 /// The group `delivery.retention`.

@@ -573,6 +573,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "A second listener that serves `/metrics` without a token. Read and checked only: this release does not use it yet.",
     ),
     setting(
+        "webhooks.check_url",
+        Kind::Switch,
+        Value("true"),
+        "Whether the address of an org's own webhook of the dialect `desk` is asked, by GET and then by POST, before it is saved.",
+    ),
+    setting(
         "reconcile.every",
         seconds(0, 30 * DAY),
         Value("1h"),

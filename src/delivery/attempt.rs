@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::concealing::Told;
 use super::dispatcher::Dispatcher;
 use super::lane::{Job, Kind, LaneOutcome};
 use super::retry::{self, Decision, Reply, RetryPolicy, Schedule};
@@ -30,9 +31,6 @@ pub(super) const EXCERPT: usize = 1_024;
 /// For how long nothing is sent to an endpoint that said that it wants no more, while its health is
 /// being written.
 const CLOSING: Duration = Duration::from_secs(30);
-
-/// What stands for a securityContext.
-const MASK: &str = "***";
 
 /// How long an `X-ZDesk-JWT` is valid.
 const JWT_LIFE: Duration = Duration::from_hours(1);
@@ -91,6 +89,8 @@ struct Detail<'a> {
     message: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    empty_placeholders: &'a [String],
 }
 
 impl Dispatcher {
@@ -124,6 +124,10 @@ impl Dispatcher {
         if endpoint.is_incoming {
             job.kind = Kind::Incoming;
         }
+        if let Some(own) = &endpoint.own {
+            // Larger, and not on the way of the others.
+            return Box::pin(self.attempt_own(&mut job, &endpoint, own, cancel)).await;
+        }
         let request = match self.webhook_request(&job, &endpoint) {
             Ok(request) => request,
             Err(Unprepared::Address(refusal)) => {
@@ -131,7 +135,7 @@ impl Dispatcher {
                 let at = self.inner.seam.clock.now();
                 let policy = policy_of(&endpoint);
                 let (outcome, decision) =
-                    self.record(&mut job, at, 0, Some(Err(error)), None, &policy).await;
+                    self.record(&mut job, at, 0, Some(Err(error)), Told::default(), &policy).await;
                 self.note_webhook(&endpoint, decision);
                 return outcome;
             }
@@ -157,7 +161,7 @@ impl Dispatcher {
     }
 
     /// Gives up a delivery whose webhook does not deliver now: held or cancelled, as the gate says.
-    async fn withdraw(&self, job: &mut Job) {
+    pub(super) async fn withdraw(&self, job: &mut Job) {
         let (state, due_at) = self.withdrawn_state(job);
         self.settle(job, state, due_at).await;
     }
@@ -218,7 +222,8 @@ impl Dispatcher {
                     }
                     Err(refusal) => {
                         let error = refused(&refusal.to_string());
-                        Some(self.record(&mut job, at, 0, Some(Err(error)), None, &policy).await)
+                        let told = Told::default();
+                        Some(self.record(&mut job, at, 0, Some(Err(error)), told, &policy).await)
                     }
                 };
                 let Some((outcome, decision)) = ended else { return LaneOutcome::Untried };
@@ -244,7 +249,7 @@ impl Dispatcher {
     ) -> Result<OutgoingRequest, Unprepared> {
         let url = endpoint.destination.clone().map_err(Unprepared::Address)?;
         let content = &job.content;
-        let body = endpoint.dialect.body(&EventParts {
+        let body = dialect::desk_body(&EventParts {
             event_type: &content.event_type,
             org: &content.org_id,
             event_time: Timestamp::from_millis(content.event_time),
@@ -253,6 +258,9 @@ impl Dispatcher {
                 .previous
                 .as_deref()
                 .filter(|_| endpoint.wants_previous.contains(&content.event_type)),
+            department: None,
+            automation: false,
+            actor: None,
         });
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, endpoint.dialect.content_type());
@@ -337,25 +345,25 @@ impl Dispatcher {
             return None;
         }
         let micros = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
-        Some(self.record(job, at, micros, sent, context, policy).await)
+        Some(self.record(job, at, micros, sent, Told::of_context(context), policy).await)
     }
 
     /// Decides what follows from an attempt and has it written. `sent` is nothing where we broke
     /// the attempt off ourselves.
-    async fn record(
+    pub(super) async fn record(
         &self,
         job: &mut Job,
         at: Timestamp,
         micros: i64,
         sent: Option<Result<Answer, SendError>>,
-        context: Option<&SecurityContext>,
+        told: Told<'_>,
         policy: &RetryPolicy,
     ) -> (LaneOutcome, Decision) {
         let ended_at = self.inner.seam.clock.now();
         let made = usize::try_from(job.attempts_before).unwrap_or(0) + 1;
         let (reply, status, error, detail) = match &sent {
-            Some(Ok(answer)) => answered(answer, ended_at, context),
-            Some(Err(error)) => unanswered(error),
+            Some(Ok(answer)) => answered(answer, ended_at, told),
+            Some(Err(error)) => unanswered(error, told),
             None => (Reply::Nothing, None, Some("interrupted"), None),
         };
         let is_success = matches!(reply, Reply::Status { code: 200..=299, .. });
@@ -418,7 +426,7 @@ impl Dispatcher {
     }
 }
 
-fn policy_of(endpoint: &Endpoint) -> RetryPolicy {
+pub(super) fn policy_of(endpoint: &Endpoint) -> RetryPolicy {
     RetryPolicy {
         statuses: endpoint.dialect.statuses(),
         schedule: Schedule::new(Arc::clone(&endpoint.terms.pauses)),
@@ -469,7 +477,7 @@ impl From<CryptoError> for Unprepared {
     }
 }
 
-fn refused(refusal: &str) -> SendError {
+pub(super) fn refused(refusal: &str) -> SendError {
     SendError {
         class: ErrorClass::AddressRefused,
         detail: refusal.to_owned(),
@@ -481,17 +489,17 @@ fn refused(refusal: &str) -> SendError {
 
 type Recorded = (Reply, Option<u16>, Option<&'static str>, Option<String>);
 
-fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) -> Recorded {
+fn answered(answer: &Answer, now: Timestamp, told: Told<'_>) -> Recorded {
     let code = answer.status.as_u16();
     let control = receiver_control(&answer.headers);
     let reply = Reply::Status { code, retry_after: retry_after(&answer.headers, now), control };
     let error = (!answer.status.is_success()).then_some("status");
     // A receiver that redirects or echoes would bring the context into the history.
     let body = String::from_utf8_lossy(&answer.body_excerpt);
-    let body = mask_context_text(&body, context);
+    let body = told.mask(&body);
     let mut headers = answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1);
     for (_, value) in &mut headers {
-        if let Cow::Owned(masked) = mask_context_text(value, context) {
+        if let Cow::Owned(masked) = told.mask(value) {
             *value = masked;
         }
     }
@@ -503,35 +511,12 @@ fn answered(answer: &Answer, now: Timestamp, context: Option<&SecurityContext>) 
         truncated: answer.truncated,
         message: None,
         hint: control.map(control_hint).or_else(|| status_hint(code)),
+        empty_placeholders: told.empty_placeholders,
     };
     (reply, Some(code), error, serde_json::to_string(&detail).ok())
 }
 
-/// The shortest beginning of a context that is taken for one where a text is cut off.
-const CUT_CONTEXT: usize = 8;
-
-/// A text without the securityContext that it may echo, whole or cut off at the end.
-pub(super) fn mask_context_text<'t>(
-    text: &'t str,
-    context: Option<&SecurityContext>,
-) -> Cow<'t, str> {
-    let Some(context) = context.map(SecurityContext::expose) else { return Cow::Borrowed(text) };
-    // Nearly always it is not there, not even its beginning: one look, and nothing is copied.
-    if !text.contains(context.get(..CUT_CONTEXT).unwrap_or(context)) {
-        return Cow::Borrowed(text);
-    }
-    let mut masked = text.replace(context, MASK);
-    let cut = (CUT_CONTEXT..context.len())
-        .rev()
-        .find(|length| context.get(..*length).is_some_and(|start| masked.ends_with(start)));
-    if let Some(length) = cut {
-        masked.truncate(masked.len() - length);
-        masked.push_str(MASK);
-    }
-    Cow::Owned(masked)
-}
-
-fn unanswered(error: &SendError) -> Recorded {
+fn unanswered(error: &SendError, told: Told<'_>) -> Recorded {
     let detail = Detail {
         phases: error.timing.into(),
         address: None,
@@ -540,6 +525,7 @@ fn unanswered(error: &SendError) -> Recorded {
         truncated: false,
         message: Some(&error.detail),
         hint: Some(error.hint),
+        empty_placeholders: told.empty_placeholders,
     };
     (Reply::Nothing, None, Some(error.class.as_str()), serde_json::to_string(&detail).ok())
 }
@@ -592,36 +578,4 @@ pub(super) fn header_value(text: &str) -> Result<HeaderValue, CryptoError> {
 /// The same without a copy.
 fn owned_header_value(text: String) -> Result<HeaderValue, CryptoError> {
     HeaderValue::try_from(text).map_err(|_| CryptoError::Malformed { what: "header value" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::crypto::{KeyId, KeyRing, Locator, MasterKey, Purpose};
-    use crate::identifier::InstallationId;
-    use crate::seam::Randomness;
-
-    #[test]
-    fn an_echoed_context_is_masked_whole_and_cut() {
-        let randomness = Randomness::default();
-        let master = MasterKey::generate(&randomness).expect("a key");
-        let wrapped =
-            KeyRing::generate_wrapped(Purpose::SecurityContext, KeyId(1), &master, &randomness)
-                .expect("a wrapped key");
-        let ring = KeyRing::open([wrapped], &master).expect("a ring");
-        let context = ring
-            .seal_security_context(&Locator {
-                installation: InstallationId(Uuid::from_u128(1)),
-                generation: 1,
-                webhook: None,
-            })
-            .expect("a context");
-        let text = context.expose();
-        let echo = format!("moved to https://vendor.example/?securityContext={text}&x=1");
-        let masked = mask_context_text(&echo, Some(&context));
-        assert_eq!(masked, "moved to https://vendor.example/?securityContext=***&x=1");
-        let cut = format!("body {}", &text[..20]);
-        assert_eq!(mask_context_text(&cut, Some(&context)), "body ***");
-        assert_eq!(mask_context_text("as it is", Some(&context)), "as it is");
-    }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::dispatcher::Dispatcher;
 use super::outcome::Health;
 use crate::audit::{self, Actor, Entry};
+use crate::dialect::Dialect;
 use crate::seam::Timestamp;
 use crate::store::entity::{endpoint_state, webhook};
 use crate::store::{RoutingChange, StoreError};
@@ -57,10 +58,16 @@ pub(super) async fn sweep(dispatcher: &Dispatcher) -> Result<(), StoreError> {
     }
 }
 
-/// The lanes of lifecycle callbacks have no webhook and are never disabled.
+/// The lanes of lifecycle callbacks have no webhook and are never disabled; nor are the webhooks of
+/// systems that promise so, which the breaker alone holds.
 fn webhooks() -> sea_orm::sea_query::SelectStatement {
     use sea_orm::QueryTrait;
-    webhook::Entity::find().select_only().column(webhook::Column::Id).into_query()
+    let held = Dialect::ALL.into_iter().filter(|one| !one.disables_after_failures());
+    webhook::Entity::find()
+        .select_only()
+        .column(webhook::Column::Id)
+        .filter(webhook::Column::Dialect.is_not_in(held.map(Dialect::as_str)))
+        .into_query()
 }
 
 fn is_too_long(row: &endpoint_state::Model, limit: std::time::Duration) -> bool {

@@ -14,8 +14,9 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::breaker::BreakerPolicy;
+use super::endpoint_tokens::EndpointTokens;
 use super::jwt_cache::JwtCache;
-use super::lane::{Content, Job, Kind, LaneOutcome, Turn};
+use super::lane::{Circumstances, Content, Job, Kind, LaneOutcome, Turn};
 use super::lanes::{Caps, Lanes, Wanted};
 use super::node::NodeLease;
 use super::pacer::PacedLanes;
@@ -83,6 +84,7 @@ pub(super) struct Inner {
     /// Wakes workers that rest, one with each permit.
     rested: Semaphore,
     pub(super) paced: PacedLanes,
+    pub(super) tokens: EndpointTokens,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
     /// Where tasks run: hand-over may come from a thread that is not the runtime's.
@@ -163,6 +165,7 @@ impl Dispatcher {
             shortened: Notify::new(),
             rested: Semaphore::new(0),
             paced: PacedLanes::default(),
+            tokens: EndpointTokens::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             runtime: tokio::runtime::Handle::current(),
@@ -240,8 +243,8 @@ impl Dispatcher {
                     (Placement::Table, None)
                 }
             }
-            (Passage::Held | Passage::Suspended, true) => (Placement::HeldOrdered, None),
-            (Passage::Held | Passage::Suspended, false) => (Placement::Held, None),
+            (_, true) => (Placement::HeldOrdered, None),
+            (_, false) => (Placement::Held, None),
         }
     }
 
@@ -258,6 +261,11 @@ impl Dispatcher {
                     event_time: event.event_time,
                     payload: event.payload,
                     previous: event.previous,
+                    circumstances: Circumstances {
+                        department_id: event.department_id,
+                        automation: event.automation,
+                        actor: event.actor,
+                    },
                 });
                 for delivery in event.deliveries {
                     match delivery.placement {
@@ -270,6 +278,7 @@ impl Dispatcher {
                                 is_replay: false,
                                 kind: Kind::Webhook,
                                 content: Arc::clone(&content),
+                                variant: delivery.variant,
                                 lease_until: None,
                                 place: delivery.place,
                             },
@@ -280,7 +289,8 @@ impl Dispatcher {
                             in_table.push(delivery.endpoint_id);
                         }
                         Placement::Ordered => in_table.push(delivery.endpoint_id),
-                        Placement::Held | Placement::HeldOrdered => {}
+                        // Found when it is due, as every retry is.
+                        Placement::Held | Placement::HeldOrdered | Placement::Later(_) => {}
                     }
                 }
             }

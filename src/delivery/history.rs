@@ -14,7 +14,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::views::{
-    DeliveryFilter, DeliveryView, EndpointScope, events_of, id_at, later_attempts_of, view,
+    DeliveryFilter, DeliveryView, EndpointScope, events_of, id_at, later_attempts_of,
+    name_variants, view,
 };
 use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;
@@ -314,7 +315,7 @@ async fn read(store: &Store, ids: &[Uuid]) -> Result<Vec<DeliveryView>, StoreErr
     let events: HashMap<Uuid, _> =
         events_of(store, &rows).await?.into_iter().map(|event| (event.id(), event)).collect();
     let mut later = later_attempts_of(store, &rows).await?;
-    Ok(rows
+    let mut views: Vec<DeliveryView> = rows
         .into_iter()
         .filter_map(|row| {
             let event = events.get(&row.event_id)?.clone();
@@ -322,7 +323,9 @@ async fn read(store: &Store, ids: &[Uuid]) -> Result<Vec<DeliveryView>, StoreErr
             let attempts = later.remove(&row.id).unwrap_or_default();
             Some(view(row, event, owner, attempts))
         })
-        .collect())
+        .collect();
+    name_variants(store, &mut views).await?;
+    Ok(views)
 }
 
 /// The statements of every combination of filters with their values in them, for those who look

@@ -27,6 +27,17 @@ pub(super) struct Content {
     pub(super) event_time: i64,
     pub(super) payload: Bytes,
     pub(super) previous: Option<Bytes>,
+    /// What of it only some dialects tell.
+    pub(super) circumstances: Circumstances,
+}
+
+/// What surrounds an event.
+#[derive(Debug, Default)]
+pub(super) struct Circumstances {
+    pub(super) department_id: Option<String>,
+    pub(super) automation: bool,
+    /// Who caused it, as JSON.
+    pub(super) actor: Option<String>,
 }
 
 /// What kind of endpoint a job is for.
@@ -63,6 +74,8 @@ pub(super) struct Job {
     pub(super) is_replay: bool,
     pub(super) kind: Kind,
     pub(super) content: Arc<Content>,
+    /// What it tells of, where that is not just its event.
+    pub(super) variant: Option<Arc<str>>,
     /// Until when a row that came from the table is ours; rows from memory are ours for good.
     pub(super) lease_until: Option<Timestamp>,
     /// Goes on with the result, and is given back when that is on disk.

@@ -6,16 +6,21 @@
 //! own slots and nothing else.
 
 mod attempt;
+mod automations;
 mod breaker;
 mod callbacks;
+mod concealing;
 mod disabling;
 mod dispatcher;
+mod endpoint_tokens;
 mod history;
 mod jwt_cache;
 mod lane;
 mod lanes;
 mod node;
 mod outcome;
+mod own_request;
+mod own_trial;
 mod pacer;
 mod pulse;
 mod reactivation;

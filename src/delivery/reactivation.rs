@@ -16,6 +16,10 @@ use crate::seam::Timestamp;
 use crate::store::claims::{self, DeliveryState};
 use crate::store::entity::{endpoint_state, installation, webhook};
 use crate::store::{RoutingChange, Store, StoreError, UnitOfWork};
+use crate::webhook::own::{self, OwnRefusal};
+
+/// Why a webhook that is switched off stays so.
+const OVER_PLAN: &str = "The webhook is switched off, and the plan of the org has no room for it: delete another one first.";
 
 /// How many held deliveries one statement touches.
 const STEP: u32 = 500;
@@ -51,9 +55,15 @@ impl Recoveries {
             }
         }
         if row.is_enabled == 0 {
-            return Err(RecoveryRefusal::Held(
-                "The webhook is switched off by its owner: enable it instead.",
-            ));
+            // An org's own is switched on with it, where the plan has room.
+            match own::switch_on(work, &row, &inner.seam).await {
+                Ok(()) => {}
+                Err(OwnRefusal::Store(error)) => return Err(error.into()),
+                Err(_) => return Err(RecoveryRefusal::Held(OVER_PLAN)),
+            }
+            if !release {
+                claims::discard_held(&inner.store, work, id, own::DISCARDED).await?;
+            }
         }
         let job = if release {
             let request = RecoveryRequest {

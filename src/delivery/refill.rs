@@ -12,13 +12,13 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
-use super::lane::{Content, Job, Kind};
+use super::lane::{Circumstances, Content, Job, Kind};
 use super::set_clock::ClockWatch;
 use crate::seam::Timestamp;
 use crate::store::StoreError;
 use crate::store::claims::{self, ClaimedDelivery, DeliveryState, HELD, PARKED};
 use crate::store::committer::EVENT_OVERHEAD;
-use crate::store::entity::{endpoint, event, incoming_lane, webhook};
+use crate::store::entity::{delivery_variant, endpoint, event, incoming_lane, webhook};
 use crate::webhook::Passage;
 
 /// How often the whole table is looked over.
@@ -153,7 +153,7 @@ async fn standing(dispatcher: &Dispatcher, id: Uuid) -> Result<Standing, StoreEr
             _ if endpoint.unreadable.is_some() => Standing::Unreadable,
             Passage::Open if endpoint.ordered => Standing::Open(Kind::OrderedWebhook),
             Passage::Open => Standing::Open(Kind::Webhook),
-            Passage::Held | Passage::Suspended => Standing::Held,
+            Passage::Held | Passage::Suspended | Passage::Off => Standing::Held,
         });
     }
     let reader = dispatcher.inner.store.reader();
@@ -368,6 +368,7 @@ async fn take_over(
     }
     let ids = placed.iter().map(|(row, _)| row.event_id).collect();
     let contents = contents(dispatcher, ids).await?;
+    let mut variants = variants(dispatcher, placed.iter().map(|(row, _)| row)).await?;
     let now = inner.seam.clock.now();
     {
         let mut lanes = dispatcher.lanes();
@@ -383,6 +384,7 @@ async fn take_over(
                     is_replay: row.replay != 0,
                     kind,
                     content: Arc::clone(content),
+                    variant: variants.remove(&row.id),
                     lease_until: Some(lease_until),
                     place: Some(place),
                 },
@@ -392,6 +394,29 @@ async fn take_over(
     }
     dispatcher.spawn_workers();
     Ok(())
+}
+
+/// What deliveries of webhooks with names of their own tell of; nobody else's are asked for.
+async fn variants<'r>(
+    dispatcher: &Dispatcher,
+    rows: impl Iterator<Item = &'r ClaimedDelivery>,
+) -> Result<HashMap<Uuid, Arc<str>>, StoreError> {
+    let routing = &dispatcher.inner.routing;
+    let ids: Vec<Uuid> = rows
+        .filter(|row| {
+            let endpoint = routing.endpoint(row.endpoint_id);
+            endpoint.is_some_and(|endpoint| endpoint.has_variants())
+        })
+        .map(|row| row.id)
+        .collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = delivery_variant::Entity::find()
+        .filter(delivery_variant::Column::DeliveryId.is_in(ids))
+        .all(dispatcher.inner.store.reader())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.delivery_id, Arc::from(row.variant.as_str()))).collect())
 }
 
 async fn contents(
@@ -414,6 +439,11 @@ async fn contents(
                 event_time: row.event_time,
                 payload: Bytes::from(row.payload),
                 previous: row.previous.map(Bytes::from),
+                circumstances: Circumstances {
+                    department_id: row.department_id,
+                    automation: row.origin != 0,
+                    actor: row.actor,
+                },
             };
             (row.id, Arc::new(content))
         })

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dialect::{StatusTable, Verdict};
+use crate::dialect::{SOON, StatusTable, Verdict};
 use crate::egress::ReceiverControl;
 use crate::seam::Timestamp;
 
@@ -117,8 +117,17 @@ pub fn decide(
         Verdict::Gone => return Decision::Gone,
         Verdict::Stop => return Decision::Failed,
         Verdict::RetryWhenAsked => retry_after,
+        Verdict::RetryOnlyWhenAskedSoon => match retry_after {
+            Some(asked) if asked < SOON => Some(asked),
+            Some(_) | None => return Decision::Failed,
+        },
         Verdict::Retry => None,
     };
+    let is_answered = matches!(reply, Reply::Status { .. });
+    let most = policy.statuses.most_attempts_answered.filter(|_| is_answered);
+    if most.is_some_and(|most| attempts_made >= most) {
+        return Decision::Failed;
+    }
     let pauses = &policy.schedule.pauses;
     let Some(pause) = attempts_made.checked_sub(1).and_then(|place| pauses.get(place)) else {
         return Decision::Failed;
@@ -135,7 +144,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dialect::DESK;
+    use crate::dialect::{DESK, Dialect, ZENDESK};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -144,6 +153,7 @@ mod tests {
         rules: &[(200, 299, Verdict::Delivered), (400, 499, Verdict::Stop)],
         otherwise: Verdict::Retry,
         no_answer: Verdict::Stop,
+        most_attempts_answered: None,
     };
 
     fn policy() -> RetryPolicy {
@@ -193,6 +203,26 @@ mod tests {
         assert_eq!(decide(&policy, status(410), 1, NOW, 0.5), Decision::Failed);
         assert_eq!(decide(&policy, Reply::Nothing, 1, NOW, 0.5), Decision::Failed);
         assert!(matches!(decide(&policy, status(500), 1, NOW, 0.5), Decision::RetryAt(_)));
+    }
+
+    #[test]
+    fn zendesk_retries_thrice_what_was_answered_and_five_times_what_was_not() {
+        let pauses = Dialect::Zendesk.default_pauses().expect("it has its own");
+        let policy = RetryPolicy { statuses: &ZENDESK, schedule: Schedule::new(pauses) };
+        let attempts = |reply| {
+            (1..=9).find(|made| decide(&policy, reply, *made, NOW, 0.0) == Decision::Failed)
+        };
+        let asking = |seconds| Reply::Status {
+            code: 503,
+            retry_after: Some(Duration::from_secs(seconds)),
+            control: None,
+        };
+        assert_eq!(attempts(status(409)), Some(4));
+        assert_eq!(attempts(asking(59)), Some(4));
+        assert_eq!(attempts(asking(60)), Some(1));
+        assert_eq!(attempts(status(503)), Some(1));
+        assert_eq!(attempts(status(500)), Some(1));
+        assert_eq!(attempts(Reply::Nothing), Some(6));
     }
 
     #[test]

@@ -12,18 +12,18 @@ use uuid::Uuid;
 
 use super::attempt::{
     DESK_JWT, EXCERPT, HEADERS_KEPT, USER_AGENT, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
-    header_value, mask_context_text, status_hint,
+    header_value, status_hint,
 };
+use super::concealing::{MASK, Told};
 use super::dispatcher::Dispatcher;
+use super::own_trial::OwnDestination;
 use crate::crypto::{CryptoError, SecurityContext, Signer};
-use crate::dialect::{Dialect, EventParts};
-use crate::egress::{ErrorClass, Gate as SendGate, OutgoingRequest, SendError};
+use crate::dialect::{self, Dialect, EventParts, Template};
+use crate::egress::{ErrorClass, Gate as SendGate, Outcome, OutgoingRequest, SendError, VettedUrl};
+use crate::webhook::own::OwnFace;
 use crate::webhook::{Endpoint, Passage, mask_context};
 
 const TEST: HeaderName = HeaderName::from_static("x-mortise-test");
-
-/// What stands for a secret.
-const MASK: &str = "***";
 
 /// How much of our own body is shown, in bytes.
 const SHOWN_BODY: usize = 64 * 1_024;
@@ -34,8 +34,13 @@ pub const PING_EVENT: &str = "Ping";
 /// The event that is sent.
 #[derive(Clone, Debug)]
 pub struct TrialEvent {
-    /// Its type.
+    /// Its type, as the host names it.
     pub event_type: String,
+    /// What the webhook's dialect calls it, where it has names of its own.
+    pub name: Option<String>,
+    /// What is sent instead of the dialect's own body, where triggers or automations call the
+    /// webhook.
+    pub template: Option<Template>,
     /// Its payload: one JSON text.
     pub payload: Bytes,
     /// The state before it, where the webhook asked for that.
@@ -49,7 +54,9 @@ pub struct TrialEvent {
 /// A webhook that is not saved yet.
 #[derive(Debug)]
 pub struct UnsavedWebhook {
-    /// Its address.
+    /// Its address; or why it may not be called.
+    pub destination: Result<VettedUrl, String>,
+    /// The address as it was written.
     pub url: Url,
     /// The org that the event is of.
     pub org_id: String,
@@ -57,6 +64,8 @@ pub struct UnsavedWebhook {
     pub dialect: Dialect,
     /// Signs the request.
     pub signer: Signer,
+    /// What else its requests are made of.
+    pub own: OwnFace,
 }
 
 /// What came of a test request.
@@ -123,7 +132,7 @@ impl Party {
 #[derive(Clone, Debug)]
 pub struct TrialRequest {
     /// Its method.
-    pub method: &'static str,
+    pub method: String,
     /// Its address, without securityContext.
     pub url: String,
     /// Its headers, without what is secret in them.
@@ -174,6 +183,24 @@ impl Dispatcher {
                     now.generation == generation && now.passage != Passage::Suspended
                 })
         });
+        if let Some(own) = &endpoint.own {
+            let to = OwnDestination {
+                id: endpoint.id,
+                address: &endpoint.destination,
+                shown_address: None,
+                org_id: &endpoint.org_id,
+                dialect: endpoint.dialect,
+                signer: &endpoint.signer,
+                own,
+                jwt: match endpoint.dialect {
+                    Dialect::Desk => Some(self.desk_jwt(endpoint)?),
+                    _ => None,
+                },
+                gate,
+                is_saved: true,
+            };
+            return Ok(self.send_own_trial(to, event).await);
+        }
         let destination = Destination {
             address: endpoint
                 .destination
@@ -191,22 +218,21 @@ impl Dispatcher {
     }
 
     /// Sends a test request to an address that is not saved yet.
-    pub async fn try_unsaved(
-        &self,
-        webhook: &UnsavedWebhook,
-        event: TrialEvent,
-    ) -> Result<Trial, CryptoError> {
+    pub async fn try_unsaved(&self, webhook: &UnsavedWebhook, event: TrialEvent) -> Trial {
         let lease = self.inner.lease.clone();
-        let destination = Destination {
-            address: Ok(webhook.url.clone()),
+        let to = OwnDestination {
+            id: self.inner.seam.randomness.id(),
+            address: &webhook.destination,
+            shown_address: Some(&webhook.url),
             org_id: &webhook.org_id,
             dialect: webhook.dialect,
             signer: &webhook.signer,
-            context: None,
+            own: &webhook.own,
             jwt: None,
             gate: SendGate::new(move || lease.is_valid()),
+            is_saved: false,
         };
-        self.send_trial(destination, event).await
+        self.send_own_trial(to, event).await
     }
 
     async fn send_trial(
@@ -215,12 +241,15 @@ impl Dispatcher {
         event: TrialEvent,
     ) -> Result<Trial, CryptoError> {
         let clock = &self.inner.seam.clock;
-        let body = to.dialect.body(&EventParts {
+        let body = dialect::desk_body(&EventParts {
             event_type: &event.event_type,
             org: to.org_id,
             event_time: clock.now(),
             payload: &event.payload,
             previous: event.previous.as_deref(),
+            department: None,
+            automation: false,
+            actor: None,
         });
         let address = to.address.map(|mut url| {
             if !event.params.is_empty() {
@@ -242,9 +271,9 @@ impl Dispatcher {
             headers.insert(DESK_JWT, jwt);
         }
         let shown = TrialRequest {
-            method: "POST",
+            method: Method::POST.to_string(),
             url: address.as_ref().map(mask_context).unwrap_or_default(),
-            headers: shown_headers(&headers),
+            headers: shown_headers(&headers, None),
             body: shown_body(&body),
         };
         let vetted = address
@@ -252,15 +281,7 @@ impl Dispatcher {
         let vetted = match vetted {
             Ok(vetted) => vetted,
             Err(refusal) => {
-                return Ok(Trial {
-                    outcome: TrialOutcome::Refused,
-                    by: Party::Mortise,
-                    hint: Some(ErrorClass::AddressRefused.hint().to_owned()),
-                    error: Some(refusal),
-                    request: shown,
-                    response: None,
-                    duration: Duration::ZERO,
-                });
+                return Ok(not_sent(ErrorClass::AddressRefused.hint(), refusal, shown));
             }
         };
         let started = clock.instant();
@@ -277,36 +298,54 @@ impl Dispatcher {
                 gate: Some(to.gate),
             })
             .await;
-        let duration = started.elapsed();
-        let mask = |text: &str| mask_context_text(text, to.context).into_owned();
-        Ok(match sent {
-            Ok(answer) => {
-                let status = answer.status.as_u16();
-                let headers = answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1);
-                Trial {
-                    outcome: if answer.status.is_success() {
-                        TrialOutcome::Delivered
-                    } else {
-                        TrialOutcome::Failed
-                    },
-                    by: Party::Endpoint,
-                    hint: status_hint(status).map(str::to_owned),
-                    error: None,
-                    request: shown,
-                    response: Some(TrialResponse {
-                        status,
-                        headers: headers
-                            .into_iter()
-                            .map(|(name, value)| (name, mask(&value)))
-                            .collect(),
-                        body: mask(&String::from_utf8_lossy(&answer.body_excerpt)),
-                        truncated: answer.truncated,
-                    }),
-                    duration,
-                }
-            }
-            Err(error) => unanswered(&error, shown, duration),
-        })
+        Ok(ended(sent, shown, started.elapsed(), Told::of_context(to.context)))
+    }
+}
+
+/// A request that was never sent, since of what we were to send or where.
+pub(super) fn not_sent(hint: &str, error: String, request: TrialRequest) -> Trial {
+    Trial {
+        outcome: TrialOutcome::Refused,
+        by: Party::Mortise,
+        hint: Some(hint.to_owned()),
+        error: Some(error),
+        request,
+        response: None,
+        duration: Duration::ZERO,
+    }
+}
+
+/// What came of a request that was sent.
+pub(super) fn ended(
+    sent: Outcome,
+    request: TrialRequest,
+    duration: Duration,
+    told: Told<'_>,
+) -> Trial {
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(error) => return unanswered(&error, request, duration),
+    };
+    let status = answer.status.as_u16();
+    let headers = answer.header_texts(HEADERS_KEPT.0, HEADERS_KEPT.1);
+    let mask = |text: &str| told.mask(text).into_owned();
+    Trial {
+        outcome: if answer.status.is_success() {
+            TrialOutcome::Delivered
+        } else {
+            TrialOutcome::Failed
+        },
+        by: Party::Endpoint,
+        hint: status_hint(status).map(str::to_owned),
+        error: None,
+        request,
+        response: Some(TrialResponse {
+            status,
+            headers: headers.into_iter().map(|(name, value)| (name, mask(&value))).collect(),
+            body: mask(&String::from_utf8_lossy(&answer.body_excerpt)),
+            truncated: answer.truncated,
+        }),
+        duration,
     }
 }
 
@@ -314,7 +353,10 @@ fn unanswered(error: &SendError, request: TrialRequest, duration: Duration) -> T
     // What was never sent is ours; a name, a port or a certificate that does not work is theirs.
     let is_ours = matches!(
         error.class,
-        ErrorClass::AddressRefused | ErrorClass::InvalidRequest | ErrorClass::Withdrawn
+        ErrorClass::AddressRefused
+            | ErrorClass::InvalidRequest
+            | ErrorClass::Withdrawn
+            | ErrorClass::Credentials
     );
     Trial {
         outcome: if is_ours { TrialOutcome::Refused } else { TrialOutcome::Failed },
@@ -328,12 +370,17 @@ fn unanswered(error: &SendError, request: TrialRequest, duration: Duration) -> T
 }
 
 /// Headers for showing: signatures as they are, credentials masked.
-fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn shown_headers(
+    headers: &HeaderMap,
+    secret: Option<&HeaderName>,
+) -> Vec<(String, String)> {
     const SECRET: [&str; 6] = ["authorization", "cookie", "token", "secret", "password", "key"];
     headers
         .iter()
         .map(|(name, value)| {
-            let is_secret = SECRET.iter().any(|word| name.as_str().contains(word));
+            let is_secret = secret == Some(name)
+                || value.is_sensitive()
+                || SECRET.iter().any(|word| name.as_str().contains(word));
             let value = if is_secret {
                 MASK.to_owned()
             } else {
@@ -344,7 +391,7 @@ fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-fn shown_body(body: &Bytes) -> String {
+pub(super) fn shown_body(body: &Bytes) -> String {
     let shown = body.get(..SHOWN_BODY).unwrap_or(body);
     let mut text = String::from_utf8_lossy(shown).into_owned();
     if shown.len() < body.len() {
@@ -362,8 +409,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", HeaderValue::from_static("hunter2"));
         headers.insert("authorization", HeaderValue::from_static("Bearer hunter2"));
+        headers.insert("x-team", HeaderValue::from_static("hunter2"));
         headers.insert("webhook-signature", HeaderValue::from_static("v1,abc"));
-        let shown = shown_headers(&headers);
+        let shown = shown_headers(&headers, Some(&HeaderName::from_static("x-team")));
         assert!(shown.iter().all(|(_, value)| !value.contains("hunter2")), "{shown:?}");
         assert!(shown.contains(&("webhook-signature".to_owned(), "v1,abc".to_owned())));
     }

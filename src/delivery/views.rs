@@ -13,7 +13,7 @@ use super::dispatcher::Dispatcher;
 use super::recovery::{Standing, standing};
 use crate::seam::Timestamp;
 use crate::store::claims::{DeliveryState, PARKED};
-use crate::store::entity::{attempt, delivery, endpoint, event};
+use crate::store::entity::{attempt, delivery, delivery_variant, endpoint, event};
 use crate::store::{Store, StoreError};
 use crate::webhook::Endpoint;
 
@@ -89,6 +89,8 @@ pub struct DeliveryView {
     pub event_key: Option<String>,
     /// The event's type.
     pub event_type: String,
+    /// What it tells of, where the webhook's dialect has names of its own.
+    pub variant: Option<String>,
     /// The webhook.
     pub webhook_id: Uuid,
     /// The org.
@@ -183,7 +185,8 @@ pub async fn find(
     let event = events_of(store, std::slice::from_ref(&row)).await?.pop();
     let (Some(owner), Some(event)) = (owner, event) else { return Ok(None) };
     let later = later_attempts(store, id).await?;
-    Ok(Some(view(row, event, owner, later)))
+    let variant = variants_of(store, [id]).await?.remove(&id);
+    Ok(Some(DeliveryView { variant, ..view(row, event, owner, later) }))
 }
 
 /// The deliveries of an event, whatever became of their webhooks. `scope` limits to what the caller
@@ -218,7 +221,38 @@ pub async fn of_event(
             views.push(view(row, EventHead::of(event), owner.clone(), later));
         }
     }
+    name_variants(store, &mut views).await?;
     Ok(views)
+}
+
+/// What some deliveries tell of, where that is not just their event.
+async fn variants_of(
+    store: &Store,
+    ids: impl IntoIterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, String>, StoreError> {
+    let rows = delivery_variant::Entity::find()
+        .filter(delivery_variant::Column::DeliveryId.is_in(ids))
+        .all(store.reader())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.delivery_id, row.variant)).collect())
+}
+
+/// Adds to deliveries what they tell of.
+pub(super) async fn name_variants(
+    store: &Store,
+    views: &mut [DeliveryView],
+) -> Result<(), StoreError> {
+    // An extension's never tell of anything else.
+    let own: Vec<Uuid> =
+        views.iter().filter(|view| view.installation_id.is_none()).map(|view| view.id).collect();
+    if own.is_empty() {
+        return Ok(());
+    }
+    let mut variants = variants_of(store, own).await?;
+    for view in views {
+        view.variant = variants.remove(&view.id);
+    }
+    Ok(())
 }
 
 /// The smallest UUIDv7 of a moment.
@@ -287,6 +321,7 @@ pub(super) fn view(
         event_id: event.id,
         event_key: event.event_key,
         event_type: event.event_type,
+        variant: None,
         webhook_id: row.endpoint_id,
         org_id: owner.org_id,
         installation_id: owner.installation_id,

@@ -56,7 +56,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use crate::dialect::{Dialect, EventParts};
+    use crate::dialect::{Dialect, EventParts, desk_body};
     use crate::seam::Timestamp;
 
     #[test]
@@ -65,16 +65,20 @@ mod tests {
             event_type: "Ticket_Update",
             org: "761336011",
             event_time: Timestamp::from_millis(1_618_493_667_780),
-            payload: br#"{"id": "1",  "n":1.0,"x":"\u00e4"}"#,
-            previous: None,
+            ..EventParts::new(
+                "",
+                "",
+                Timestamp::default(),
+                br#"{"id": "1",  "n":1.0,"x":"\u00e4"}"#,
+            )
         };
         assert_eq!(
-            Dialect::Desk.body(&event),
+            desk_body(&event),
             r#"[{"payload":{"id": "1",  "n":1.0,"x":"\u00e4"},"eventTime":"1618493667780","eventType":"Ticket_Update","orgId":"761336011"}]"#
         );
         let with_previous = EventParts { previous: Some(b"{\"id\":\"0\"}"), ..event };
         assert_eq!(
-            Dialect::Desk.body(&with_previous),
+            desk_body(&with_previous),
             r#"[{"payload":{"id": "1",  "n":1.0,"x":"\u00e4"},"eventTime":"1618493667780","eventType":"Ticket_Update","orgId":"761336011","prevState":{"id":"0"}}]"#
         );
         assert_eq!(Dialect::Desk.content_type(), "application/json");
@@ -89,12 +93,12 @@ mod tests {
         fn any_org_and_type_stay_inside_their_strings(
             org in "[^\\p{C}]{1,64}", event_type in "\\PC{0,40}|[\\x00-\\x7f]{0,20}", millis in 0_i64..4_000_000_000_000,
         ) {
-            let body = Dialect::Desk.body(&EventParts {
+            let body = desk_body(&EventParts {
                 event_type: &event_type,
                 org: &org,
                 event_time: Timestamp::from_millis(millis),
-                payload: b"{}",
                 previous: Some(b"null"),
+                ..EventParts::new("", "", Timestamp::default(), b"{}")
             });
             let read: Value = serde_json::from_slice(&body).unwrap();
             prop_assert_eq!(read, json!([{

@@ -1,5 +1,7 @@
 //! What an answer means, by its status: a table that each dialect owns.
 
+use std::time::Duration;
+
 /// What a status means for the delivery, and for the webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -9,11 +11,17 @@ pub enum Verdict {
     Retry,
     /// It is tried again by the schedule, or later where the receiver says when.
     RetryWhenAsked,
+    /// It is tried again only where the receiver says when, and that is within
+    /// [`SOON`]; else trying again would not help.
+    RetryOnlyWhenAskedSoon,
     /// Trying again would not help: the delivery failed.
     Stop,
     /// The receiver is no more: nothing is sent to the webhook until somebody reactivates it.
     Gone,
 }
+
+/// The longest wait that [`Verdict::RetryOnlyWhenAskedSoon`] goes along with.
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// One rule: the statuses from the first to the second, and what they mean.
 pub type StatusRule = (u16, u16, Verdict);
@@ -27,6 +35,8 @@ pub struct StatusTable {
     pub otherwise: Verdict,
     /// No answer at all: refused, reset, too late.
     pub no_answer: Verdict,
+    /// The most attempts in all of a delivery that got an answer, however many the schedule has.
+    pub most_attempts_answered: Option<usize>,
 }
 
 impl StatusTable {
@@ -51,7 +61,33 @@ pub const DESK: StatusTable = StatusTable {
     ],
     otherwise: Verdict::Retry,
     no_answer: Verdict::Retry,
+    most_attempts_answered: None,
 };
+
+/// As Zendesk retries: three times after 409, and after 429 and 503 that name a wait of less than a
+/// minute; five times after no answer. Nothing that an endpoint answers ends the webhook.
+pub const ZENDESK: StatusTable = StatusTable {
+    rules: &[
+        (200, 299, Verdict::Delivered),
+        (409, 409, Verdict::Retry),
+        (429, 429, Verdict::RetryOnlyWhenAskedSoon),
+        (503, 503, Verdict::RetryOnlyWhenAskedSoon),
+    ],
+    otherwise: Verdict::Stop,
+    no_answer: Verdict::Retry,
+    most_attempts_answered: Some(4),
+};
+
+/// DZDESK's page: 2xx is delivered, 4xx is final, 5xx and timeouts are retried.
+pub const DZDESK: StatusTable = StatusTable {
+    rules: &[(200, 299, Verdict::Delivered), (400, 499, Verdict::Stop)],
+    otherwise: Verdict::Retry,
+    no_answer: Verdict::Retry,
+    most_attempts_answered: None,
+};
+
+/// Zoho Assist's page says nothing of answers: what holds for the desk dialect holds here.
+pub const ASSIST: StatusTable = DESK;
 
 #[cfg(test)]
 mod tests {
@@ -76,9 +112,36 @@ mod tests {
             rules: &[(404, 404, Verdict::Retry), (400, 499, Verdict::Stop)],
             otherwise: Verdict::Gone,
             no_answer: Verdict::Retry,
+            most_attempts_answered: None,
         };
         assert_eq!(table.verdict(404), Verdict::Retry);
         assert_eq!(table.verdict(405), Verdict::Stop);
         assert_eq!(table.verdict(500), Verdict::Gone);
+    }
+
+    #[test]
+    fn client_errors_are_final_where_the_dialect_says_so() {
+        for status in 400..=499 {
+            assert_eq!(DZDESK.verdict(status), Verdict::Stop, "{status}");
+        }
+        for status in [300, 302, 500, 502, 503, 599] {
+            assert_eq!(DZDESK.verdict(status), Verdict::Retry, "{status}");
+        }
+        assert_eq!(DZDESK.verdict(204), Verdict::Delivered);
+        assert_eq!(DZDESK.no_answer, Verdict::Retry);
+    }
+
+    #[test]
+    fn zendesk_retries_its_own_statuses_and_ends_no_webhook() {
+        for status in 0..=u16::MAX {
+            let expected = match status {
+                200..=299 => Verdict::Delivered,
+                409 => Verdict::Retry,
+                429 | 503 => Verdict::RetryOnlyWhenAskedSoon,
+                _ => Verdict::Stop,
+            };
+            assert_eq!(ZENDESK.verdict(status), expected, "{status}");
+        }
+        assert_eq!(ZENDESK.no_answer, Verdict::Retry);
     }
 }

@@ -79,6 +79,8 @@ pub enum ErrorClass {
     InvalidRequest,
     /// The gate was closed: nothing was sent.
     Withdrawn,
+    /// There is no access token to send.
+    Credentials,
 }
 
 impl ErrorClass {
@@ -94,6 +96,7 @@ impl ErrorClass {
             Self::Protocol => "protocol",
             Self::InvalidRequest => "invalidRequest",
             Self::Withdrawn => "withdrawn",
+            Self::Credentials => "credentials",
         }
     }
 
@@ -123,6 +126,9 @@ impl ErrorClass {
                 "The request cannot be written as HTTP. Check the URL and the headers."
             }
             Self::Withdrawn => "It was withdrawn before it was sent: nothing left.",
+            Self::Credentials => {
+                "No access token could be had for the endpoint. Check the token endpoint, the client and its secret."
+            }
         }
     }
 }

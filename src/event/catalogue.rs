@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::definitions::{MODULES, Module};
+use crate::dialect::{Dialect, assist_event, only_of_one_dialect};
 
 /// What a subscription to an event type can say beside "yes".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +56,9 @@ pub struct EventType {
     pub schema: Value,
     /// Where that is published, below `/schemas/`, with the fragment that finds it.
     pub schema_location: String,
+    /// The one dialect that knows it; nothing for the host's own, which all know and extensions can
+    /// subscribe to.
+    pub only: Option<Dialect>,
 }
 
 impl EventType {
@@ -80,9 +84,14 @@ pub fn catalogue() -> &'static [EventType] {
     &CATALOGUE.types
 }
 
-/// The event type of exactly this name.
+/// The event type of exactly this name; those of Zoho Assist are found by their numbers, too (`13`,
+/// `13 Device Online`).
 pub fn find(name: &str) -> Option<&'static EventType> {
-    CATALOGUE.by_name.get(name).map(|&index| &CATALOGUE.types[index])
+    let by_name = &CATALOGUE.by_name;
+    by_name
+        .get(name)
+        .or_else(|| assist_event(name).and_then(|event| by_name.get(event.name)))
+        .map(|&index| &CATALOGUE.types[index])
 }
 
 /// The name that is spelled most like an unknown one; nothing where none is near. Case,
@@ -140,7 +149,8 @@ fn types_of(module: &'static Module) -> Vec<EventType> {
             sample: in_one_line(&sample.payload),
             sample_previous: sample.prev_state.as_deref().map(in_one_line),
             schema,
-            schema_location: format!("{}#/$defs/{name}", module.schema_path),
+            schema_location: format!("{}#/$defs/{}", module.schema_path, name.replace(' ', "%20")),
+            only: only_of_one_dialect().get(name).copied(),
         }
     };
     module.types.iter().map(define).collect()
@@ -187,6 +197,7 @@ mod tests {
         type Types = BTreeMap<&'static str, std::collections::BTreeSet<&'static str>>;
         let own: Types = catalogue()
             .iter()
+            .filter(|known| known.only.is_none())
             .map(|known| (known.name, known.options.iter().map(|one| one.name()).collect()))
             .collect();
         let of_packages: Types = crate::manifest::event_types()
@@ -197,9 +208,16 @@ mod tests {
     }
 
     #[test]
-    fn there_are_56_types_and_each_is_told_apart() {
-        assert_eq!(catalogue().len(), 56);
-        assert_eq!(CATALOGUE.by_name.len(), 56);
+    fn there_are_56_types_of_the_host_and_20_of_one_dialect_and_each_is_told_apart() {
+        assert_eq!(catalogue().len(), 76);
+        assert_eq!(CATALOGUE.by_name.len(), 76);
+        let of = |dialect| catalogue().iter().filter(|known| known.only == dialect).count();
+        assert_eq!(of(None), 56);
+        assert_eq!(of(Some(Dialect::Dzdesk)), 2);
+        assert_eq!(of(Some(Dialect::Assist)), 18);
+        for number in ["13", "13 Device Online"] {
+            assert_eq!(find(number).map(|found| found.name), Some("Device Online"));
+        }
         for known in catalogue() {
             assert_eq!(find(known.name).map(|found| found.name), Some(known.name));
             assert!(known.label != known.name && known.description.ends_with('.'), "{known:?}");
@@ -239,11 +257,12 @@ mod tests {
     fn schemas_refuse_what_is_no_such_payload() {
         for known in catalogue() {
             let validator = validator(&known.schema);
+            let id = known.schema["required"][0].as_str().expect("an id");
             let mut nameless = value(&known.sample);
-            nameless.as_object_mut().expect("an object").remove("id");
-            assert!(!validator.is_valid(&nameless), "{} without id", known.name);
+            nameless.as_object_mut().expect("an object").remove(id);
+            assert!(!validator.is_valid(&nameless), "{} without {id}", known.name);
             let mut numbered = value(&known.sample);
-            numbered["id"] = 472_110.into();
+            numbered[id] = 472_110.into();
             assert!(!validator.is_valid(&numbered), "{}: ids are texts", known.name);
             assert!(!validator.is_valid(&Value::Null), "{}", known.name);
             let mut more = value(&known.sample);
@@ -288,7 +307,8 @@ mod tests {
     #[test]
     fn only_these_types_have_these_options() {
         let with = |option| -> Vec<&str> {
-            catalogue().iter().filter(|t| t.supports(option)).map(|t| t.name).collect()
+            let host = catalogue().iter().filter(|known| known.only.is_none());
+            host.filter(|known| known.supports(option)).map(|known| known.name).collect()
         };
         assert_eq!(with(EventOption::Fields), ["Ticket_Update"]);
         assert_eq!(with(EventOption::Direction), ["Ticket_Thread_Add"]);
@@ -310,7 +330,8 @@ mod tests {
         ] {
             assert_eq!(nearest(written), Some(meant), "{written}");
         }
-        assert_eq!(nearest("sla.warning"), None);
+        assert_eq!(nearest("sla.warn"), Some("sla.warning"));
+        assert_eq!(nearest("hourly.report"), None);
         assert_eq!(nearest(""), None);
         assert_eq!(nearest(&"Ticket_Add".repeat(50)), None);
     }

@@ -154,4 +154,34 @@ pub(crate) const MODULES: &[Module] = &[
             ("IM_Session_Status", &[DepartmentIds]),
         ]
     ),
+    // What only one dialect knows; extensions cannot subscribe to it.
+    module!(
+        "serviceLevels",
+        "service_levels.json",
+        &[("sla.warning", &[DepartmentIds]), ("sla.breach", &[DepartmentIds]),]
+    ),
+    module!(
+        "remoteSupport",
+        "remote_support.json",
+        &[
+            ("Outbound Session Start", &[DepartmentIds]),
+            ("Session Start - Screen Share", &[DepartmentIds]),
+            ("Session End - Remote Support", &[DepartmentIds]),
+            ("Session End - Screen Share", &[DepartmentIds]),
+            ("Customer Join - Remote Support", &[DepartmentIds]),
+            ("Inbound Request Create", &[DepartmentIds]),
+            ("Inbound Request Transfer", &[DepartmentIds]),
+            ("Inbound Request Delegate", &[DepartmentIds]),
+            ("Inbound Request Picked", &[DepartmentIds]),
+            ("Inbound Request Declined", &[DepartmentIds]),
+            ("Inbound Request Dropped", &[DepartmentIds]),
+            ("Inbound Request Expired", &[DepartmentIds]),
+            ("Device Add", &[DepartmentIds]),
+            ("Device Online", &[DepartmentIds]),
+            ("Device Offline", &[DepartmentIds]),
+            ("Device Delete", &[DepartmentIds]),
+            ("Session Start", &[DepartmentIds]),
+            ("Session End", &[DepartmentIds]),
+        ]
+    ),
 ];

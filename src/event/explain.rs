@@ -1,7 +1,7 @@
 //! "Why did it not arrive?": for every webhook of the org whether it matched, or the first rule
 //! that refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::Value;
@@ -10,11 +10,12 @@ use uuid::Uuid;
 use super::input::EventInput;
 use super::intake::payload_department;
 use crate::delivery::{self, DeliveryView, EndpointScope};
+use crate::dialect::{self, Connection};
 use crate::seam::Timestamp;
 use crate::store::entity::{event, event_key, webhook};
 use crate::store::{Store, StoreError};
 use crate::webhook::matching::{Facts, passes};
-use crate::webhook::{Endpoint, Passage, Routing};
+use crate::webhook::{Endpoint, Passage, Routing, Subscription};
 
 /// Whether an event goes to a webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,11 +63,9 @@ pub async fn explain(
     id: &str,
 ) -> Result<Option<Explanation>, StoreError> {
     let Some(event) = find(store, org, id).await? else { return Ok(None) };
-    let deliveries: HashMap<Uuid, DeliveryView> = delivery::of_event(store, scope, &event)
-        .await?
-        .into_iter()
-        .map(|view| (view.webhook_id, view))
-        .collect();
+    // One event may be several of a dialect, and so several deliveries.
+    let deliveries: Vec<DeliveryView> = delivery::of_event(store, scope, &event).await?;
+    let went: HashSet<Uuid> = deliveries.iter().map(|view| view.webhook_id).collect();
     let created: HashMap<Uuid, i64> = webhook::Entity::find()
         .filter(webhook::Column::OrgId.eq(&event.org_id))
         .all(store.reader())
@@ -82,7 +81,7 @@ pub async fn explain(
     if let Some(routes) = routing.org(&event.org_id) {
         let visible = routes.endpoints().iter();
         let visible = visible.filter(|endpoint| !endpoint.is_incoming && scope.covers(endpoint));
-        for endpoint in visible.filter(|endpoint| !deliveries.contains_key(&endpoint.id)) {
+        for endpoint in visible.filter(|endpoint| !went.contains(&endpoint.id)) {
             let is_younger =
                 created.get(&endpoint.id).is_some_and(|created| *created > event.accepted_at);
             let verdict = if is_younger {
@@ -102,13 +101,13 @@ pub async fn explain(
         }
     }
     // What matched, also where the webhook is no more.
-    webhooks.extend(deliveries.into_values().map(|view| WebhookVerdict {
+    webhooks.extend(deliveries.into_iter().map(|view| WebhookVerdict {
         webhook_id: view.webhook_id,
         extension_key: view.extension_key.clone(),
         verdict: Verdict::Matched,
         delivery: Some(view),
     }));
-    webhooks.sort_unstable_by_key(|verdict| verdict.webhook_id);
+    webhooks.sort_by_key(|verdict| verdict.webhook_id);
     Ok(Some(Explanation { event, webhooks }))
 }
 
@@ -139,20 +138,59 @@ fn judge(routing: &Routing, endpoint: &Endpoint, event_type: &str, facts: &Facts
             reason: "the installation is suspended".to_owned(),
         };
     }
-    let routes = routing.org(&endpoint.org_id);
-    let subscription = routes.as_ref().and_then(|routes| {
-        routes.subscriptions(event_type).iter().find(|one| one.endpoint.id == endpoint.id)
-    });
-    match subscription {
-        None => Verdict::Refused {
-            rule: "subscriptions",
-            reason: format!("the webhook does not subscribe to {event_type}"),
-        },
-        Some(subscription) => match passes(&subscription.filter, facts) {
-            Ok(()) => Verdict::Matched,
-            Err(refusal) => Verdict::Refused { rule: refusal.rule(), reason: refusal.to_string() },
-        },
+    if endpoint.passage == Passage::Off {
+        return Verdict::Refused {
+            rule: "isEnabled",
+            reason: "the webhook is switched off, and its whileDisabled is drop".to_owned(),
+        };
     }
+    let routes = routing.org(&endpoint.org_id);
+    let subscriptions: Vec<&Subscription> = routes
+        .as_ref()
+        .map(|routes| routes.subscriptions(event_type).iter())
+        .into_iter()
+        .flatten()
+        .filter(|one| one.endpoint.id == endpoint.id)
+        .collect();
+    // Where it subscribes by several names, the rule is told that stood before the last of them.
+    let connection = endpoint.own.as_ref().map(|own| own.connection).unwrap_or_default();
+    let reason = match connection {
+        Connection::Events => format!("the webhook does not subscribe to {event_type}"),
+        other => format!("no {} that calls the webhook is for {event_type}", other.as_str()),
+    };
+    let mut refused = Verdict::Refused { rule: "subscriptions", reason };
+    for subscription in subscriptions {
+        if let Err(refusal) = passes(&subscription.filter, facts) {
+            refused = Verdict::Refused { rule: refusal.rule(), reason: refusal.to_string() };
+        } else if subscription.tells_of(event_type, facts) {
+            return Verdict::Matched;
+        } else if let Some(rule) = &subscription.rule {
+            let unmet = rule.conditions.hold(event_type, facts).err().unwrap_or_default();
+            refused = Verdict::Refused {
+                rule: "conditions",
+                reason: format!("the {} `{}` asks for: {unmet}", rule.kind.as_str(), rule.name),
+            };
+        } else {
+            refused = not_told(endpoint, event_type, facts);
+        }
+    }
+    refused
+}
+
+/// The refusal of an event that is another of the dialect's than what is subscribed to.
+fn not_told(endpoint: &Endpoint, event_type: &str, facts: &Facts<'_>) -> Verdict {
+    let (payload, previous) = facts.documents();
+    let told = dialect::told(endpoint.dialect, event_type, payload, previous);
+    let reason = if told.is_empty() {
+        format!("the dialect {} has no name for this {event_type}", endpoint.dialect.as_str())
+    } else {
+        format!(
+            "this {event_type} is {} in the dialect {}, and the webhook subscribes to others",
+            told.join(" and "),
+            endpoint.dialect.as_str()
+        )
+    };
+    Verdict::Refused { rule: "subscriptions", reason }
 }
 
 fn owner_key(endpoint: &Endpoint) -> Option<String> {

@@ -5,6 +5,7 @@ mod definitions;
 mod explain;
 mod input;
 mod intake;
+pub mod placeholders;
 
 pub use explain::{Explanation, Verdict, WebhookVerdict, explain, explain_made_up};
 pub use input::{EventActor, EventFault, EventInput, Fault, ParseError, parse, parse_enveloped};

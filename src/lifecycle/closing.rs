@@ -25,6 +25,7 @@ use crate::notice::{Notice, NoticeKind};
 use crate::seam::{Timestamp, crash_point};
 use crate::store::entity::{installation, org_closure};
 use crate::store::{RoutingRevision, UnitOfWork};
+use crate::webhook::own;
 
 /// How many installations are looked for at a time; each ends in a transaction of its own.
 const PAGE: u64 = 20;
@@ -223,6 +224,9 @@ impl Lifecycle {
             .all(inner.store.reader())
             .await?;
         if ids.is_empty() {
+            if self.close_own_webhooks(&closure).await? {
+                return Ok(Stretch::More);
+            }
             let failed = std::mem::take(pass);
             let Some(error) = failed.last_error else { return self.finish_closing(org_id).await };
             self.note_closing_failure(org_id, failed.failed, &error).await?;
@@ -247,6 +251,28 @@ impl Lifecycle {
         inner.dispatcher.poke();
         inner.revocations.poke();
         Ok(Stretch::More)
+    }
+
+    /// Removes some of the org's own webhooks. Returns whether there were any.
+    async fn close_own_webhooks(
+        &self,
+        closure: &org_closure::Model,
+    ) -> Result<bool, LifecycleError> {
+        let actor = Actor {
+            name: closure.actor.clone(),
+            address: closure.address.as_deref().and_then(|address| address.parse().ok()),
+        };
+        let inner = &self.inner;
+        let mut work = self.begin().await?;
+        let org_id = &closure.org_id;
+        let removed =
+            own::remove_some_of_org(&inner.store, &mut work, org_id, &actor, &inner.seam).await?;
+        if removed == 0 {
+            work.rollback().await?;
+            return Ok(false);
+        }
+        self.commit(work).await?;
+        Ok(true)
     }
 
     /// Ends one installation, as often as it gives way to other transactions.

@@ -61,6 +61,6 @@ pub use upgrade::{UpgradeOutcome, UpgradeRequest};
 pub use validator::Agreed;
 pub use views::{
     ChangeCursor, InstallationCursor, InstallationFilter, InstallationScope, InstallationView,
-    TransitionView, WebhookView, history, installation, installation_within, installations,
-    webhook, webhooks,
+    TransitionView, WebhookFilter, WebhookView, history, installation, installation_within,
+    installations, webhook, webhook_within, webhooks,
 };

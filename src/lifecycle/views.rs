@@ -1,7 +1,8 @@
 //! Reading installations, their history and their webhooks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     QueryTrait,
@@ -16,8 +17,8 @@ use super::state::Holders;
 use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;
 use crate::store::entity::{
-    delivery, endpoint_state, extension, extension_version, installation, journal, transition,
-    upgrade, webhook,
+    delivery, endpoint_state, extension, extension_version, installation, journal, org_plan,
+    own_webhook, transition, upgrade, webhook, webhook_rule,
 };
 use crate::store::{Store, UnitOfWork};
 
@@ -161,6 +162,33 @@ pub struct WebhookView {
     /// `ok`, `failing`, `gone` or `disabled`.
     pub health: String,
     pub(crate) state: Option<endpoint_state::Model>,
+    /// What an org's own webhook has beside an extension's.
+    pub(crate) own: Option<own_webhook::Model>,
+    /// How often the plan of its org has an own webhook called in a minute.
+    pub(crate) rate_per_minute: Option<u32>,
+    /// Whether a trigger or an automation calls it.
+    pub(crate) has_rules: bool,
+}
+
+/// Which webhooks are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookFilter {
+    /// Of one org.
+    pub org_id: Option<String>,
+    /// Whose name, description or address holds this text.
+    pub search: Option<String>,
+    /// An extension's, or an org's own.
+    pub is_extension: Option<bool>,
+    /// In one dialect.
+    pub dialect: Option<String>,
+    /// That subscribe to one event, by the name that they subscribe with.
+    pub event: Option<String>,
+    /// Switched on, or off.
+    pub is_enabled: Option<bool>,
+    /// After this one.
+    pub after: Option<Uuid>,
+    /// How many at the most.
+    pub limit: u64,
 }
 
 /// A step in the life of an installation.
@@ -405,19 +433,48 @@ pub async fn history(
 pub async fn webhooks(
     store: &Store,
     scope: &InstallationScope,
-    org_id: Option<&str>,
-    after: Option<Uuid>,
-    limit: u64,
+    filter: &WebhookFilter,
 ) -> Result<Vec<WebhookView>, LifecycleError> {
     let mut query = webhook::Entity::find()
         .filter(scope.webhook_condition())
         .order_by_asc(webhook::Column::Id)
-        .limit(limit);
-    if let Some(org) = org_id {
+        .limit(filter.limit);
+    if let Some(org) = &filter.org_id {
         query = query.filter(webhook::Column::OrgId.eq(org));
     }
-    if let Some(after) = after {
+    if let Some(after) = filter.after {
         query = query.filter(webhook::Column::Id.gt(after));
+    }
+    if let Some(text) = &filter.search {
+        let pattern = like(&text.to_lowercase());
+        let holds = |column| {
+            Expr::expr(Func::lower(Expr::col(column))).like(LikeExpr::new(&pattern).escape('\\'))
+        };
+        let columns = [webhook::Column::Name, webhook::Column::Description, webhook::Column::Url];
+        query = query.filter(
+            columns.into_iter().fold(Condition::any(), |any, column| any.add(holds(column))),
+        );
+    }
+    match filter.is_extension {
+        None => {}
+        Some(true) => query = query.filter(webhook::Column::Kind.eq("extension")),
+        Some(false) => query = query.filter(webhook::Column::Kind.ne("extension")),
+    }
+    if let Some(dialect) = &filter.dialect {
+        query = query.filter(webhook::Column::Dialect.eq(dialect));
+    }
+    if let Some(event) = &filter.event {
+        // A name is a member of the document, followed by its options.
+        let quoted = serde_json::to_string(event).unwrap_or_default();
+        let pattern = like(&format!("{quoted}:"));
+        query = query.filter(
+            Expr::col(webhook::Column::Subscriptions).like(LikeExpr::new(pattern).escape('\\')),
+        );
+    }
+    match filter.is_enabled {
+        None => {}
+        Some(true) => query = query.filter(webhook::Column::IsEnabled.ne(0)),
+        Some(false) => query = query.filter(webhook::Column::IsEnabled.eq(0)),
     }
     webhook_views(store.reader(), query.all(store.reader()).await?).await
 }
@@ -433,6 +490,29 @@ pub async fn webhook(
         .one(store.reader())
         .await?;
     Ok(webhook_views(store.reader(), row.into_iter().collect()).await?.pop())
+}
+
+/// Reads a webhook as a transaction leaves it.
+pub async fn webhook_within(
+    work: &UnitOfWork,
+    id: Uuid,
+) -> Result<Option<WebhookView>, LifecycleError> {
+    let row = webhook::Entity::find_by_id(id).one(work.connection()).await?;
+    Ok(webhook_views(work.connection(), row.into_iter().collect()).await?.pop())
+}
+
+/// A pattern for whatever holds a text.
+fn like(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for letter in text.chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    pattern
 }
 
 async fn webhook_views<C: ConnectionTrait>(
@@ -480,6 +560,7 @@ async fn named_views<C: ConnectionTrait>(
         .into_iter()
         .map(|row| (row.extension_key, row.name))
         .collect();
+    let mut own = own_parts(connection, &rows).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -494,10 +575,62 @@ async fn named_views<C: ConnectionTrait>(
                 version: row.installation_id.and_then(|id| serving.get(&id)).cloned(),
                 health,
                 state,
+                rate_per_minute: own.rates.get(&row.org_id).copied(),
+                own: own.rows.remove(&row.id),
+                has_rules: own.with_rules.contains(&row.id),
                 row,
             }
         })
         .collect())
+}
+
+/// What belongs to the own webhooks among some.
+#[derive(Default)]
+struct OwnParts {
+    rows: HashMap<Uuid, own_webhook::Model>,
+    rates: HashMap<String, u32>,
+    with_rules: HashSet<Uuid>,
+}
+
+async fn own_parts<C: ConnectionTrait>(
+    connection: &C,
+    rows: &[webhook::Model],
+) -> Result<OwnParts, LifecycleError> {
+    let own: Vec<&webhook::Model> =
+        rows.iter().filter(|row| row.installation_id.is_none()).collect();
+    if own.is_empty() {
+        return Ok(OwnParts::default());
+    }
+    let found = own_webhook::Entity::find()
+        .filter(own_webhook::Column::Id.is_in(own.iter().map(|row| row.id)))
+        .all(connection)
+        .await?;
+    let plans = org_plan::Entity::find()
+        .filter(org_plan::Column::OrgId.is_in(own.iter().map(|row| row.org_id.clone())))
+        .all(connection)
+        .await?;
+    let connected = found.iter().filter(|row| row.connection != "events").map(|row| row.id);
+    let connected: Vec<Uuid> = connected.collect();
+    let with_rules: Vec<Uuid> = if connected.is_empty() {
+        Vec::new()
+    } else {
+        webhook_rule::Entity::find()
+            .select_only()
+            .column(webhook_rule::Column::WebhookId)
+            .distinct()
+            .filter(webhook_rule::Column::WebhookId.is_in(connected))
+            .into_tuple()
+            .all(connection)
+            .await?
+    };
+    Ok(OwnParts {
+        with_rules: with_rules.into_iter().collect(),
+        rows: found.into_iter().map(|row| (row.id, row)).collect(),
+        rates: plans
+            .into_iter()
+            .filter_map(|row| Some((row.org_id, u32::try_from(row.invocations_per_minute?).ok()?)))
+            .collect(),
+    })
 }
 
 /// The versions that serve some installations.

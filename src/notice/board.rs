@@ -47,6 +47,10 @@ pub enum NoticeKind {
     DeliveriesHeld,
     /// A closed org has installations that could not be ended.
     OrgClosing,
+    /// An org's plan has no room for a webhook any more: it was switched off.
+    WebhookOverPlan,
+    /// What a webhook says at its endpoint ends soon.
+    CredentialExpiring,
 }
 
 impl NoticeKind {
@@ -67,6 +71,8 @@ impl NoticeKind {
         Self::LifecycleDrift,
         Self::DeliveriesHeld,
         Self::OrgClosing,
+        Self::WebhookOverPlan,
+        Self::CredentialExpiring,
     ];
 
     /// The name in answers, events and the database.
@@ -87,6 +93,8 @@ impl NoticeKind {
             Self::LifecycleDrift => "lifecycle.drift",
             Self::DeliveriesHeld => "deliveries.held",
             Self::OrgClosing => "org.closing",
+            Self::WebhookOverPlan => "webhook.over-plan",
+            Self::CredentialExpiring => "credential.expiring",
         }
     }
 }

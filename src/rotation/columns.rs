@@ -236,6 +236,9 @@ pub(crate) const SEALED_COLUMNS: &[SealedColumn] = &[
         place: Place::Digest("answer"),
         ..vault("kept_answers", "sealed", "answer")
     },
+    vault("own_webhooks", "sealed_secret", "own-webhook-secret"),
+    vault("own_webhooks", "sealed_credentials", "own-webhook-credentials"),
+    vault("own_webhook_tokens", "sealed_access_token", "own-webhook-access-token"),
 ];
 
 impl SealedColumn {

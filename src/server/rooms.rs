@@ -33,6 +33,7 @@ use crate::rotation::Rotations;
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
+use crate::webhook::own::OwnWebhooks;
 use crate::webhook::{
     DeliveryBounds, ExtensionAuthority, HookFuture, RouteHook, Routing, RoutingOptions,
 };
@@ -379,6 +380,13 @@ impl Rooms {
             config.delivery.recovery_per_second,
         );
         let rollouts = Rollouts::new(lifecycle.clone());
+        let own_webhooks = OwnWebhooks::new(
+            store.clone(),
+            keys.clone(),
+            egress.clone(),
+            board.clone(),
+            seam.clone(),
+        );
         let rotations =
             Rotations::of_server(store.clone(), keys.clone(), routing.clone(), seam.clone());
         let erasing = lifecycle.clone();
@@ -395,6 +403,7 @@ impl Rooms {
             recoveries: recoveries.clone(),
             rollouts: rollouts.clone(),
             rotations: rotations.clone(),
+            own_webhooks: own_webhooks.clone(),
             trials: Arc::new(TrialRates::new(config.limits.tests_per_minute, seam.clock.clone())),
             invoke,
             incoming_rates: Arc::new(incoming_rates(config, seam)),
@@ -445,9 +454,10 @@ impl Rooms {
         let rotate = tokio::spawn(rotations.run(stop.clone()));
         let erase = tokio::spawn(erasing.run_erasures(stop.clone()));
         let record = tokio::spawn(invoke_writer.run(stop.clone()));
+        let watch_own = tokio::spawn(own_webhooks.run(stop.clone()));
         let mut loops = vec![
             follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase, exchanges,
-            record, rotate,
+            record, rotate, watch_own,
         ];
         if let Some(every) = config.reconcile.every {
             let repair = config.reconcile.repair;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use url::Url;
 use uuid::Uuid;
 
-use super::matching::Filter;
+use super::matching::{Facts, Filter};
+use super::own::{OwnFace, RoutedRule};
 use super::terms::DeliveryTerms;
 use crate::crypto::{SecretText, SecurityContext, Signer};
-use crate::dialect::Dialect;
+use crate::dialect::{self, Connection, Dialect};
 use crate::egress::VettedUrl;
 
 /// Whether deliveries may be made to an endpoint now.
@@ -21,6 +22,15 @@ pub enum Passage {
     Held,
     /// None are made, and those queued are kept: the installation is suspended.
     Suspended,
+    /// The same, since an own webhook is switched off.
+    Off,
+}
+
+impl Passage {
+    /// Whether events make deliveries, sent or kept.
+    pub const fn makes_deliveries(self) -> bool {
+        matches!(self, Self::Open | Self::Held)
+    }
 }
 
 /// The installation that a webhook belongs to.
@@ -66,6 +76,17 @@ pub struct Endpoint {
     pub unreadable: Option<&'static str>,
     /// Whether it gets what third parties post, and no events.
     pub is_incoming: bool,
+    /// What an org's own webhook has beside an extension's.
+    pub own: Option<OwnFace>,
+}
+
+impl Endpoint {
+    /// Whether its deliveries say what they tell of.
+    pub fn has_variants(&self) -> bool {
+        self.own
+            .as_ref()
+            .is_some_and(|own| self.dialect.has_names() || own.connection != Connection::Events)
+    }
 }
 
 /// What a webhook asks of one event type.
@@ -75,6 +96,23 @@ pub struct Subscription {
     pub endpoint: Arc<Endpoint>,
     /// Which events pass.
     pub filter: Arc<Filter>,
+    /// Which of its dialect's events it is, where the dialect has names of its own.
+    pub name: Option<Arc<str>>,
+    /// The trigger or automation that decides; its name is the variant then.
+    pub rule: Option<Arc<RoutedRule>>,
+}
+
+impl Subscription {
+    /// Whether an event of the type is the one of the dialect's that is subscribed to.
+    pub fn tells_of(&self, event_type: &str, facts: &Facts<'_>) -> bool {
+        if let Some(rule) = &self.rule {
+            return rule.conditions.hold(event_type, facts).is_ok();
+        }
+        let Some(name) = &self.name else { return true };
+        // Read once for all names that are subscribed to.
+        let documents = || (facts.payload(), facts.previous());
+        dialect::told_with(self.endpoint.dialect, event_type, &documents).contains(&&**name)
+    }
 }
 
 /// Where the lifecycle callbacks of an installation go. It outlives the installation's end, since

@@ -12,8 +12,11 @@ use uuid::Uuid;
 use super::append_context;
 use super::endpoint::{CallbackLane, Endpoint, Owner, Passage, Subscription};
 use super::matching::{Direction, Filter};
+use super::own;
 use super::routing::{OrgRoutes, RoutingError, RoutingOptions};
-use crate::crypto::{AssociatedData, Keys, Locator, Purpose, SecretText, Signer, SigningSecret};
+use crate::crypto::{
+    AssociatedData, Ed25519SigningKey, Keys, Locator, Purpose, SecretText, Signer, SigningSecret,
+};
 use crate::dialect::Dialect;
 use crate::egress::Egress;
 use crate::identifier::{InstallationId, OrgId, WebhookId};
@@ -49,9 +52,10 @@ pub(super) struct Loaded {
 pub(super) struct Loader {
     store: Store,
     keys: Keys,
-    egress: Egress,
+    pub(super) egress: Egress,
     clock: Clock,
-    options: RoutingOptions,
+    pub(super) options: RoutingOptions,
+    pub(super) doors: own::Doors,
 }
 
 /// The subscriptions of an org by event type, and its endpoints.
@@ -68,7 +72,7 @@ impl Loader {
         clock: Clock,
         options: RoutingOptions,
     ) -> Self {
-        Self { store, keys, egress, clock, options }
+        Self { store, keys, egress, clock, options, doors: own::Doors::default() }
     }
 
     /// The database.
@@ -136,19 +140,24 @@ impl Loader {
             .map(|row| (row.endpoint_id, row))
             .collect();
         let signers = self.signers(&keys).await?;
+        let own = self.own_rows(&rows).await?;
         let mut names: HashMap<String, Arc<str>> = HashMap::new();
         let mut by_org: HashMap<Arc<str>, Routes> = HashMap::new();
         for row in rows {
             let owner = row.installation_id.and_then(|id| installations.get(&id));
-            let signer = row.extension_key.as_ref().and_then(|key| signers.get(key));
-            let Some((signer, until)) = signer else { continue };
-            if let Some(until) = *until {
+            let health = states.get(&row.id).map_or("ok", |state| state.health.as_str());
+            let (mut endpoint, until) = if own::is_own(&row) {
+                self.own_endpoint(&row, &own, health)?
+            } else {
+                let signer = row.extension_key.as_ref().and_then(|key| signers.get(key));
+                let Some((signer, until)) = signer else { continue };
+                (self.endpoint(&row, owner, Arc::clone(signer), health)?, *until)
+            };
+            if let Some(until) = until {
                 loaded.secrets_until =
                     Some(loaded.secrets_until.map_or(until, |former| former.min(until)));
             }
             let org: Arc<str> = Arc::from(row.org_id.as_str());
-            let health = states.get(&row.id).map_or("ok", |state| state.health.as_str());
-            let mut endpoint = self.endpoint(&row, owner, Arc::clone(signer), health)?;
             let (filters, unreadable) = filters(&row, owner);
             if let Some(what) = endpoint.unreadable.or(unreadable) {
                 // One row must not keep the others from being read: it waits by itself.
@@ -160,26 +169,23 @@ impl Loader {
                 endpoint.unreadable = Some(what);
                 endpoint.passage = Passage::Held;
             }
-            let filters: Vec<(Arc<str>, Filter)> = filters
-                .into_iter()
-                .map(|(event_type, filter)| {
-                    let name = names
-                        .entry(event_type.clone())
-                        .or_insert_with(|| Arc::from(event_type.as_str()));
-                    (Arc::clone(name), filter)
-                })
-                .collect();
-            endpoint.wants_previous = filters
+            let spread = own::spread(&endpoint, filters, row.ignore_source_id.as_deref());
+            endpoint.wants_previous = spread
                 .iter()
-                .filter(|(_, filter)| filter.include_previous)
-                .map(|(event_type, _)| Arc::clone(event_type))
+                .filter(|one| one.filter.include_previous)
+                .map(|one| Arc::from(one.event_type.as_str()))
                 .collect();
             let endpoint = Arc::new(endpoint);
             let (by_type, endpoints) = by_org.entry(org).or_default();
-            for (event_type, filter) in filters {
-                by_type.entry(event_type).or_default().push(Subscription {
+            for one in spread {
+                let event_type = names
+                    .entry(one.event_type)
+                    .or_insert_with_key(|event_type| Arc::from(event_type.as_str()));
+                by_type.entry(Arc::clone(event_type)).or_default().push(Subscription {
                     endpoint: Arc::clone(&endpoint),
-                    filter: Arc::new(filter),
+                    filter: Arc::new(one.filter),
+                    name: one.name,
+                    rule: one.rule,
                 });
             }
             endpoints.push(endpoint);
@@ -259,6 +265,7 @@ impl Loader {
             terms: self.options.bounds.terms(wishes.as_ref()),
             unreadable,
             is_incoming: false,
+            own: None,
         })
     }
 
@@ -285,11 +292,7 @@ impl Loader {
                 (one, other) => one.or(other),
             };
         }
-        let (pairs, pairs_until) = if self.options.ed25519 {
-            (self.keys.signing.ed25519(now), self.keys.signing.next_expiry(now))
-        } else {
-            (Vec::new(), None)
-        };
+        let (pairs, pairs_until) = self.key_pairs();
         secrets
             .into_iter()
             .map(|(key, (secrets, until))| {
@@ -298,6 +301,15 @@ impl Loader {
                 Ok((key, (Arc::new(signer), until)))
             })
             .collect()
+    }
+
+    /// The key pairs that sign beside the secrets, and when that changes.
+    pub(super) fn key_pairs(&self) -> (Vec<Arc<Ed25519SigningKey>>, Option<Timestamp>) {
+        if !self.options.ed25519 {
+            return (Vec::new(), None);
+        }
+        let now = self.clock.now();
+        (self.keys.signing.ed25519(now), self.keys.signing.next_expiry(now))
     }
 
     /// What signs for an extension: every live secret, and the `secret` of a version's manifest.

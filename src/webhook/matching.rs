@@ -81,11 +81,16 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn payload(&self) -> &Value {
+    /// The documents as they came.
+    pub fn documents(&self) -> (&'a [u8], Option<&'a [u8]>) {
+        (self.payload, self.previous)
+    }
+
+    pub(super) fn payload(&self) -> &Value {
         self.read_payload.get_or_init(|| serde_json::from_slice(self.payload).unwrap_or_default())
     }
 
-    fn previous(&self) -> Option<&Value> {
+    pub(super) fn previous(&self) -> Option<&Value> {
         let previous = self.previous?;
         let value =
             self.read_previous.get_or_init(|| serde_json::from_slice(previous).unwrap_or_default());

@@ -5,10 +5,13 @@
 //! for an [`ExtensionAuthority`]: there is one, and the lifecycle holds it.
 
 mod callback_url;
+pub mod conditions;
 mod endpoint;
+pub mod header_rules;
 mod incoming;
 mod loading;
 pub mod matching;
+pub mod own;
 pub mod provisioning;
 pub(crate) mod restoring;
 mod routing;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
+use crate::dialect::Dialect;
 use crate::manifest::DeliveryWishes;
 
 /// What holds for a webhook that wishes nothing, and how far wishes go.
@@ -53,6 +54,18 @@ impl DeliveryBounds {
             pause: overrides.shortest_pause..=overrides.longest_pause,
             longest_deadline: overrides.deadline,
             most_concurrency: overrides.concurrency,
+        }
+    }
+
+    /// The terms of an org's own webhook: those of the system that its dialect speaks for, else the
+    /// operator's; no faster than the org's plan has it.
+    pub fn own_terms(&self, dialect: Dialect, rate_per_minute: Option<u32>) -> DeliveryTerms {
+        DeliveryTerms {
+            pauses: dialect.default_pauses().map_or_else(|| Arc::clone(&self.pauses), Arc::from),
+            deadline: dialect.deadline().unwrap_or(self.deadline),
+            concurrency: self.concurrency,
+            rate_per_minute: rate_per_minute.map(|rate| rate.max(1)),
+            clamped: Vec::new(),
         }
     }
 

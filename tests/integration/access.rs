@@ -66,6 +66,8 @@ fn path_of(route: &Route, key: &str, id: &str) -> String {
         .replace("{name}", "name")
         .replace("{extensionKey}", key)
         .replace("{eventId}", id)
+        .replace("{orgId}", ORG)
+        .replace("{hookId}", "1")
         .replace("{purpose}", "jwt")
         .replace("{nonce}", "nonce")
         .replace("{*path}", "plugin-manifest.json")

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, driven from outside.
 
 mod access;
+mod assist;
 mod authorization;
 mod beside_others;
 mod callbacks;
@@ -35,6 +36,10 @@ mod many_connections;
 mod many_nodes;
 mod notices;
 mod overdue_upgrades;
+mod own_authentication;
+mod own_delivery;
+mod own_plans;
+mod own_webhooks;
 mod properties;
 mod reconciler;
 mod recovery;
@@ -43,6 +48,7 @@ mod repeated_requests;
 mod rollouts;
 mod rotation;
 mod round_trips;
+mod rules;
 mod sending_again;
 mod storage;
 mod support;
@@ -50,3 +56,4 @@ mod suspension;
 mod token_rows;
 mod upgrades;
 mod validator;
+mod verification;

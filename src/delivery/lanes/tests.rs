@@ -25,6 +25,7 @@ fn job(endpoint: u128, id: u128, attempts_before: i32, kind: Kind) -> Job {
         attempts_before,
         is_replay: false,
         kind,
+        variant: None,
         content: Arc::new(Content {
             org_id: Arc::from("1"),
             event_type: Arc::from("Ticket_Add"),

@@ -9,10 +9,12 @@
 //! may give up earlier; what was written is handed over all the same.
 
 mod budget;
+mod marks;
 mod postgres;
 mod share;
 mod sqlite;
 mod statements;
+mod variants;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +74,15 @@ pub(crate) struct NewEvent {
     pub(crate) payload: Bytes,
     pub(crate) previous: Option<Bytes>,
     pub(crate) deliveries: Vec<NewDelivery>,
+    /// What automations waited not to happen, and this event is.
+    pub(crate) marks: Vec<NewMark>,
+}
+
+/// An event that keeps an automation from firing for what the event is about.
+#[derive(Debug)]
+pub(crate) struct NewMark {
+    pub(crate) rule_id: Uuid,
+    pub(crate) subject: String,
 }
 
 impl NewEvent {
@@ -90,6 +101,8 @@ pub(crate) struct NewDelivery {
     pub(crate) placement: Placement,
     /// Its place in memory, with [`Placement::Memory`].
     pub(crate) place: Option<Place>,
+    /// What it tells of, where that is not just its event.
+    pub(crate) variant: Option<Arc<str>>,
 }
 
 /// Where a new delivery waits.
@@ -105,13 +118,15 @@ pub(crate) enum Placement {
     Held,
     /// As [`Placement::Held`], and in its order once released.
     HeldOrdered,
+    /// In the table, until this time.
+    Later(Timestamp),
 }
 
 impl Placement {
     pub(crate) fn state(self) -> DeliveryState {
         match self {
             Self::Held | Self::HeldOrdered => DeliveryState::Held,
-            Self::Memory | Self::Table | Self::Ordered => DeliveryState::Pending,
+            Self::Memory | Self::Table | Self::Ordered | Self::Later(_) => DeliveryState::Pending,
         }
     }
 
@@ -120,6 +135,7 @@ impl Placement {
             Self::Memory => None,
             Self::Table | Self::Ordered => Some(now.micros()),
             Self::Held | Self::HeldOrdered => Some(HELD),
+            Self::Later(at) => Some(at.micros()),
         }
     }
 

@@ -91,16 +91,18 @@ impl Writer {
         let (first, later): (Vec<_>, Vec<_>) =
             group.results.iter().partition(|result| result.attempts_before == 0);
         let epoch = self.epoch.number();
-        let keyed = events.iter().any(|event| event.event_key.is_some());
         let connection = self.connection().await?;
-        let (outcome, updated) = if keyed {
-            write_keyed(connection, &events, &first, epoch).await?
-        } else if events.is_empty() && first.is_empty() {
-            (Vec::new(), 0)
-        } else {
-            let updated = write_plain(connection, &events, &first, epoch).await?;
-            (vec![Written::New; events.len()], updated)
-        };
+        let (outcome, updated) =
+            if super::variants::are_there(&events) || super::marks::are_there(&events) {
+                let mut transaction = connection.begin().await?;
+                let outcome = write_events(&mut transaction, &events, &first, epoch).await?;
+                super::variants::write(&mut transaction, &events, &outcome.0).await?;
+                super::marks::write(&mut transaction, &events, &outcome.0).await?;
+                transaction.commit().await?;
+                outcome
+            } else {
+                write_events(connection, &events, &first, epoch).await?
+            };
         if updated != first.len() as u64 {
             keep_fenced(connection, &first).await?;
         }
@@ -192,6 +194,24 @@ async fn commit(
         }
     }
     (writer, weight)
+}
+
+/// Writes events with their deliveries, and results of first attempts. Returns what became of each
+/// event, and how many results were written.
+async fn write_events(
+    connection: &mut PgConnection,
+    events: &[&NewEvent],
+    first: &[&AttemptResult],
+    epoch: i64,
+) -> Result<(Vec<Written>, u64), sqlx::Error> {
+    if events.iter().any(|event| event.event_key.is_some()) {
+        return write_keyed(connection, events, first, epoch).await;
+    }
+    if events.is_empty() && first.is_empty() {
+        return Ok((Vec::new(), 0));
+    }
+    let updated = write_plain(connection, events, first, epoch).await?;
+    Ok((vec![Written::New; events.len()], updated))
 }
 
 /// Writes events without keys of their callers, and results of first attempts. Returns how many

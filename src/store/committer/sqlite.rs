@@ -182,6 +182,8 @@ fn insert_event(
             sequence,
         ])?;
     }
+    super::variants::insert(connection, event)?;
+    super::marks::insert(connection, event)?;
     Ok(Written::New)
 }
 

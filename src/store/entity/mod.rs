@@ -5,11 +5,13 @@ mod connections;
 mod deliveries;
 mod invoke;
 mod lifecycle;
+mod own_webhooks;
 mod platform;
 mod platform_steps;
 mod reconciler;
 mod recovery;
 mod rotation;
+mod rules;
 mod upgrades;
 
 pub(crate) use catalogue::{extension, extension_version, signing_secret};
@@ -25,6 +27,7 @@ pub(crate) use lifecycle::{
     authorization_request, connection, installation, installation_generation, revocation,
     transition,
 };
+pub(crate) use own_webhooks::{delivery_variant, org_plan, own_webhook, own_webhook_token};
 pub(crate) use platform::{
     api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting,
     signing_key,
@@ -33,4 +36,5 @@ pub(crate) use platform_steps::{erasure, journal};
 pub(crate) use reconciler::{provisioned_webhook, reconcile_run, token_exchange};
 pub(crate) use recovery::{notice, notice_dismissal, notice_outbox, recovery_job};
 pub(crate) use rotation::key_rotation;
+pub(crate) use rules::{automation_mark, webhook_rule};
 pub(crate) use upgrades::{rollout_item, rollout_job, upgrade};

@@ -6,11 +6,13 @@ pub(crate) mod delivery_world;
 pub(crate) mod ground;
 pub(crate) mod invoke_world;
 pub(crate) mod load;
+pub(crate) mod own_world;
 pub(crate) mod package;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod server;
 pub(crate) mod statements;
+pub(crate) mod tls_receiver;
 
 /// Lists each test twice: on SQLite and on PostgreSQL. A test is a function of its backend.
 macro_rules! on_both {

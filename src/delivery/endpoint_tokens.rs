@@ -1,0 +1,226 @@
+//! Access tokens for endpoints (OAuth 2.0 client credentials): fetched when one is needed, kept
+//! sealed, fetched anew before they end or when an endpoint refuses one.
+//!
+//! However many deliveries need one at once, this node asks once. Another node may ask too: such
+//! tokens may be many.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use oauth2::basic::BasicClient;
+use oauth2::{AuthType, ClientId, ClientSecret, RequestTokenError, Scope, TokenResponse, TokenUrl};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ActiveValue::Set, EntityTrait, QuerySelect};
+use uuid::Uuid;
+
+use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
+use crate::egress::{Egress, OauthHttpClient, OauthHttpError};
+use crate::seam::{Seam, Timestamp};
+use crate::store::entity::{own_webhook, own_webhook_token};
+use crate::store::{Store, StoreError};
+use crate::webhook::own::{Authentication, ClientAuthentication, OwnFace, TOKEN_FIELD};
+
+/// How long before its end a token is not used any more.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// A token that was refused is not fetched anew within this time of its fetching: an endpoint that
+/// always refuses would make a storm.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+
+/// How many webhooks are remembered in memory; what is forgotten is in the table.
+const REMEMBERED: usize = 10_000;
+
+/// A token with what it was fetched for.
+#[derive(Clone, Debug)]
+struct Fetched {
+    settings_digest: String,
+    token: SecretText,
+    expires_at: Option<Timestamp>,
+    fetched_at: Timestamp,
+}
+
+/// What one webhook has; locked while a token is fetched.
+type Flight = Arc<tokio::sync::Mutex<Option<Fetched>>>;
+
+/// The access tokens of this node's deliveries.
+#[derive(Debug, Default)]
+pub(super) struct EndpointTokens {
+    flights: Mutex<HashMap<Uuid, Flight>>,
+}
+
+/// Why there is no token, in words without anything secret.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoToken(String);
+
+impl NoToken {
+    /// The token endpoint left no time for the request itself.
+    pub(super) fn late() -> Self {
+        Self("the token endpoint took too long".to_owned())
+    }
+}
+
+/// What fetching needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetching<'a> {
+    pub(super) store: &'a Store,
+    pub(super) ring: &'a KeyRing,
+    pub(super) seam: &'a Seam,
+    pub(super) egress: &'a Egress,
+    /// Whether the webhook is there, so that what is fetched may be kept for it.
+    pub(super) is_saved: bool,
+}
+
+impl EndpointTokens {
+    /// A token for a webhook; nothing where it needs none. `refused` is the one that the endpoint
+    /// answered 401 to: comes the same back, nothing is to be done about it.
+    pub(super) async fn token(
+        &self,
+        id: Uuid,
+        own: &OwnFace,
+        with: Fetching<'_>,
+        refused: Option<&SecretText>,
+    ) -> Result<Option<SecretText>, NoToken> {
+        if !matches!(own.authentication.how, Authentication::Oauth2ClientCredentials { .. }) {
+            return Ok(None);
+        }
+        if !with.is_saved {
+            return fetch(own, with).await.map(|fetched| Some(fetched.token));
+        }
+        let flight = {
+            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            if flights.len() >= REMEMBERED && !flights.contains_key(&id) {
+                flights.clear();
+            }
+            Arc::clone(flights.entry(id).or_default())
+        };
+        let mut held = flight.lock().await;
+        let now = with.seam.clock.now();
+        let is_fit = |fetched: &Fetched| {
+            let ends = fetched.expires_at.is_some_and(|end| end <= now.plus(MARGIN));
+            let is_refused =
+                refused == Some(&fetched.token) && now.since(fetched.fetched_at) >= REFUSED_PAUSE;
+            fetched.settings_digest == own.settings_digest && !ends && !is_refused
+        };
+        if let Some(fetched) = held.as_ref().filter(|fetched| is_fit(fetched)) {
+            return Ok(Some(fetched.token.clone()));
+        }
+        let kept = match read(id, with).await {
+            Ok(kept) => kept.filter(is_fit),
+            Err(error) => {
+                tracing::warn!(webhook = %id, %error, "cannot read a kept access token");
+                None
+            }
+        };
+        if let Some(fetched) = kept {
+            let token = fetched.token.clone();
+            *held = Some(fetched);
+            return Ok(Some(token));
+        }
+        let fetched = fetch(own, with).await?;
+        if let Err(error) = keep(id, &fetched, with).await {
+            tracing::warn!(webhook = %id, %error, "cannot keep an access token; another is fetched");
+        }
+        let token = fetched.token.clone();
+        *held = Some(fetched);
+        Ok(Some(token))
+    }
+}
+
+async fn fetch(own: &OwnFace, with: Fetching<'_>) -> Result<Fetched, NoToken> {
+    let Authentication::Oauth2ClientCredentials {
+        token_url,
+        client_id,
+        scope,
+        client_authentication,
+    } = &own.authentication.how
+    else {
+        return Err(NoToken("the webhook asks for no access token".to_owned()));
+    };
+    let secret = own.authentication.secret.as_ref().map_or("", SecretText::expose);
+    let client = BasicClient::new(ClientId::new(client_id.clone()))
+        .set_client_secret(ClientSecret::new(secret.to_owned()))
+        .set_auth_type(match client_authentication {
+            ClientAuthentication::Basic => AuthType::BasicAuth,
+            ClientAuthentication::Body => AuthType::RequestBody,
+        })
+        .set_token_uri(TokenUrl::from_url(token_url.clone()));
+    let http = OauthHttpClient::vetted(with.egress.clone());
+    let scopes = scope.iter().flat_map(|scope| scope.split_ascii_whitespace());
+    let answer = client
+        .exchange_client_credentials()
+        .add_scopes(scopes.map(|scope| Scope::new(scope.to_owned())))
+        .request_async(&http)
+        .await
+        .map_err(failure)?;
+    let now = with.seam.clock.now();
+    Ok(Fetched {
+        settings_digest: own.settings_digest.clone(),
+        token: SecretText::new(answer.access_token().secret().clone()),
+        expires_at: answer.expires_in().map(|span| now.plus(span)),
+        fetched_at: now,
+    })
+}
+
+/// What the token endpoint did, without what it wrote: that may hold anything.
+fn failure<E: oauth2::ErrorResponse>(error: RequestTokenError<OauthHttpError, E>) -> NoToken {
+    NoToken(match error {
+        RequestTokenError::ServerResponse(_) => {
+            "the token endpoint refuses to give an access token".to_owned()
+        }
+        RequestTokenError::Request(error) => format!("the token endpoint gave no answer: {error}"),
+        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
+            "the token endpoint's answer is not one of OAuth 2.0".to_owned()
+        }
+    })
+}
+
+async fn read(id: Uuid, with: Fetching<'_>) -> Result<Option<Fetched>, StoreError> {
+    let row = own_webhook_token::Entity::find_by_id(id).one(with.store.reader()).await?;
+    Ok(row.and_then(|row| {
+        let place = AssociatedData { subject: id, field: TOKEN_FIELD };
+        let opened = with.ring.unseal(Purpose::Vault, &place, &row.sealed_access_token).ok()?;
+        Some(Fetched {
+            settings_digest: row.settings_digest,
+            token: SecretText::new(std::str::from_utf8(opened.expose()).ok()?),
+            expires_at: row.expires_at.map(Timestamp::from_micros),
+            fetched_at: Timestamp::from_micros(row.fetched_at),
+        })
+    }))
+}
+
+/// Keeps a token, unless its webhook is no more: the lock makes who deletes it wait and see.
+async fn keep(id: Uuid, fetched: &Fetched, with: Fetching<'_>) -> Result<(), StoreError> {
+    let place = AssociatedData { subject: id, field: TOKEN_FIELD };
+    let sealed = with
+        .ring
+        .seal(Purpose::Vault, &place, fetched.token.expose().as_bytes(), &with.seam.randomness)
+        .map_err(|_| StoreError::Corrupt { what: "key for an access token" })?;
+    let work = with.store.begin().await?;
+    let owner = own_webhook::Entity::find_by_id(id).lock_shared().one(work.connection()).await?;
+    if owner.is_none() {
+        return work.rollback().await;
+    }
+    own_webhook_token::Entity::insert(own_webhook_token::ActiveModel {
+        id: Set(id),
+        settings_digest: Set(fetched.settings_digest.clone()),
+        sealed_access_token: Set(sealed),
+        expires_at: Set(fetched.expires_at.map(Timestamp::micros)),
+        fetched_at: Set(fetched.fetched_at.micros()),
+    })
+    .on_conflict(
+        OnConflict::column(own_webhook_token::Column::Id)
+            .update_columns([
+                own_webhook_token::Column::SettingsDigest,
+                own_webhook_token::Column::SealedAccessToken,
+                own_webhook_token::Column::ExpiresAt,
+                own_webhook_token::Column::FetchedAt,
+            ])
+            .to_owned(),
+    )
+    .exec_without_returning(work.connection())
+    .await?;
+    let _settled = work.commit(with.seam.clock.now()).await?;
+    Ok(())
+}
