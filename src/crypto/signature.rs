@@ -126,6 +126,14 @@ impl Signer {
         self
     }
 
+    /// Verifies what this signer signs, by any one of its keys.
+    pub fn verifier(&self) -> Verifier {
+        Verifier {
+            keys: self.keys.clone(),
+            public_keys: self.key_pairs.iter().map(|pair| pair.public_key()).collect(),
+        }
+    }
+
     /// The value of `webhook-signature`. `timestamp` is in seconds, as in `webhook-timestamp`;
     /// the parts of the body are taken as one.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[&[u8]]) -> String {

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::attempt::{
     DESK_JWT, EXCERPT, HEADERS_KEPT, USER_AGENT, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
-    header_value, mask_context_text, status_hint,
+    header_value, mask_context_text,
 };
 use super::dispatcher::Dispatcher;
+use super::hint::status_hint;
 use crate::crypto::{CryptoError, SecurityContext, Signer};
 use crate::dialect::{Dialect, EventParts};
 use crate::egress::{ErrorClass, Gate as SendGate, OutgoingRequest, SendError};
@@ -328,7 +329,7 @@ fn unanswered(error: &SendError, request: TrialRequest, duration: Duration) -> T
 }
 
 /// Headers for showing: signatures as they are, credentials masked.
-fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     const SECRET: [&str; 6] = ["authorization", "cookie", "token", "secret", "password", "key"];
     headers
         .iter()

@@ -379,6 +379,7 @@ impl Lifecycle {
         })
         .exec_without_returning(work.connection())
         .await?;
+        work.transitioned(command, to);
         audit::append(
             work,
             Entry {

@@ -47,6 +47,8 @@ pub enum NoticeKind {
     DeliveriesHeld,
     /// A closed org has installations that could not be ended.
     OrgClosing,
+    /// What somebody proves himself by ends soon: an API token, or what a webhook says at its endpoint.
+    CredentialExpiring,
 }
 
 impl NoticeKind {
@@ -67,6 +69,7 @@ impl NoticeKind {
         Self::LifecycleDrift,
         Self::DeliveriesHeld,
         Self::OrgClosing,
+        Self::CredentialExpiring,
     ];
 
     /// The name in answers, events and the database.
@@ -87,6 +90,7 @@ impl NoticeKind {
             Self::LifecycleDrift => "lifecycle.drift",
             Self::DeliveriesHeld => "deliveries.held",
             Self::OrgClosing => "org.closing",
+            Self::CredentialExpiring => "credential.expiring",
         }
     }
 }

@@ -21,6 +21,7 @@ use super::entity::{routing, routing_change};
 use super::error::StoreError;
 use super::positions::{Journalled, Noted};
 use crate::seam::Timestamp;
+use crate::telemetry::METRICS;
 
 /// The key of the advisory lock under which one node at a time migrates.
 const MIGRATION_LOCK: i64 = 0x006d_6f72_7469_7365;
@@ -179,6 +180,7 @@ impl Store {
             transaction,
             changes: Vec::new(),
             noted: std::sync::Mutex::default(),
+            steps: std::sync::Mutex::default(),
             _turn: turn,
         })
     }
@@ -350,6 +352,7 @@ pub struct UnitOfWork {
     transaction: DatabaseTransaction,
     changes: Vec<RoutingChange>,
     noted: std::sync::Mutex<Noted>,
+    steps: std::sync::Mutex<Vec<(&'static str, &'static str)>>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
@@ -381,6 +384,12 @@ impl UnitOfWork {
         noted.extensions.push(key.to_owned());
     }
 
+    /// Says that the transaction takes a step of an installation, to be counted once it stands.
+    pub(crate) fn transitioned(&self, command: &'static str, to: &'static str) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.push((command, to));
+    }
+
     /// Says that the transaction wrote a lifecycle callback: it gets its place in the journal.
     pub(crate) fn journalled(&self, entry: Journalled) {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).journal.push(entry);
@@ -393,7 +402,11 @@ impl UnitOfWork {
         let changes = std::mem::take(&mut self.changes);
         let revision =
             if changes.is_empty() { None } else { Some(self.write_changes(&changes, now).await?) };
+        let steps = std::mem::take(self.steps.get_mut().unwrap_or_else(PoisonError::into_inner));
         self.transaction.commit().await?;
+        for (command, to) in steps {
+            METRICS.transitions.add([command, to], 1);
+        }
         Ok(RoutingRevision(revision))
     }
 

@@ -68,6 +68,7 @@ fn path_of(route: &Route, key: &str, id: &str) -> String {
         .replace("{eventId}", id)
         .replace("{purpose}", "jwt")
         .replace("{nonce}", "nonce")
+        .replace("{token}", "token")
         .replace("{*path}", "plugin-manifest.json")
 }
 

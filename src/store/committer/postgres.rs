@@ -14,6 +14,8 @@ use super::{
 use crate::seam::Clock;
 use crate::store::error::{StoreError, is_passing};
 use crate::store::nodes::Epoch;
+use crate::telemetry::METRICS;
+use crate::telemetry::beat::Beat;
 
 /// The plans of the statements are settled by the session: planned on an empty table they would
 /// keep a sequential scan for ever, at twice the database's time.
@@ -213,6 +215,7 @@ pub(super) async fn run(
     mut received: mpsc::Receiver<Command>,
     clock: Clock,
     hand_over: HandOver,
+    beat: Beat,
 ) {
     let mut waiting = Vec::new();
     let mut left_over: Option<Command> = None;
@@ -237,8 +240,12 @@ pub(super) async fn run(
         }
         left_over = waiting.pop();
         group.sort();
-        let is_last = group.is_last;
+        let (is_last, weight) = (group.is_last, group.weight());
+        beat.beat();
+        let began = clock.instant();
         commit(&mut writer, group, &clock, &hand_over).await;
+        super::note_commit(weight, began.elapsed());
+        beat.rest();
         if is_last {
             return;
         }
@@ -260,6 +267,7 @@ async fn commit(writer: &mut Writer, group: Group, clock: &Clock, hand_over: &Ha
             Ok(written) => finish(group, written, hand_over),
             Err(error) if is_passing(&error) => {
                 tracing::warn!(error = %error, "the database cannot be written; trying again");
+                METRICS.commit_retries.add(1);
                 writer.connection = None;
                 groups.push(group);
                 clock.sleep(RETRY_PAUSE).await;

@@ -10,6 +10,7 @@ mod platform_steps;
 mod reconciler;
 mod recovery;
 mod rotation;
+mod tools;
 mod upgrades;
 
 pub(crate) use catalogue::{extension, extension_version, signing_secret};
@@ -33,4 +34,5 @@ pub(crate) use platform_steps::{erasure, journal};
 pub(crate) use reconciler::{provisioned_webhook, reconcile_run, token_exchange};
 pub(crate) use recovery::{notice, notice_dismissal, notice_outbox, recovery_job};
 pub(crate) use rotation::key_rotation;
+pub(crate) use tools::{inspected_request, inspector, listener, tapped_delivery};
 pub(crate) use upgrades::{rollout_item, rollout_job, upgrade};
