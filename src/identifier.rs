@@ -49,6 +49,10 @@ own_id! {
     ExtensionId,
     /// One published version of an extension.
     VersionId,
+    /// An address that takes any request.
+    InspectorId,
+    /// Somebody who follows deliveries.
+    ListenerId,
 }
 
 /// Why a text cannot be an id.

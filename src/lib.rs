@@ -7,6 +7,7 @@
 //! | [`identifier`] | newtypes for every id |
 //! | [`manifest`] | pure: packages are read, checked, typed and digested |
 //! | [`seam`] | clock, randomness, crash points: what a test must be able to drive |
+//! | [`telemetry`] | what is counted and measured, and whether loops still run |
 //! | [`store`] | the database: entities, pools, the few hot statements in both dialects |
 //! | [`config`] | file, environment and flags become one checked type |
 //! | [`crypto`] | the key ring, sealing, securityContext, signatures, JWT |
@@ -19,6 +20,8 @@
 //! | [`delivery`] | queue, dispatcher, attempts, retry policy, breaker |
 //! | [`event`] | the catalogue of event types, intake, why an event went where it went |
 //! | [`catalogue`] | extensions, versions, signing secrets |
+//! | [`inspector`] | addresses of our own that take any request and show it |
+//! | [`listening`] | deliveries followed as they are made, by whoever may see them |
 //! | [`rate`] | how often somebody may do something |
 //! | [`extension_data`] | what extensions keep here: store, properties, users' tokens, the incoming lane |
 //! | [`lifecycle`] | the state table and its steps: install, authorise, configure, upgrade, suspend, uninstall; rollouts |
@@ -46,8 +49,10 @@ pub mod egress;
 pub mod event;
 pub mod extension_data;
 pub mod identifier;
+pub mod inspector;
 pub mod invoke;
 pub mod lifecycle;
+pub mod listening;
 pub mod manifest;
 pub mod notice;
 pub mod oauth;
@@ -56,4 +61,5 @@ pub mod rotation;
 pub mod seam;
 pub mod server;
 pub mod store;
+pub mod telemetry;
 pub mod webhook;

@@ -7,18 +7,21 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use tower::{Layer, Service};
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::access;
 use super::problem::{Code, Problem};
+use super::routes;
 use super::state::ApiState;
+use crate::telemetry::METRICS;
 
 /// The header that carries the id, both ways.
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -104,6 +107,9 @@ where
             path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str),
             caller = tracing::field::Empty,
         );
+        let waits =
+            routes::may_wait(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
+        let began = state.seam().clock.instant();
         let answer = async move {
             let answered = async {
                 match access::guard(&state, &mut request).await {
@@ -113,7 +119,11 @@ where
             };
             let response = AssertUnwindSafe(answered).catch_unwind().await;
             let response = response.unwrap_or_else(|panic| caught(&*panic));
+            if let Some(problem) = response.extensions().get::<Problem>() {
+                METRICS.problems.add([&problem.code().metric_label()], 1);
+            }
             let mut response = complete(response, state.origin(), &id);
+            count(response.status(), (!waits).then(|| began.elapsed()));
             tracing::debug!(status = response.status().as_u16(), "answered");
             if let Ok(value) = HeaderValue::from_str(id.as_str()) {
                 response.headers_mut().insert(CORRELATION_ID, value);
@@ -121,6 +131,17 @@ where
             Ok(response)
         };
         Box::pin(answer.instrument(span))
+    }
+}
+
+/// Counts an answer, with the time that it took unless it was to wait.
+fn count(status: StatusCode, took: Option<Duration>) {
+    let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+    if let Some(counter) = METRICS.http_answers.get(class) {
+        counter.add(1);
+    }
+    if let Some(took) = took {
+        METRICS.http_micros.note(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 }
 
@@ -161,8 +182,8 @@ pub(crate) async fn method_not_allowed() -> Problem {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use http::Method;
     use http::header::{ALLOW, CONTENT_TYPE};
-    use http::{Method, StatusCode};
 
     use super::*;
     use crate::api::testing::TestApi;

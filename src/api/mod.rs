@@ -25,12 +25,15 @@ pub mod health;
 mod holds;
 mod incoming;
 mod incoming_rates;
+mod inspectors;
 mod installations;
 mod installed_extensions;
 mod invoke;
 mod jobs;
 mod journal;
 pub(crate) mod keys;
+mod listeners;
+mod metrics;
 mod notices;
 pub mod openapi;
 mod own_shapes;
@@ -66,6 +69,9 @@ pub use answers::{AnswerGuard, AnswerKey, AnswerScope, Answers, Begun, StoredAns
 pub(crate) use catalogue::invalid_package;
 pub use extract::{Idempotent, Json, Path, Query, RawBody};
 pub use incoming_rates::IncomingRates;
+pub(crate) use listeners::READERS;
+pub use metrics::Scrapes;
+pub(crate) use metrics::respond as metrics_response;
 pub use openapi::{ApiRouter, application};
 pub use paging::{Cursor, Limit, Page};
 pub use problem::{Code, FieldError, FieldErrorKind, Problem};
@@ -105,4 +111,7 @@ pub fn rooms() -> ApiRouter {
         .merge(properties::router())
         .merge(user_tokens::router())
         .merge(incoming::router())
+        .merge(inspectors::router())
+        .merge(listeners::router())
+        .merge(metrics::router())
 }

@@ -51,8 +51,8 @@ struct NoticeBody {
     /// What it is about: `webhook.failing`, `webhook.gone`, `webhook.disabled`,
     /// `webhook.recovered`, `connection.broken`, `upgrade.waiting`, `upgrade.expired`,
     /// `installation.suspended`, `installation.resumed`, `extension.suspended`,
-    /// `extension.resumed`, `callback.failed`; of the whole platform `lifecycle.drift` and
-    /// `deliveries.held`.
+    /// `extension.resumed`, `callback.failed`, `credential.expiring`, `org.closing`; of the whole
+    /// platform `lifecycle.drift` and `deliveries.held`.
     kind: String,
     /// The org; empty where it is about the whole platform.
     org_id: String,

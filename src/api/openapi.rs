@@ -39,6 +39,7 @@ const BEARER: &str = "bearer";
         (name = "deliveries", description = "Deliveries to vendors"),
         (name = "invoke", description = "The vendor's way back in, and what extensions keep here"),
         (name = "notices", description = "What one must know"),
+        (name = "tools", description = "Inspectors and listeners: what vendors build with"),
         (name = "tokens", description = "API tokens"),
         (name = "operation", description = "Whether everything is as it should be"),
         (name = "health", description = "Whether it runs"),

@@ -80,6 +80,10 @@ const ASSIST_DELETE: Option<&str> = Some("ZohoAssist.webhooks.DELETE");
 const EVENTS_READ: Option<&str> = Some("Desk.events.READ");
 const EVENTS_CREATE: Option<&str> = Some("Desk.events.CREATE");
 
+/// Where inspectors take requests of any method, and whatever follows the address.
+const INSPECT: &str = "/inspect/{token}";
+const INSPECT_BELOW: &str = "/inspect/{token}/{*rest}";
+
 /// Every route, in the order of the documentation.
 #[rustfmt::skip]
 pub static ROUTES: &[Route] = &[
@@ -277,6 +281,28 @@ pub static ROUTES: &[Route] = &[
     row(Method::POST, "/api/v1/notices/{id}/dismiss", SENDERS, WEBHOOKS_UPDATE,
         "Put a notice aside until it happens again"),
 
+    row(Method::POST, "/api/v1/inspectors", SENDERS, WEBHOOKS_UPDATE,
+        "Make an inspector: an address that takes any request and shows it"),
+    row(Method::GET, "/api/v1/inspectors", DELIVERIES, WEBHOOKS_READ,
+        "List inspectors; an admin sees the org's, a vendor its own"),
+    row(Method::GET, "/api/v1/inspectors/{id}", DELIVERIES, WEBHOOKS_READ,
+        "Show an inspector"),
+    row(Method::DELETE, "/api/v1/inspectors/{id}", SENDERS, WEBHOOKS_UPDATE,
+        "End an inspector, with what came to it"),
+    row(Method::GET, "/api/v1/inspectors/{id}/requests", DELIVERIES, WEBHOOKS_READ,
+        "What came to an inspector"),
+
+    row(Method::POST, "/api/v1/listeners", DELIVERIES, WEBHOOKS_READ,
+        "Begin to follow deliveries as they are made"),
+    row(Method::GET, "/api/v1/listeners/{id}", DELIVERIES, WEBHOOKS_READ,
+        "Show a listener of this token"),
+    row(Method::DELETE, "/api/v1/listeners/{id}", DELIVERIES, WEBHOOKS_READ,
+        "End a listener of this token"),
+    row(Method::GET, "/api/v1/listeners/{id}/deliveries", DELIVERIES, WEBHOOKS_READ,
+        "The requests that were sent since, as soon as there are any; only a vendor sees securityContext"),
+    row(Method::POST, "/api/v1/listeners/{id}/answers", DELIVERIES, WEBHOOKS_READ,
+        "Note what the listener's own server answered"),
+
     row(Method::GET, "/api/v1/tokens", OPERATOR, None, "List API tokens"),
     row(Method::POST, "/api/v1/tokens", OPERATOR, None,
         "Make an API token; its value is told once"),
@@ -296,12 +322,20 @@ pub static ROUTES: &[Route] = &[
     row(Method::POST, "/api/v1/hold/release", OPERATOR, None,
         "Let deliveries go that a restored backup holds"),
 
+    row(Method::GET, INSPECT, Open, None, "Takes a request for an inspector"),
+    row(Method::POST, INSPECT, Open, None, "As GET; every other method is taken too"),
+    row(Method::PUT, INSPECT, Open, None, "As GET"),
+    row(Method::PATCH, INSPECT, Open, None, "As GET"),
+    row(Method::DELETE, INSPECT, Open, None, "As GET"),
+
     row(Method::GET, "/oauth/start/{nonce}", Open, None,
         "One-time start of an authorisation in the browser"),
     row(Method::GET, "/oauth/callback", Open, None,
         "Where the provider sends the browser back to"),
     row(Method::GET, "/oauth/callback/{place}", Open, None,
         "Where a provider that a manifest declares sends the browser back to"),
+    row(Method::GET, "/metrics", OPERATOR, None,
+        "What this process counts, for Prometheus; without a token on `metrics.listen`"),
     row(Method::GET, "/health/live", Open, None, "Whether the process runs"),
     row(Method::GET, "/health/ready", Open, None, "Whether requests can be served"),
     row(Method::GET, "/.well-known/jwks.json", Open, None, "The public keys of `X-ZDesk-JWT` and of `v1a` signatures"),
@@ -328,9 +362,21 @@ pub enum Lookup {
     Unknown,
 }
 
+/// Whether the answer of a matched path may be delayed on purpose: its time says nothing.
+pub(super) fn may_wait(path: Option<&str>) -> bool {
+    path.is_some_and(|path| {
+        path == INSPECT || path == INSPECT_BELOW || path == "/api/v1/listeners/{id}/deliveries"
+    })
+}
+
 /// Looks a request up, by its method and the path that the router matched. HEAD is GET.
 pub fn find(method: &Method, path: &str) -> Lookup {
+    let takes_any = path == INSPECT || path == INSPECT_BELOW;
+    let path = if takes_any { INSPECT } else { path };
     let Some(routes) = BY_PATH.get(path) else { return Lookup::Unknown };
+    if takes_any && let Some(route) = routes.first() {
+        return Lookup::Found(route);
+    }
     let method = if method == Method::HEAD { &Method::GET } else { method };
     if let Some(route) = routes.iter().find(|route| route.method == *method) {
         return Lookup::Found(route);
@@ -438,7 +484,8 @@ mod tests {
             // These two are proven by what they bring, not by a token.
             let is_proven_otherwise =
                 route.path == "/api/v1/invoke" || route.path.starts_with("/api/v1/incoming/");
-            let is_open = !route.path.starts_with("/api/") || is_proven_otherwise;
+            let is_below_api = route.path.starts_with("/api/") || route.path == "/metrics";
+            let is_open = !is_below_api || is_proven_otherwise;
             assert_eq!(route.access == Open, is_open, "{}", route.path);
             if let Roles(roles) = route.access {
                 assert!(roles.contains(&Operator), "{}: the operator may everything", route.path);
@@ -457,6 +504,17 @@ mod tests {
             Lookup::OtherMethods("GET, POST, HEAD".to_owned())
         );
         assert_eq!(find(&Method::GET, "/api/v1/tokens/"), Lookup::Unknown);
+    }
+
+    #[test]
+    fn inspectors_take_every_method() {
+        let odd = Method::from_bytes(b"PROPFIND").expect("a method");
+        for path in [INSPECT, INSPECT_BELOW] {
+            for method in [&Method::GET, &Method::OPTIONS, &Method::TRACE, &odd] {
+                let found = find(method, path);
+                assert!(matches!(found, Lookup::Found(Route { access: Open, .. })), "{method}");
+            }
+        }
     }
 
     #[test]

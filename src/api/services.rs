@@ -2,21 +2,27 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::crypto::Verifier;
 use crate::delivery::{Dispatcher, EndpointScope, Recoveries};
 use crate::event::Intake;
+use crate::inspector::InspectorGate;
 use crate::invoke::Invoke;
 use crate::lifecycle::{InstallationScope, Lifecycle, Reconciler, RolloutScope, Rollouts};
+use crate::listening::Listening;
 use crate::manifest;
 use crate::notice::{Audience, Board};
 use crate::oauth::Connections;
 use crate::rotation::Rotations;
 use crate::store::Store;
+use crate::telemetry::beat::Beats;
 use crate::webhook::Routing;
 use crate::webhook::own::OwnWebhooks;
 
 use super::access::Caller;
 use super::incoming_rates::IncomingRates;
+use super::metrics::Scrapes;
 use super::problem::{Code, Problem};
 use super::rates::TrialRates;
 use super::role::Role;
@@ -56,16 +62,31 @@ pub struct Services {
     pub invoke: Invoke,
     /// How often users' tokens, and installations, may be posted to.
     pub incoming_rates: Arc<IncomingRates>,
+    /// How much may come to inspectors.
+    pub inspector_gate: Arc<InspectorGate>,
+    /// Whether loops still run.
+    pub beats: Beats,
+    /// What scrapes of the metrics asked the database for.
+    pub scrapes: Arc<Scrapes>,
+    /// Who follows deliveries as they are made.
+    pub listening: Listening,
+    /// Places for those who wait for something to read.
+    pub readers: Arc<Semaphore>,
     /// The rules for packages.
     pub policy: Arc<manifest::Policy>,
     /// Checks callbacks of the marketplace, where it signs them.
     pub marketplace: Option<Arc<Verifier>>,
 }
 
-/// The extensions of a vendor.
+/// The extensions of the caller's vendor.
 async fn own_extensions(store: &Store, caller: &Caller) -> Result<Vec<String>, Problem> {
     let Some(vendor) = &caller.vendor else { return Err(Problem::new(Code::Forbidden)) };
-    let rows = catalogue::extensions(store, Some(vendor.as_str()), None, MOST_EXTENSIONS).await?;
+    extensions_of(store, vendor.as_str()).await
+}
+
+/// The extensions of a vendor.
+pub(super) async fn extensions_of(store: &Store, vendor: &str) -> Result<Vec<String>, Problem> {
+    let rows = catalogue::extensions(store, Some(vendor), None, MOST_EXTENSIONS).await?;
     Ok(rows.into_iter().map(|row| row.extension_key).collect())
 }
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::access::Authenticator;
 use super::answers::Answers;
@@ -48,6 +49,7 @@ struct Inner {
     answers: Answers,
     authenticator: Authenticator,
     readiness: Readiness,
+    ending: CancellationToken,
     settle: OnceLock<Settle>,
     services: OnceLock<Services>,
     document: OnceLock<Bytes>,
@@ -81,6 +83,7 @@ impl ApiState {
             answers: Answers::new(parts.store.clone(), parts.keys.ring.clone(), parts.seam.clone()),
             authenticator: Authenticator::new(parts.store.clone(), parts.seam.clock.clone()),
             readiness,
+            ending: CancellationToken::new(),
             settle: OnceLock::new(),
             services: OnceLock::new(),
             document: OnceLock::new(),
@@ -127,6 +130,11 @@ impl ApiState {
     /// What must hold for this node to be sent requests.
     pub fn readiness(&self) -> &Readiness {
         &self.inner.readiness
+    }
+
+    /// Cancelled when the server takes nothing new: whoever only waits answers then.
+    pub fn ending(&self) -> &CancellationToken {
+        &self.inner.ending
     }
 
     /// Sets how revisions are settled. Only the first call counts.

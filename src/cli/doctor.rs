@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use serde::Serialize;
 use serde_json::json;
@@ -13,6 +13,7 @@ use url::form_urlencoded;
 use super::configuration::ConfigurationArguments;
 use super::local_server::LocalServer;
 use super::output::{CliError, Exit, Output};
+use super::receiver;
 use crate::api::reconcile::{DoctorBody, ReleasedBody};
 use crate::audit::Actor;
 use crate::config::Config;
@@ -36,8 +37,10 @@ Exit codes:
 const MOST_PRINTED: usize = 50;
 
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Repair what the comparison finds; otherwise it only tells
     #[arg(long)]
     repair: bool,
@@ -57,6 +60,13 @@ pub(crate) struct Arguments {
     format: Format,
     #[command(flatten)]
     configuration: ConfigurationArguments,
+}
+
+/// What else can be examined.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Check whether a receiver refuses bad signatures, absorbs duplicates and answers in time
+    Receiver(receiver::Arguments),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -92,6 +102,9 @@ impl Document {
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, CliError> {
+    if let Some(Other::Receiver(receiver)) = arguments.other {
+        return Box::pin(receiver::run(receiver, output)).await;
+    }
     let seam = Seam::default();
     let list = match &arguments.marketplace_list {
         Some(file) => Some(read_list(file)?),

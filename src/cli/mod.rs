@@ -8,14 +8,20 @@ mod diff;
 mod doctor;
 mod explain;
 mod keys;
+mod listen;
 mod local_server;
 mod logging;
 mod migrate;
 mod output;
 mod policy;
+mod receiver;
+mod remote_server;
+mod replay;
+mod sample_delivery;
 mod serve;
 mod signals;
 mod token;
+mod trigger;
 mod validate;
 
 use std::process::ExitCode;
@@ -52,6 +58,12 @@ enum Command {
     Explain(explain::Arguments),
     /// Say what an upgrade from one package to another changes, and whether it needs consent
     Diff(diff::Arguments),
+    /// Receive deliveries on this machine: verify, print, answer or forward them
+    Listen(listen::Arguments),
+    /// Send a sample event to a receiver, or to a server
+    Trigger(trigger::Arguments),
+    /// Send deliveries again
+    Replay(replay::Arguments),
     /// Look at the database's schema, or bring it up to date
     Migrate(migrate::Arguments),
     /// Copy the SQLite database to a file, while the server runs or not
@@ -73,6 +85,9 @@ impl Arguments {
             Command::Validate(arguments) => validate::run(&arguments, output),
             Command::Explain(arguments) => explain::run(&arguments, output),
             Command::Diff(arguments) => diff::run(&arguments, output),
+            Command::Listen(arguments) => Box::pin(listen::run(arguments, output)).await,
+            Command::Trigger(arguments) => Box::pin(trigger::run(arguments, output)).await,
+            Command::Replay(arguments) => Box::pin(replay::run(arguments, output)).await,
             Command::Migrate(arguments) => migrate::run(arguments, output).await,
             Command::Backup(arguments) => backup::run(arguments, output).await,
             Command::Token(arguments) => token::run(arguments, output).await,

@@ -19,10 +19,10 @@ pub const USUAL_FILE: &str = "mortise.toml";
 /// The variable that names the file, for surroundings without a command line.
 pub const FILE_VARIABLE: &str = "MORTISE_CONFIG";
 
-/// Variables with our prefix that are no settings: the file's name, the crash point of a test
-/// build, and the database of a test run.
-pub const OTHER_VARIABLES: [&str; 3] =
-    [FILE_VARIABLE, "MORTISE_CRASH_AT", "MORTISE_TEST_POSTGRES_URL"];
+/// Variables with our prefix that are no settings: the file's name, the token of commands that call
+/// a server, the crash point of a test build, and the database of a test run.
+pub const OTHER_VARIABLES: [&str; 4] =
+    [FILE_VARIABLE, "MORTISE_TOKEN", "MORTISE_CRASH_AT", "MORTISE_TEST_POSTGRES_URL"];
 
 /// The most that is read of a configuration file.
 const FILE_LIMIT: u64 = 1 << 20;

@@ -570,7 +570,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "metrics.listen",
         Kind::Listener,
         Nothing,
-        "A second listener that serves `/metrics` without a token. Read and checked only: this release does not use it yet.",
+        "A second listener that serves `/metrics` and nothing else, without a token: for an address that only the operator's machines reach.",
     ),
     setting(
         "webhooks.check_url",

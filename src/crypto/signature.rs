@@ -137,6 +137,14 @@ impl Signer {
         context.sign().as_ref().to_vec()
     }
 
+    /// Verifies what this signer signs, by any one of its keys.
+    pub fn verifier(&self) -> Verifier {
+        Verifier {
+            keys: self.keys.clone(),
+            public_keys: self.key_pairs.iter().map(|pair| pair.public_key()).collect(),
+        }
+    }
+
     /// The value of `webhook-signature`. `timestamp` is in seconds, as in `webhook-timestamp`;
     /// the parts of the body are taken as one.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[&[u8]]) -> String {

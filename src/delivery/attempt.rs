@@ -12,17 +12,19 @@ use uuid::Uuid;
 
 use super::concealing::Told;
 use super::dispatcher::Dispatcher;
+use super::hint::{control_hint, status_hint};
 use super::lane::{Job, Kind, LaneOutcome};
 use super::retry::{self, Decision, Reply, RetryPolicy, Schedule};
 use crate::crypto::{CryptoError, JwtClaims, SecurityContext, Signer, desk_hash};
 use crate::dialect::{self, EventParts};
 use crate::egress::{
-    Answer, ErrorClass, Gate as SendGate, OutgoingRequest, Phases, ReceiverControl, SendError,
-    VettedUrl, receiver_control, retry_after,
+    Answer, ErrorClass, Gate as SendGate, OutgoingRequest, Phases, SendError, VettedUrl,
+    receiver_control, retry_after,
 };
 use crate::seam::{Timestamp, crash_point};
 use crate::store::claims::DeliveryState;
 use crate::store::committer::AttemptResult;
+use crate::telemetry::{self, AttemptOutcome, METRICS};
 use crate::webhook::{Endpoint, Gate};
 
 /// How much of a response body is kept.
@@ -145,6 +147,9 @@ impl Dispatcher {
                 return LaneOutcome::Untried;
             }
         };
+        if self.inner.taps.is_active() {
+            self.inner.taps.offer(&job, &endpoint, &request, self.inner.seam.clock.now());
+        }
         let context = endpoint.security_context.as_ref();
         let policy = policy_of(&endpoint);
         match self.send_and_record(&mut job, request, context, cancel, &policy).await {
@@ -335,6 +340,9 @@ impl Dispatcher {
         let clock = &self.inner.seam.clock;
         let at = clock.now();
         let started = clock.instant();
+        if job.attempts_before == 0 && !job.is_replay {
+            METRICS.lag_micros.note(lag_micros(job.id, at));
+        }
         let sent = tokio::select! {
             sent = self.inner.egress.send(request) => Some(sent),
             () = cancel.cancelled() => None,
@@ -412,6 +420,7 @@ impl Dispatcher {
                 committer.result(result).await;
             }
         }
+        count_attempt(decision, sent.as_ref(), micros);
         let outcome = match decision {
             Decision::Delivered | Decision::Disabled { delivered: true } => LaneOutcome::Success,
             _ if sent.is_none() => LaneOutcome::Untried,
@@ -424,6 +433,32 @@ impl Dispatcher {
         };
         (outcome, decision)
     }
+}
+
+/// How long ago a delivery was made, by its time-ordered id, in microseconds.
+fn lag_micros(id: Uuid, now: Timestamp) -> u64 {
+    let millis = i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX);
+    let since = now.since(Timestamp::from_millis(millis)).as_micros();
+    u64::try_from(since).unwrap_or(u64::MAX)
+}
+
+/// Counts an attempt: additions to atomics, nothing else.
+fn count_attempt(decision: Decision, sent: Option<&Result<Answer, SendError>>, micros: i64) {
+    let outcome = match decision {
+        _ if sent.is_none() => AttemptOutcome::Interrupted,
+        Decision::Delivered | Decision::Disabled { delivered: true } => AttemptOutcome::Delivered,
+        Decision::RetryAt(_) => AttemptOutcome::Retry,
+        Decision::Failed | Decision::Aborted => AttemptOutcome::Failed,
+        Decision::Gone | Decision::Disabled { .. } => AttemptOutcome::Stopped,
+    };
+    let (answer, timing) = match sent {
+        Some(Ok(answer)) => (telemetry::answer_of_status(answer.status.as_u16()), answer.timing),
+        Some(Err(error)) => (telemetry::answer_of_failure(error.class.as_str()), error.timing),
+        None => (telemetry::answer_of_failure("interrupted"), Phases::default()),
+    };
+    let phases =
+        [timing.dns_micros, timing.connect_micros, timing.first_byte_micros, timing.body_micros];
+    METRICS.attempted(outcome, answer, u64::try_from(micros).unwrap_or(0), phases);
 }
 
 pub(super) fn policy_of(endpoint: &Endpoint) -> RetryPolicy {
@@ -528,47 +563,6 @@ fn unanswered(error: &SendError, told: Told<'_>) -> Recorded {
         empty_placeholders: told.empty_placeholders,
     };
     (Reply::Nothing, None, Some(error.class.as_str()), serde_json::to_string(&detail).ok())
-}
-
-/// What the receiver asked for beside its status, in plain words.
-fn control_hint(control: ReceiverControl) -> &'static str {
-    match control {
-        ReceiverControl::Disable => {
-            "The endpoint answered with `webhook-delivery: disable`: no more is sent until somebody reactivates the webhook."
-        }
-        ReceiverControl::AbortMessage => {
-            "The endpoint answered with `webhook-delivery: abort-message`: this delivery is not tried again."
-        }
-    }
-}
-
-/// What usually lies behind a status, in plain words.
-pub(super) fn status_hint(code: u16) -> Option<&'static str> {
-    Some(match code {
-        200..=299 => return None,
-        300..=399 => {
-            "The endpoint redirects, and redirects are never followed: declare the final address."
-        }
-        401 | 403 => {
-            "The endpoint refuses the request: it should check webhook-signature and not ask for other credentials."
-        }
-        404 => {
-            "Nothing answers at this path: compare the declared address with the receiver's routes."
-        }
-        405 => "The receiver does not take POST at this path.",
-        408 | 504 => {
-            "The receiver, or something before it, waited too long: answer first, work afterwards."
-        }
-        410 => {
-            "The endpoint says that it is gone: no more is sent until somebody reactivates the webhook."
-        }
-        413 => "The receiver's body limit is lower than this event.",
-        415 => "The receiver does not take this content type.",
-        422 => "The receiver read the event and refused it: its log says why.",
-        429 => "The receiver asks for fewer requests.",
-        500..=599 => "The receiver failed: its log says why.",
-        _ => "The endpoint did not answer with success.",
-    })
 }
 
 pub(super) fn header_value(text: &str) -> Result<HeaderValue, CryptoError> {

@@ -22,6 +22,7 @@ use super::node::NodeLease;
 use super::pacer::PacedLanes;
 use super::pulse::Pulses;
 use super::retry::Schedule;
+use super::tap::Taps;
 use crate::crypto::Keys;
 use crate::egress::Egress;
 use crate::notice::Board;
@@ -29,6 +30,7 @@ use crate::seam::Seam;
 use crate::store::Store;
 use crate::store::claims::DeliveryState;
 use crate::store::committer::{Committer, MemoryBudget, NewEvent, Place, Placement, Settlement};
+use crate::telemetry::beat::Beat;
 use crate::webhook::{Endpoint, Routing};
 
 /// How long requests that are under way may end by themselves when their endpoint stops delivering.
@@ -78,6 +80,9 @@ pub(super) struct Inner {
     pub(super) committer: std::sync::OnceLock<Committer>,
     pub(super) jwt: JwtCache,
     pub(super) pulses: Pulses,
+    pub(super) taps: Taps,
+    /// Of the loop that reads the table.
+    pub(super) beat: Beat,
     pub(super) pokes: Pokes,
     /// A long lane got shorter.
     shortened: Notify,
@@ -149,6 +154,8 @@ impl Dispatcher {
     ) -> Self {
         let caps = Caps { per_lane: options.concurrency_per_webhook, in_all: options.concurrency };
         let lanes = Lanes::new(caps, options.breaker);
+        let taps = Taps::new(seam.clock.clone());
+        let beat = Beat::new(seam.clock.clone());
         let inner = Inner {
             budget: lease.budget().clone(),
             store,
@@ -161,6 +168,8 @@ impl Dispatcher {
             committer: std::sync::OnceLock::new(),
             jwt: JwtCache::default(),
             pulses: Pulses::default(),
+            taps,
+            beat,
             pokes: Pokes::default(),
             shortened: Notify::new(),
             rested: Semaphore::new(0),
@@ -333,6 +342,26 @@ impl Dispatcher {
         for endpoint in endpoints {
             lanes.forget(*endpoint);
         }
+    }
+
+    /// The beat of the loop that reads the table.
+    pub(crate) fn beat(&self) -> Beat {
+        self.inner.beat.clone()
+    }
+
+    /// Whether this node's lease holds, and how many nodes live.
+    pub(crate) fn standing(&self) -> (bool, u32) {
+        (self.inner.lease.is_valid(), self.inner.lease.live_nodes())
+    }
+
+    /// How many breakers are open, and how many probe.
+    pub(crate) fn breakers(&self) -> (usize, usize) {
+        self.lanes().breakers(self.inner.seam.clock.now())
+    }
+
+    /// Where copies of requests are taken for those who listen.
+    pub(crate) fn taps(&self) -> Taps {
+        self.inner.taps.clone()
     }
 
     /// Requests under way and jobs waiting in memory.

@@ -416,6 +416,19 @@ impl Lanes {
         self.busy
     }
 
+    /// How many breakers are open, and how many probe.
+    pub(super) fn breakers(&self, now: Timestamp) -> (usize, usize) {
+        let mut counts = (0, 0);
+        for lane in self.by_endpoint.values() {
+            match lane.breaker.allowance(now) {
+                Allowance::Freely => {}
+                Allowance::NothingUntil(_) => counts.0 += 1,
+                Allowance::Probe => counts.1 += 1,
+            }
+        }
+        counts
+    }
+
     /// How many jobs wait in memory.
     pub(super) fn waiting(&self) -> usize {
         self.queued

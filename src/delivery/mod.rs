@@ -13,6 +13,7 @@ mod concealing;
 mod disabling;
 mod dispatcher;
 mod endpoint_tokens;
+mod hint;
 mod history;
 mod jwt_cache;
 mod lane;
@@ -30,6 +31,7 @@ mod refill;
 mod retention;
 pub mod retry;
 mod set_clock;
+mod tap;
 mod trial;
 mod views;
 
@@ -37,6 +39,7 @@ pub use breaker::BreakerPolicy;
 pub(crate) use callbacks::without_words;
 pub use callbacks::{Callback, declared_name, enqueue as enqueue_callback};
 pub use dispatcher::{DeliveryOptions, Dispatcher};
+pub use hint::status_hint;
 #[doc(hidden)]
 pub use history::plans as history_plans;
 pub use history::{DeliveryPage, list};
@@ -49,10 +52,11 @@ pub use recovery::{
 #[doc(hidden)]
 pub use retention::plans as retention_plans;
 pub use retention::{Retention, run as run_retention};
+pub(crate) use tap::{Tap, TapOf, TappedRequest, Taps};
 pub use trial::{
     PING_EVENT, Party, Trial, TrialEvent, TrialOutcome, TrialRequest, TrialResponse, UnsavedWebhook,
 };
 pub use views::{
-    AttemptView, DeliveryFilter, DeliveryView, EndpointScope, RequeueRefusal, find, of_event,
-    requeue,
+    AttemptView, DeliveryFilter, DeliveryView, EndpointScope, RequeueRefusal, endpoint_of, find,
+    of_event, requeue,
 };

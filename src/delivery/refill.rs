@@ -19,6 +19,7 @@ use crate::store::StoreError;
 use crate::store::claims::{self, ClaimedDelivery, DeliveryState, HELD, PARKED};
 use crate::store::committer::EVENT_OVERHEAD;
 use crate::store::entity::{delivery_variant, endpoint, event, incoming_lane, webhook};
+use crate::telemetry::METRICS;
 use crate::webhook::Passage;
 
 /// How often the whole table is looked over.
@@ -50,6 +51,7 @@ pub(super) async fn run(dispatcher: Dispatcher) {
     let mut next_scan = inner.seam.clock.instant();
     let mut poked = (HashSet::new(), true);
     loop {
+        inner.beat.beat();
         watch.look(&dispatcher);
         let (named, any) = poked;
         let scans = any || inner.seam.clock.instant() >= next_scan;
@@ -74,7 +76,10 @@ pub(super) async fn run(dispatcher: Dispatcher) {
         }
         let pause = next_scan.saturating_duration_since(inner.seam.clock.instant());
         tokio::select! {
-            () = inner.stop.cancelled() => return,
+            () = inner.stop.cancelled() => {
+                inner.beat.rest();
+                return;
+            }
             () = inner.pokes.notified() => {}
             () = inner.seam.clock.sleep(pause) => {}
         }
@@ -107,6 +112,7 @@ async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> 
     dispatcher.spawn_workers();
     let mut next_due: Option<Timestamp> = None;
     let mut due = Vec::new();
+    let mut oldest_due: Option<Timestamp> = None;
     for waiting in claims::waiting_endpoints(&inner.store).await? {
         let now = inner.seam.clock.now();
         let due_at = Timestamp::from_micros(waiting.due_at);
@@ -118,6 +124,7 @@ async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> 
         }
         if due_at <= now {
             due.push(waiting.endpoint_id);
+            oldest_due = Some(oldest_due.map_or(due_at, |former| former.min(due_at)));
         } else if waiting.due_at < PARKED && is_stopped(dispatcher, waiting.endpoint_id) {
             // A retry that is due later is held now, and says so.
             if let Err(error) = hold(dispatcher, waiting.endpoint_id).await {
@@ -127,6 +134,9 @@ async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> 
             next_due = Some(next_due.map_or(due_at, |former| former.min(due_at)));
         }
     }
+    let silent = oldest_due.map_or(0, |oldest| inner.seam.clock.now().since(oldest).as_micros());
+    METRICS.due_endpoints.set(i64::try_from(due.len()).unwrap_or(i64::MAX));
+    METRICS.oldest_due_micros.set(i64::try_from(silent).unwrap_or(i64::MAX));
     refill(dispatcher, due).await?;
     Ok(next_due)
 }

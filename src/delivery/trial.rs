@@ -12,10 +12,11 @@ use uuid::Uuid;
 
 use super::attempt::{
     DESK_JWT, EXCERPT, HEADERS_KEPT, USER_AGENT, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
-    header_value, status_hint,
+    header_value,
 };
 use super::concealing::{MASK, Told};
 use super::dispatcher::Dispatcher;
+use super::hint::status_hint;
 use super::own_trial::OwnDestination;
 use crate::crypto::{CryptoError, SecurityContext, Signer};
 use crate::dialect::{self, Dialect, EventParts, Template};

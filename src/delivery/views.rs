@@ -189,6 +189,12 @@ pub async fn find(
     Ok(Some(DeliveryView { variant, ..view(row, event, owner, later) }))
 }
 
+/// The endpoint of a delivery, whoever asks: what is told of it must be vetted by the caller.
+pub async fn endpoint_of(store: &Store, id: Uuid) -> Result<Option<Uuid>, StoreError> {
+    let row = delivery::Entity::find_by_id(id).one(store.reader()).await?;
+    Ok(row.map(|row| row.endpoint_id))
+}
+
 /// The deliveries of an event, whatever became of their webhooks. `scope` limits to what the caller
 /// may see.
 pub async fn of_event(

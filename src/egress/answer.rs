@@ -107,15 +107,17 @@ impl ErrorClass {
                 "The name leads to an address that is not public. Use a public address, or have the operator allow this one in egress.allow."
             }
             Self::NameResolution => {
-                "The name cannot be resolved. Check its spelling and its DNS records."
+                "The name cannot be resolved. Check its spelling and its DNS records; a new record needs a while to be seen everywhere, and a name of an internal network is not seen at all."
             }
             Self::Connect => {
-                "Nothing accepts connections there. Check that the receiver runs and that its firewall lets us in."
+                "Nothing accepts connections there. Check that the receiver runs, listens on this port and on all interfaces, and that its firewall lets us in."
             }
             Self::Tls => {
                 "The secure connection failed. Check that the certificate is valid, complete with its intermediates, and made for this name."
             }
-            Self::Timeout => "The receiver took too long. Answer first and do the work afterwards.",
+            Self::Timeout => {
+                "The receiver took too long. Answer first and do the work afterwards; where not even the connection stood, look at its firewall, which may drop packets silently."
+            }
             Self::ConnectionClosed => {
                 "The receiver closed the connection before its answer was complete. Look for a crash or a proxy's timeout there."
             }

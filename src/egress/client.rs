@@ -13,6 +13,7 @@ use super::connecting::Connector;
 use super::connections::Connections;
 use super::exchange::{self, Carrier, OutgoingRequest};
 use super::library::Library;
+use super::own_server::OwnServer;
 use super::resolver::Resolver;
 use super::tls::client_config;
 use super::vetting::{Policy, Refusal, Trust, VettedUrl, vet_url};
@@ -41,6 +42,8 @@ pub struct EgressOptions {
     pub user_agent: String,
     /// Who answers for names.
     pub resolver: Resolver,
+    /// This very server, whose inspectors may be called; none in a process that serves nothing.
+    pub own_server: Option<OwnServer>,
 }
 
 /// TLS settings of one webhook.
@@ -89,6 +92,8 @@ pub struct Egress(Arc<Inner>);
 struct Inner {
     vetted: Carrier,
     trusted: Carrier,
+    /// Calls the inspectors of this server, at its own listener.
+    inspectors: Option<Carrier>,
     policy: Arc<Policy>,
     options: EgressOptions,
     clock: Clock,
@@ -124,18 +129,21 @@ impl Egress {
         let library =
             |tls, trust| Library::new(&options, &clock, &policy, tls, trust).map(Carrier::Library);
         let trusted = library(tls.clone(), Trust::Operator)?;
-        let vetted = if options.proxy.is_some() {
-            library(tls, Trust::Vetted)?
-        } else {
+        let own = |tls, listener| {
             let connector = Connector {
                 resolver: options.resolver.clone(),
                 policy: Arc::clone(&policy),
                 tls: TlsConnector::from(Arc::new(tls)),
                 clock: clock.clone(),
+                listener,
             };
             Carrier::Own(Connections::new(connector, &options.user_agent, clock.clone()))
         };
-        Ok(Self(Arc::new(Inner { vetted, trusted, policy, options, clock })))
+        let inspectors =
+            options.own_server.as_ref().map(|server| own(tls.clone(), Some(server.listener())));
+        let vetted =
+            if options.proxy.is_some() { library(tls, Trust::Vetted)? } else { own(tls, None) };
+        Ok(Self(Arc::new(Inner { vetted, trusted, inspectors, policy, options, clock })))
     }
 
     /// What is allowed.
@@ -145,8 +153,14 @@ impl Egress {
 
     /// Vets a vendor's or an administrator's URL. What its name resolves to is vetted again
     /// whenever a connection is opened.
+    ///
+    /// An inspector of this very server is called whatever the server's address and scheme: nothing
+    /// else is there to be reached.
     pub fn vet(&self, url: &Url) -> Result<VettedUrl, Refusal> {
-        vet_url(url, &self.0.policy)
+        match &self.0.options.own_server {
+            Some(server) if server.has_inspector(url) => VettedUrl::inspector(url),
+            _ => vet_url(url, &self.0.policy),
+        }
     }
 
     /// Takes one of the operator's own URLs (`host.api_base`, an authorisation server) as it is:
@@ -163,6 +177,8 @@ impl Egress {
         let carrier = match request.url.trust() {
             Trust::Vetted => &self.0.vetted,
             Trust::Operator => &self.0.trusted,
+            // Only a door that knows its server makes such an address.
+            Trust::Inspector => self.0.inspectors.as_ref().unwrap_or(&self.0.vetted),
         };
         exchange::run(carrier, &self.0.clock, request).await
     }

@@ -78,6 +78,9 @@ pub(super) struct Connector {
     pub(super) policy: Arc<Policy>,
     pub(super) tls: TlsConnector,
     pub(super) clock: Clock,
+    /// The one address that is connected to, in plain HTTP and whatever the name: this server's own
+    /// listener.
+    pub(super) listener: Option<SocketAddr>,
 }
 
 impl Connector {
@@ -94,6 +97,11 @@ impl Connector {
     }
 
     async fn connect(&self, origin: &Origin, probe: &Probe) -> Result<Open, ConnectFailure> {
+        if let Some(remote) = self.listener {
+            let stream = TcpStream::connect(remote).await?;
+            stream.set_nodelay(true)?;
+            return Ok(Open { sender: speak(stream).await?, remote });
+        }
         let addresses = match &origin.host {
             Host::Domain(name) => {
                 let resolver = (&self.resolver, Some(&*self.policy), &self.clock);

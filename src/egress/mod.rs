@@ -13,6 +13,7 @@
 //! answer, and answers are read to a cap.
 
 mod answer;
+mod certificate;
 mod client;
 mod connecting;
 mod connections;
@@ -20,6 +21,7 @@ mod exchange;
 mod gated;
 mod library;
 mod oauth;
+mod own_server;
 mod probe;
 mod receiver_control;
 mod resolver;
@@ -39,6 +41,7 @@ pub use client::{Egress, EgressError, EgressOptions, TlsProfile};
 pub use exchange::OutgoingRequest;
 pub use gated::Gate;
 pub use oauth::{OauthHttpClient, OauthHttpError};
+pub use own_server::OwnServer;
 pub use receiver_control::{ReceiverControl, receiver_control};
 pub use resolver::{Resolver, ScriptedNames, SystemNames};
 pub use retry_after::retry_after;

@@ -9,7 +9,9 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::answer::{ErrorClass, Phases, SendError};
+use super::certificate::CertificateRefused;
 use super::gated::Withdrawn;
+use super::tls;
 use super::vetting::Refusal;
 
 /// Longest text of an error.
@@ -105,6 +107,12 @@ impl Probe {
             return self.error(ErrorClass::AddressRefused, refusal.to_string(), total);
         }
         let (class, detail) = self.classify(error, stage);
+        if let Some(refused) = refused_certificate(error) {
+            // Which certificate it is, and the ways out of just that.
+            let mut told = self.error(ErrorClass::Tls, fit(&refused.to_string()), total);
+            told.hint = refused.fault.hint();
+            return told;
+        }
         self.error(class, detail, total)
     }
 
@@ -131,13 +139,7 @@ impl Probe {
             }
         }
         let class = class.unwrap_or_else(|| self.class_of(stage, io_kind));
-        let detail = deepest
-            .to_string()
-            .chars()
-            .map(|character| if character.is_control() { ' ' } else { character })
-            .take(LONGEST_DETAIL)
-            .collect();
-        (class, detail)
+        (class, fit(&deepest.to_string()))
     }
 
     fn class_of(&self, stage: Stage, io_kind: Option<io::ErrorKind>) -> ErrorClass {
@@ -168,6 +170,36 @@ impl Probe {
             _ => ErrorClass::Protocol,
         }
     }
+}
+
+/// A text of strangers, fit to be kept.
+fn fit(text: &str) -> String {
+    text.chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .take(LONGEST_DETAIL)
+        .collect()
+}
+
+/// The refusal of the receiver's certificate, wherever in an error it is wrapped.
+fn refused_certificate<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e CertificateRefused> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            // What an I/O error holds is not its source.
+            let mut inner = error.get_ref();
+            while let Some(held) = inner {
+                if let Some(error) = held.downcast_ref::<rustls::Error>() {
+                    return tls::certificate_refused(error);
+                }
+                inner = held.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            }
+        }
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return tls::certificate_refused(error);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// How far a request came before it failed.

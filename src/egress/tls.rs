@@ -7,9 +7,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
 use rustls_platform_verifier::Verifier;
 
+use super::certificate::CertificateRefused;
 use super::client::{EgressError, EgressOptions, TlsProfile, chain};
 
 /// The settings of all connections of one door: the system's roots with those of the operator and
@@ -35,7 +39,8 @@ pub(super) fn client_config(
     } else {
         match Verifier::new_with_extra_roots(roots.iter().cloned(), provider) {
             Ok(verifier) => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+                let naming = NamingVerifier(verifier);
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(naming))
             }
             // Most often the system has no root certificates at all, as in a bare container. The
             // server is of use without them; what fails then is each https call, as a TLS error.
@@ -85,6 +90,60 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
         .ok()
         .filter(|certificates| !certificates.is_empty())
         .ok_or_else(|| EgressError::Certificates { what: what.to_owned() })
+}
+
+/// The system's verifier, whose refusals name the certificate.
+#[derive(Debug)]
+struct NamingVerifier(Verifier);
+
+impl ServerCertVerifier for NamingVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified =
+            self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        verified.map_err(|error| {
+            let refused = CertificateRefused::new(end_entity, &error);
+            Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// The refusal of a certificate within an error of TLS.
+pub(super) fn certificate_refused(error: &Error) -> Option<&CertificateRefused> {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+            other.downcast_ref()
+        }
+        _ => None,
+    }
 }
 
 /// Takes any certificate, where the operator allows that for a webhook. The handshake itself is

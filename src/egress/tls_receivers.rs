@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, date_time_ymd,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,6 +46,7 @@ impl Authority {
     fn issue(&self, name: &str, expired: bool) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         if expired {
@@ -141,6 +142,26 @@ async fn only_a_valid_certificate_of_a_trusted_authority_passes() {
     let stranger = egress(Some(Authority::new().file()));
     assert_eq!(call(&stranger, "hooks.vendor.com", port).await, Err(ErrorClass::Tls));
     assert_eq!(call(&egress(None), "hooks.vendor.com", port).await, Err(ErrorClass::Tls));
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_certificate_and_the_ways_out() {
+    let authority = Authority::new();
+    let (port, _) = authority.receiver("hooks.vendor.com", false, false).await;
+    let (expired, _) = authority.receiver("hooks.vendor.com", true, false).await;
+    let (trusting, stranger) = (egress(Some(authority.file())), egress(None));
+    for (egress, name, port, said, way) in [
+        (&trusting, "hooks.vendor.com", expired, "has expired", "Renew it"),
+        (&trusting, "other.vendor.com", port, "other names", "Use one of those in the URL"),
+        (&stranger, "hooks.vendor.com", port, "issuer that is not trusted", "full chain"),
+    ] {
+        let url = format!("https://{name}:{port}/");
+        let error = egress.send(post(egress, &url, LONG)).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Tls);
+        assert!(error.detail.contains("hooks.vendor.com"), "{}", error.detail);
+        assert!(error.detail.contains(said), "{}", error.detail);
+        assert!(error.hint.contains(way), "{}", error.hint);
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use http::{HeaderValue, Uri};
 use url::{Host, Position, Url};
 
+use super::own_server;
+
 pub use allow::{AllowRule, InvalidAllowRule};
 
 /// What the operator allows beyond public addresses, and whether plain http may be used.
@@ -128,6 +130,8 @@ pub(super) enum Trust {
     Vetted,
     /// The operator's own: called whatever its address and scheme.
     Operator,
+    /// An inspector of this very server: its listener is connected to, without asking for the name.
+    Inspector,
 }
 
 /// Where connections go: what two URLs must share to use the same one.
@@ -205,7 +209,8 @@ impl VettedUrl {
         let own = self.url();
         let same = url.origin() == own.origin()
             && url.username() == own.username()
-            && url.password() == own.password();
+            && url.password() == own.password()
+            && (self.trust() != Trust::Inspector || own_server::is_inspector(url));
         let Vetted { port, trust, documentation, .. } = *self.inner;
         same.then(|| Self::new(url, port, trust, documentation))
     }
@@ -221,6 +226,12 @@ impl VettedUrl {
     /// Origin, request target and `Host`, where it can be written.
     pub(super) fn written(&self) -> Option<(&Arc<Origin>, &Uri, &HeaderValue)> {
         self.inner.written.as_ref().map(|written| (&written.origin, &written.target, &written.host))
+    }
+
+    /// Accepts the address of an inspector of this server.
+    pub(super) fn inspector(url: &Url) -> Result<Self, Refusal> {
+        let (_, port) = host_and_port(url)?;
+        Ok(Self::new(url, port, Trust::Inspector, false))
     }
 
     /// Accepts one of the operator's own URLs as it is.

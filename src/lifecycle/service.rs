@@ -426,6 +426,7 @@ impl Lifecycle {
             generation: Set(row.generation),
             reason: Set(reason.map(str::to_owned)),
         }));
+        work.transitioned(command, to);
         audit::append(
             work,
             Entry {

@@ -286,6 +286,7 @@ impl Lifecycle {
             };
             let from = state_of_parts(&row.state, before.number()).name();
             let to = state_of_parts(&row.state, row.suspended_by).name();
+            work.transitioned(switch.command(), to);
             transition::ActiveModel {
                 id: Set(self.inner.seam.randomness.id()),
                 installation_id: Set(row.id),

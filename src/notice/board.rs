@@ -49,7 +49,7 @@ pub enum NoticeKind {
     OrgClosing,
     /// An org's plan has no room for a webhook any more: it was switched off.
     WebhookOverPlan,
-    /// What a webhook says at its endpoint ends soon.
+    /// What somebody proves himself by ends soon: an API token, or what a webhook says at its endpoint.
     CredentialExpiring,
 }
 

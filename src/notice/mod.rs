@@ -5,9 +5,11 @@
 //! Where `notices.url` is set, each time also goes there, signed and durably ([`Outbox`]).
 
 mod board;
+mod expiry;
 mod outbox;
 mod reading;
 
 pub use board::{Board, Notice, NoticeKind};
+pub use expiry::{TOLD_BEFORE, run as run_expiry};
 pub use outbox::{Outbox, OutboxOptions};
 pub use reading::{Audience, NoticeCursor, NoticeView, dismiss, list};

@@ -16,6 +16,7 @@ use crate::egress::{Egress, OutgoingRequest};
 use crate::seam::{Seam, Timestamp};
 use crate::store::entity::notice_outbox;
 use crate::store::{Store, StoreError};
+use crate::telemetry::METRICS;
 
 /// How often the outbox is looked at where nothing pokes.
 const POLL: Duration = Duration::from_secs(1);
@@ -134,6 +135,9 @@ impl Outbox {
 
     async fn send(&self, row: notice_outbox::Model) -> Result<(), StoreError> {
         let failure = self.attempt(&row).await.err();
+        let counter =
+            if failure.is_some() { &METRICS.notices_failed } else { &METRICS.notices_sent };
+        counter.add(1);
         let now = self.seam.clock.now();
         let age = now.since(Timestamp::from_micros(row.created_at));
         let work = self.store.begin().await?;

@@ -1,6 +1,7 @@
 //! The server as a whole: what it is wired from, and the listener that takes connections.
 
 mod listener;
+mod metrics;
 mod rooms;
 mod wiring;
 mod workbench;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -12,27 +13,30 @@ use uuid::Uuid;
 
 use super::wiring::StartError;
 use crate::api::access::Authenticator;
-use crate::api::{ApiState, IncomingRates, Services, TrialRates};
+use crate::api::{ApiState, IncomingRates, READERS, Services, TrialRates};
 use crate::config::Config;
 use crate::crypto::{CryptoError, Keys, Signer, SigningSecret, Verifier};
 use crate::delivery::{
     BreakerPolicy, DeliveryOptions, Dispatcher, NodeLease, Recoveries, Retention, retry::Schedule,
     run_retention,
 };
-use crate::egress::{self, AllowRule, Egress, EgressOptions, Resolver};
+use crate::egress::{self, AllowRule, Egress, EgressOptions, OwnServer, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
+use crate::inspector::{self, InspectorGate};
 use crate::invoke::{Invoke, InvokeOptions, InvokeParts};
 use crate::lifecycle::{
     Lifecycle, LifecycleOptions, OrgClosures, Reconciler, ReconcilerParts, Rollouts, run_reconciler,
 };
+use crate::listening::Listening;
 use crate::manifest;
-use crate::notice::{Board, Outbox, OutboxOptions};
+use crate::notice::{Board, Outbox, OutboxOptions, run_expiry};
 use crate::oauth::{Connections, Providers, Revocations, exchanges};
 use crate::rotation::Rotations;
 use crate::seam::Seam;
 use crate::store::committer::{Committer, CommitterEnd};
 use crate::store::{RoutingChange, Store};
+use crate::telemetry::beat::{Beat, Beats};
 use crate::webhook::own::OwnWebhooks;
 use crate::webhook::{
     DeliveryBounds, ExtensionAuthority, HookFuture, RouteHook, Routing, RoutingOptions,
@@ -43,6 +47,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long results may take to be written when the server stops.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
+/// After how long without a sign a loop counts as stalled.
+const STALLED: Duration = Duration::from_secs(15);
 
 /// How often routing is read where no notification comes.
 const ROUTING_POLL: Duration = Duration::from_millis(250);
@@ -100,6 +107,7 @@ pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartE
         ca_file: config.egress.ca_file.clone(),
         user_agent: concat!("Mortise/", env!("CARGO_PKG_VERSION")).to_owned(),
         resolver: Resolver::default(),
+        own_server: Some(OwnServer::new(&config.public_url, config.listen)),
     };
     Egress::new(options, seam.clock.clone()).map_err(|error| StartError::Egress(error.to_string()))
 }
@@ -285,10 +293,15 @@ impl Rooms {
             lease.clone(),
             options,
         );
+        let (beats, writing) = (Beats::default(), Beat::new(seam.clock.clone()));
+        let following = Beat::new(seam.clock.clone());
+        beats.watch("routing", STALLED, following.clone());
+        beats.watch("refill", STALLED, dispatcher.beat());
+        beats.watch("commit", STALLED, writing.clone());
         let (committer, committer_end) = {
             let dispatcher = dispatcher.clone();
             let hand_over = Arc::new(move |events| dispatcher.hand_over(events));
-            Committer::start(store, lease.epoch(), seam.clock.clone(), hand_over)
+            Committer::start(store, lease.epoch(), seam.clock.clone(), hand_over, writing)
                 .map_err(StartError::Nodes)?
         };
         routing.attach(lease.epoch(), hooks(&dispatcher, state.authenticator()));
@@ -390,6 +403,7 @@ impl Rooms {
         let rotations =
             Rotations::of_server(store.clone(), keys.clone(), routing.clone(), seam.clone());
         let erasing = lifecycle.clone();
+        let listening = Listening::new(store.clone(), &dispatcher, seam.clone());
         // So that the first package does not wait for the schemas; one that comes before does.
         drop(tokio::task::spawn_blocking(manifest::warm_up));
         state.serve_with(Services {
@@ -407,11 +421,17 @@ impl Rooms {
             trials: Arc::new(TrialRates::new(config.limits.tests_per_minute, seam.clock.clone())),
             invoke,
             incoming_rates: Arc::new(incoming_rates(config, seam)),
+            beats: beats.clone(),
+            scrapes: Arc::default(),
+            listening: listening.clone(),
+            readers: Arc::new(Semaphore::new(READERS)),
+            inspector_gate: Arc::new(InspectorGate::new(seam.clock.clone())),
             policy: Arc::new(package_policy(config)?),
             marketplace,
         });
         settle_by(state, &routing);
         ready_by(state, &lease);
+        run_by(state, &beats);
 
         let stop = CancellationToken::new();
         let lease_stop = CancellationToken::new();
@@ -420,8 +440,13 @@ impl Rooms {
             tokio::spawn(lease.clone().run(routing.clone(), lease_stop.clone(), lost.clone()));
         let reaper =
             tokio::spawn(lease.clone().run_reaper(store.clone(), dispatcher.clone(), stop.clone()));
-        let follow =
-            tokio::spawn(follow(routing.clone(), store.clone(), seam.clone(), lease_stop.clone()));
+        let follow = tokio::spawn(follow(
+            routing.clone(),
+            store.clone(),
+            seam.clone(),
+            following,
+            lease_stop.clone(),
+        ));
         let revoke = {
             let stop = stop.clone();
             tokio::spawn(async move { revocations.run(stop).await })
@@ -455,9 +480,14 @@ impl Rooms {
         let erase = tokio::spawn(erasing.run_erasures(stop.clone()));
         let record = tokio::spawn(invoke_writer.run(stop.clone()));
         let watch_own = tokio::spawn(own_webhooks.run(stop.clone()));
+        let inspect =
+            tokio::spawn(inspector::run_pruning(store.clone(), seam.clock.clone(), stop.clone()));
+        let listen = tokio::spawn(listening.run(stop.clone()));
+        let expire =
+            tokio::spawn(run_expiry(store.clone(), board.clone(), seam.clone(), stop.clone()));
         let mut loops = vec![
             follow, revoke, prune, reaper, recover, refresh, close, roll_out, erase, exchanges,
-            record, rotate, watch_own,
+            record, rotate, inspect, listen, expire, watch_own,
         ];
         if let Some(every) = config.reconcile.every {
             let repair = config.reconcile.repair;
@@ -541,10 +571,20 @@ fn ready_by(state: &ApiState, lease: &NodeLease) {
     });
 }
 
+/// A node whose loops stand still takes requests and does nothing with them: it is not ready.
+fn run_by(state: &ApiState, beats: &Beats) {
+    let beats = beats.clone();
+    state.readiness().add("loops", move || {
+        let stalled = beats.stalled();
+        Box::pin(async move { stalled.map_or(Ok(()), Err) })
+    });
+}
+
 /// Applies routing as other nodes change it: told by a notification, made sure by polling.
-async fn follow(routing: Routing, store: Store, seam: Seam, stop: CancellationToken) {
+async fn follow(routing: Routing, store: Store, seam: Seam, beat: Beat, stop: CancellationToken) {
     let mut notifications = crate::store::listen_to_routing(&store).await;
     loop {
+        beat.beat();
         if let Err(error) = routing.apply().await {
             tracing::warn!(%error, "routing could not be read; tried again");
         }

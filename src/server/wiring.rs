@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::listener::{ListenError, Listener, ListenerOptions};
+use super::metrics::MetricsListener;
 use super::rooms::Rooms;
 use crate::api::token_store::{TokenError, make_first_operator_token};
 use crate::api::{Answers, ApiParts, ApiState, application, rooms};
@@ -102,6 +103,10 @@ pub async fn start(config: Config, seam: Seam) -> Result<RunningServer, StartErr
     }
     let listener = Listener::bind(config.listen).await?;
     let address = listener.address();
+    let metrics_listener = match config.metrics.listen {
+        Some(address) => Some(Listener::bind(address).await?),
+        None => None,
+    };
     let config = Arc::new(config.bound_to(address));
     let state = ApiState::new(ApiParts {
         store: store.clone(),
@@ -111,12 +116,16 @@ pub async fn start(config: Config, seam: Seam) -> Result<RunningServer, StartErr
     });
     let work = Rooms::open(&config, &store, &keys, &state, &seam).await?;
     let router = application(state.clone(), rooms());
-    let stop = CancellationToken::new();
+    let stop = state.ending().clone();
+    let metrics = metrics_listener.map(|listener| {
+        let (limits, clock) = (&config.limits, seam.clock.clone());
+        MetricsListener::start(listener, &state, limits, clock, stop.clone())
+    });
     let options = ListenerOptions::from(&config.limits);
     let serving = tokio::spawn(listener.serve(router, options, seam.clock.clone(), stop.clone()));
     let pruning = tokio::spawn(prune(state.answers().clone(), seam.clock.clone(), stop.clone()));
     tracing::info!(%address, public_url = %config.public_url, "Mortise is ready");
-    Ok(RunningServer { config, address, store, state, work, stop, serving, pruning })
+    Ok(RunningServer { config, address, store, state, work, stop, serving, pruning, metrics })
 }
 
 async fn open_store(config: &Config) -> Result<Store, StartError> {
@@ -156,6 +165,7 @@ pub struct RunningServer {
     stop: CancellationToken,
     serving: JoinHandle<usize>,
     pruning: JoinHandle<()>,
+    metrics: Option<MetricsListener>,
 }
 
 impl RunningServer {
@@ -167,6 +177,11 @@ impl RunningServer {
     /// The configuration, with that address in it.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The address of `metrics.listen` that was really bound.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|metrics| metrics.address)
     }
 
     /// The connections of installations: who hands out access tokens.
@@ -197,6 +212,9 @@ impl RunningServer {
         }
         if let Err(error) = self.pruning.await {
             tracing::error!(%error, "the removal of old answers ended badly");
+        }
+        if let Some(metrics) = self.metrics {
+            metrics.ended().await;
         }
         drop(self.state);
         self.work.close().await;

@@ -23,6 +23,7 @@ use super::error::StoreError;
 use super::positions::{Journalled, Noted};
 use super::writes::{self, ChainEnd, KeptBack};
 use crate::seam::Timestamp;
+use crate::telemetry::METRICS;
 
 /// The key of the advisory lock under which one node at a time migrates.
 const MIGRATION_LOCK: i64 = 0x006d_6f72_7469_7365;
@@ -202,6 +203,7 @@ impl Store {
             changes: Vec::new(),
             noted: std::sync::Mutex::default(),
             kept_back: std::sync::Mutex::default(),
+            steps: std::sync::Mutex::default(),
             _turn: turn,
         })
     }
@@ -374,6 +376,7 @@ pub struct UnitOfWork {
     changes: Vec<RoutingChange>,
     noted: std::sync::Mutex<Noted>,
     kept_back: std::sync::Mutex<KeptBack>,
+    steps: std::sync::Mutex<Vec<(&'static str, &'static str)>>,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
@@ -432,6 +435,12 @@ impl UnitOfWork {
         noted.extensions.push(key.to_owned());
     }
 
+    /// Says that the transaction takes a step of an installation, to be counted once it stands.
+    pub(crate) fn transitioned(&self, command: &'static str, to: &'static str) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.push((command, to));
+    }
+
     /// Says that the transaction wrote a lifecycle callback: it gets its place in the journal.
     pub(crate) fn journalled(&self, entry: Journalled) {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).journal.push(entry);
@@ -445,7 +454,11 @@ impl UnitOfWork {
         let changes = std::mem::take(&mut self.changes);
         let revision =
             if changes.is_empty() { None } else { Some(self.write_changes(&changes, now).await?) };
+        let steps = std::mem::take(self.steps.get_mut().unwrap_or_else(PoisonError::into_inner));
         self.transaction.commit().await?;
+        for (command, to) in steps {
+            METRICS.transitions.add([command, to], 1);
+        }
         Ok(RoutingRevision(revision))
     }
 

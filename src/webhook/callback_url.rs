@@ -37,6 +37,13 @@ pub fn mask_context(url: &Url) -> String {
     let Some(query) = url.query() else {
         return url.to_string();
     };
+    let mut shown = url.clone();
+    shown.set_query(Some(&mask_context_query(query)));
+    shown.to_string()
+}
+
+/// A query for showing: as it is, but for the value of `securityContext`.
+pub fn mask_context_query(query: &str) -> String {
     let masked: Vec<_> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
@@ -44,9 +51,7 @@ pub fn mask_context(url: &Url) -> String {
             _ => pair.to_owned(),
         })
         .collect();
-    let mut shown = url.clone();
-    shown.set_query(Some(&masked.join("&")));
-    shown.to_string()
+    masked.join("&")
 }
 
 /// The query with only those pairs whose name passes.

@@ -17,7 +17,7 @@ pub(crate) mod restoring;
 mod routing;
 mod terms;
 
-pub use callback_url::{append_context, mask_context};
+pub use callback_url::{append_context, mask_context, mask_context_query};
 pub use endpoint::{CallbackLane, Endpoint, Owner, Passage, Subscription};
 pub(crate) use loading::{unseal_manifest_secrets, unseal_signing_secret};
 pub use provisioning::ExtensionAuthority;

@@ -70,6 +70,7 @@ fn path_of(route: &Route, key: &str, id: &str) -> String {
         .replace("{hookId}", "1")
         .replace("{purpose}", "jwt")
         .replace("{nonce}", "nonce")
+        .replace("{token}", "token")
         .replace("{*path}", "plugin-manifest.json")
 }
 

@@ -305,6 +305,7 @@ impl Reconciler {
         })
         .exec_without_returning(work.connection())
         .await?;
+        work.transitioned("reconcile", to);
         let before: Vec<_> = facts
             .webhooks
             .iter()

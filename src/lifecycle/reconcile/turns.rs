@@ -15,6 +15,7 @@ use crate::lifecycle::LifecycleError;
 use crate::notice::{Notice, NoticeKind};
 use crate::store::entity::reconcile_run;
 use crate::store::{Store, StoreError, UnitOfWork};
+use crate::telemetry::METRICS;
 
 /// How many reports are kept.
 const KEPT: u64 = 20;
@@ -190,6 +191,9 @@ pub async fn run(reconciler: Reconciler, every: Duration, repair: bool, stop: Ca
             () = stop.cancelled() => return,
             done = turn => done,
         };
+        if let Ok(Some(report)) = &done {
+            count(report);
+        }
         match done {
             Ok(Some(report)) if report.found > 0 => {
                 tracing::warn!(summary = report.summary(), "the reconciler found differences");
@@ -197,6 +201,14 @@ pub async fn run(reconciler: Reconciler, every: Duration, repair: bool, stop: Ca
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the reconciler could not finish; tried again"),
         }
+    }
+}
+
+fn count(report: &Report) {
+    METRICS.reconciler_passes.add(1);
+    METRICS.reconciler_repaired.add(report.repaired);
+    for (kind, found) in &report.counts {
+        METRICS.reconciler_findings.add([kind], *found);
     }
 }
 

@@ -28,6 +28,8 @@ use super::database::{Backend, Store};
 use super::error::StoreError;
 use super::nodes::Epoch;
 use crate::seam::{Clock, Timestamp, crash_point};
+use crate::telemetry::METRICS;
+use crate::telemetry::beat::Beat;
 
 pub(crate) use budget::{MemoryBudget, Place};
 use share::{Share, Shares};
@@ -307,6 +309,7 @@ impl Committer {
         epoch: Epoch,
         clock: Clock,
         hand_over: HandOver,
+        beat: Beat,
     ) -> Result<(Self, CommitterEnd), StoreError> {
         let (commands, received) = mpsc::channel(CHANNEL_CAPACITY);
         let (ended, end) = oneshot::channel();
@@ -314,7 +317,7 @@ impl Committer {
             Backend::Postgres { options } => {
                 let writers = [(); 2].map(|()| postgres::Writer::new((**options).clone(), epoch));
                 tokio::spawn(async move {
-                    postgres::run(writers, received, clock, hand_over).await;
+                    postgres::run(writers, received, clock, hand_over, beat).await;
                     let _unheard = ended.send(());
                 });
             }
@@ -324,7 +327,7 @@ impl Committer {
                 std::thread::Builder::new()
                     .name("mortise-committer".to_owned())
                     .spawn(move || {
-                        sqlite::run(writer, received, &turn, &clock, &hand_over);
+                        sqlite::run(writer, received, &turn, &clock, &hand_over, &beat);
                         let _unheard = ended.send(());
                     })
                     .map_err(|source| StoreError::File {
@@ -415,6 +418,12 @@ fn kibibytes(bytes: usize) -> u32 {
     u32::try_from(bytes / 1_024 + 1).unwrap_or(u32::MAX).max(REQUEST_KIB)
 }
 
+/// Notes that a group was written, or given up, after so long.
+fn note_commit(weight: usize, took: Duration) {
+    METRICS.commit_rows.note(weight as u64);
+    METRICS.commit_micros.note(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+}
+
 /// Answers everybody in a group that is on disk and hands its events over.
 fn finish(group: Group, mut written: Vec<Written>, hand_over: &HandOver) {
     let Group { intakes, heard, .. } = group;
@@ -424,6 +433,7 @@ fn finish(group: Group, mut written: Vec<Written>, hand_over: &HandOver) {
     for heard in heard {
         let _unheard = heard.send(());
     }
+    let intake_events: usize = intakes.iter().map(|intake| intake.events.len()).sum();
     let mut fresh = Vec::with_capacity(written.len());
     for intake in intakes {
         let rest = written.split_off(intake.events.len().min(written.len()));
@@ -439,6 +449,10 @@ fn finish(group: Group, mut written: Vec<Written>, hand_over: &HandOver) {
         // The caller may have given up; what was written is handed over all the same.
         let _unheard = intake.answer.send(Ok(mine));
     }
+    let deliveries: usize = fresh.iter().map(|event| event.deliveries.len()).sum();
+    METRICS.events_accepted.add(fresh.len() as u64);
+    METRICS.events_duplicate.add((intake_events - fresh.len()) as u64);
+    METRICS.deliveries_made.add(deliveries as u64);
     if !fresh.is_empty() {
         hand_over(fresh);
     }

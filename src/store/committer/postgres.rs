@@ -21,6 +21,8 @@ use super::{
 use crate::seam::Clock;
 use crate::store::error::{StoreError, is_passing};
 use crate::store::nodes::Epoch;
+use crate::telemetry::METRICS;
+use crate::telemetry::beat::Beat;
 
 /// The plans of the statements are settled by the session: planned on an empty table they would
 /// keep a sequential scan for ever, at twice the database's time.
@@ -122,6 +124,7 @@ pub(super) async fn run(
     mut received: mpsc::Receiver<Command>,
     clock: Clock,
     hand_over: HandOver,
+    beat: Beat,
 ) {
     let mut idle = Vec::from(writers);
     let mut under_way = FuturesUnordered::new();
@@ -135,6 +138,7 @@ pub(super) async fn run(
             let mut next = std::mem::take(&mut group);
             next.sort();
             weight_under_way += next.weight();
+            beat.beat();
             under_way.push(commit(writer, next, &clock, &hand_over));
         } else if is_ending && group.is_empty() && under_way.is_empty() {
             return;
@@ -144,6 +148,11 @@ pub(super) async fn run(
             Some((writer, weight)) = under_way.next() => {
                 weight_under_way -= weight;
                 idle.push(writer);
+                if under_way.is_empty() {
+                    beat.rest();
+                } else {
+                    beat.beat();
+                }
             }
             command = received.recv(), if !is_ending && !group.is_full() => {
                 let Some(command) = command else {
@@ -173,7 +182,7 @@ async fn commit(
     clock: &Clock,
     hand_over: &HandOver,
 ) -> (Writer, usize) {
-    let weight = group.weight();
+    let (weight, began) = (group.weight(), clock.instant());
     let mut groups = vec![group];
     while let Some(group) = groups.pop() {
         // A connection that was dropped without a word would hold everybody up for the time-out of
@@ -186,6 +195,7 @@ async fn commit(
             Ok(written) => finish(group, written, hand_over),
             Err(error) if is_passing(&error) => {
                 tracing::warn!(error = %error, "the database cannot be written; trying again");
+                METRICS.commit_retries.add(1);
                 writer.connection = None;
                 groups.push(group);
                 clock.sleep(RETRY_PAUSE).await;
@@ -193,6 +203,7 @@ async fn commit(
             Err(error) => super::split(group, StoreError::from(error), &mut groups),
         }
     }
+    super::note_commit(weight, began.elapsed());
     (writer, weight)
 }
 

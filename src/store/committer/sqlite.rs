@@ -18,6 +18,8 @@ use super::{
 use crate::seam::Clock;
 use crate::store::error::StoreError;
 use crate::store::nodes::Epoch;
+use crate::telemetry::METRICS;
+use crate::telemetry::beat::Beat;
 
 /// Owns the connection.
 #[derive(Debug)]
@@ -71,6 +73,7 @@ pub(super) fn run(
     turn: &Arc<Mutex<()>>,
     clock: &Clock,
     hand_over: &HandOver,
+    beat: &Beat,
 ) {
     while let Some(command) = received.blocking_recv() {
         let mut group = Group::default();
@@ -82,8 +85,12 @@ pub(super) fn run(
             }
         }
         group.sort();
-        let is_last = group.is_last;
+        let (is_last, weight) = (group.is_last, group.weight());
+        beat.beat();
+        let began = clock.instant();
         commit(&mut writer, group, turn, clock, hand_over);
+        super::note_commit(weight, began.elapsed());
+        beat.rest();
         if is_last {
             return;
         }
@@ -109,6 +116,7 @@ fn commit(
             Ok(written) => finish(group, written, hand_over),
             Err(error) if is_passing(&error) => {
                 tracing::warn!(error = %error, "the database cannot be written; trying again");
+                METRICS.commit_retries.add(1);
                 groups.push(group);
                 clock.pause_thread(RETRY_PAUSE);
             }

@@ -12,6 +12,7 @@ mod reconciler;
 mod recovery;
 mod rotation;
 mod rules;
+mod tools;
 mod upgrades;
 
 pub(crate) use catalogue::{extension, extension_version, signing_secret};
@@ -37,4 +38,5 @@ pub(crate) use reconciler::{provisioned_webhook, reconcile_run, token_exchange};
 pub(crate) use recovery::{notice, notice_dismissal, notice_outbox, recovery_job};
 pub(crate) use rotation::key_rotation;
 pub(crate) use rules::{automation_mark, webhook_rule};
+pub(crate) use tools::{inspected_request, inspector, listener, tapped_delivery};
 pub(crate) use upgrades::{rollout_item, rollout_job, upgrade};

@@ -150,6 +150,11 @@ impl TestServer {
         Self { client: Client::new(base), seam, provider, vendor, operator, running, place }
     }
 
+    /// Where metrics are served without a token.
+    pub(crate) fn metrics_address(&self) -> Option<std::net::SocketAddr> {
+        self.running.metrics_address()
+    }
+
     /// Who hands out access tokens.
     pub(crate) fn connections(&self) -> &Connections {
         self.running.connections()

@@ -1,0 +1,340 @@
+//! Listening over a connection that goes out: copies of deliveries as they are made, by long polling.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::lines::{Answer, Line, header_map, print, print_whole};
+use super::{Arguments, signing_secret};
+use crate::cli::output::{CliError, Exit, Output};
+use crate::cli::remote_server::{RemoteError, RemoteServer};
+use crate::cli::signals::Signals;
+use crate::crypto::{SigningSecret, Verifier};
+use crate::inspector::{SignatureVerdict, judge};
+use crate::seam::{Seam, Timestamp};
+
+/// How long the server waits for something to tell, and how long we wait for the server.
+const WAIT_SECONDS: u64 = 25;
+const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+
+/// How long the local server may take.
+const FORWARD_LIMIT: Duration = Duration::from_secs(30);
+
+/// The pauses before the first, second … new try; the last one stays.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
+
+/// A request as it was sent.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tapped {
+    sequence: i64,
+    sent_time: String,
+    delivery_id: String,
+    extension_key: Option<String>,
+    org_id: String,
+    event_type: String,
+    attempt: i64,
+    method: String,
+    url: String,
+    headers: Vec<(String, String)>,
+    body: Option<String>,
+    is_base64_encoded: bool,
+    body_bytes: i64,
+}
+
+impl Tapped {
+    /// The exact bytes; nothing where they were too many to be copied.
+    fn body(&self) -> Option<Bytes> {
+        let text = self.body.as_ref()?;
+        if self.is_base64_encoded {
+            STANDARD.decode(text).ok().map(Bytes::from)
+        } else {
+            Some(Bytes::from(text.clone()))
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    data: Vec<Tapped>,
+    next_cursor: String,
+    missed: i64,
+    dropped: i64,
+}
+
+/// Puts a query behind that of an address.
+pub(super) fn add_query(url: &mut Url, query: Option<&str>) {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return };
+    let joined = match url.query().filter(|own| !own.is_empty()) {
+        Some(own) => format!("{own}&{query}"),
+        None => query.to_owned(),
+    };
+    url.set_query(Some(&joined));
+}
+
+pub(super) async fn run(
+    server: RemoteServer,
+    arguments: Arguments,
+    verifier: Option<Verifier>,
+    seam: &Seam,
+    output: &mut Output,
+) -> Result<Exit, CliError> {
+    let what = if let Some(id) = arguments.webhook {
+        json!({ "webhookId": id })
+    } else if let Some(id) = arguments.installation {
+        json!({ "installationId": id })
+    } else if let Some(key) = &arguments.extension {
+        json!({ "extensionKey": key })
+    } else {
+        return Err(CliError::unusable("what is to be listened to?")
+            .hint("give --webhook, --installation or --extension"));
+    };
+    let mut listener = Listener {
+        secrets: Secrets { given: verifier, fetched: HashMap::new() },
+        server,
+        what,
+        arguments,
+        seam: seam.clone(),
+        dropped: 0,
+        is_fine: true,
+    };
+    let mut signals = Signals::listen()?;
+    let mut id = listener.begin(output).await?;
+    let ended = tokio::select! {
+        () = signals.next() => Ok(Exit::Success),
+        ended = listener.follow(&mut id, output) => ended,
+    };
+    // It ends by itself where this cannot be said.
+    let _ends_anyway =
+        listener.server.call(Method::DELETE, &format!("/listeners/{id}"), None).await;
+    ended
+}
+
+struct Listener {
+    server: RemoteServer,
+    what: Value,
+    arguments: Arguments,
+    secrets: Secrets,
+    seam: Seam,
+    /// What the server said that it could not pass on, so far.
+    dropped: i64,
+    is_fine: bool,
+}
+
+impl Listener {
+    async fn begin(&self, output: &mut Output) -> Result<String, CliError> {
+        let begun = self.server.call(Method::POST, "/listeners", Some(&self.what)).await?;
+        let id = begun["id"].as_str().ok_or_else(|| {
+            CliError::from(RemoteError::Unreadable("it names no listener".to_owned()))
+        })?;
+        output.message("listening; deliveries go on as ever, copies come here");
+        Ok(id.to_owned())
+    }
+
+    /// Follows until so many events came. What breaks off is taken up where it was.
+    async fn follow(&mut self, id: &mut String, output: &mut Output) -> Result<Exit, CliError> {
+        let (mut cursor, mut failures) = (None::<String>, 0_usize);
+        let mut left = self.arguments.count;
+        loop {
+            let at = cursor.as_ref().map_or(String::new(), |cursor| format!("&cursor={cursor}"));
+            let path = format!("/listeners/{id}/deliveries?waitSeconds={WAIT_SECONDS}{at}");
+            let page = self.server.call_within(Method::GET, &path, None, ANSWER_LIMIT).await;
+            let page = page.and_then(|page| {
+                serde_json::from_value::<Page>(page)
+                    .map_err(|error| RemoteError::Unreadable(error.to_string()))
+            });
+            let page = match page {
+                Ok(page) => page,
+                Err(RemoteError::Refused { status, .. }) if status.as_u16() == 404 => {
+                    output.message(
+                        "the server forgot this listener; beginning anew: events between may be missing",
+                    );
+                    *id = self.begin(output).await?;
+                    (cursor, self.dropped) = (None, 0);
+                    continue;
+                }
+                Err(error) if error.is_passing() => {
+                    let pause = PAUSES.get(failures).or(PAUSES.last()).copied().unwrap_or_default();
+                    failures += 1;
+                    output.message(format_args!("{error}; again in {} s", pause.as_secs_f32()));
+                    self.seam.clock.sleep(pause).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            failures = 0;
+            if page.missed > 0 {
+                output.message(format_args!("{} events were too old to be kept", page.missed));
+            }
+            if page.dropped > self.dropped {
+                let more = page.dropped - self.dropped;
+                output.message(format_args!("{more} events came too fast and are not shown"));
+                self.dropped = page.dropped;
+            }
+            let mut answers = Vec::new();
+            for tapped in &page.data {
+                answers.push(self.handle(tapped, output).await?);
+                left = left.map(|left| left - 1);
+                if left == Some(0) {
+                    break;
+                }
+            }
+            cursor = Some(page.next_cursor);
+            self.report(id, answers, output).await;
+            if left == Some(0) {
+                return Ok(if self.is_fine { Exit::Success } else { Exit::Negative });
+            }
+        }
+    }
+
+    /// Verifies, forwards and prints one event. Returns what is told to the server.
+    async fn handle(&mut self, tapped: &Tapped, output: &mut Output) -> Result<Value, CliError> {
+        let sent_at =
+            Timestamp::parse_rfc3339(&tapped.sent_time).unwrap_or_else(|| self.seam.clock.now());
+        let headers = header_map(&tapped.headers);
+        let body = tapped.body();
+        let verdict = match &body {
+            // By the moment of sending: what is read late is not too old for that.
+            Some(body) => {
+                let verifier = self.secrets.of(tapped, &self.server, output).await;
+                judge(&headers, body, verifier, sent_at)
+            }
+            None => SignatureVerdict::Unknown(format!("{} bytes are too many", tapped.body_bytes)),
+        };
+        let knows_secret = !matches!(verdict, SignatureVerdict::Unknown(_));
+        let answer = self.answer(tapped, headers, body.clone()).await;
+        let line = Line {
+            at: sent_at,
+            event_type: &tapped.event_type,
+            org_id: &tapped.org_id,
+            delivery: &tapped.delivery_id,
+            attempt: Some(tapped.attempt),
+            verdict: &verdict,
+            answer: &answer,
+        };
+        print(&line, output)?;
+        if self.arguments.verbose {
+            print_whole(&tapped.headers, body.as_deref().unwrap_or_default(), output)?;
+        }
+        self.is_fine &=
+            (!knows_secret || verdict == SignatureVerdict::Valid) && answer.is_success();
+        Ok(match answer {
+            Answer::Chosen(status) => json!({ "sequence": tapped.sequence, "status": status }),
+            Answer::Forwarded(status, took) => json!({
+                "sequence": tapped.sequence, "status": status, "durationMs": millis(took),
+            }),
+            Answer::Unanswered(why, took) => json!({
+                "sequence": tapped.sequence, "error": why, "durationMs": millis(took),
+            }),
+        })
+    }
+
+    async fn answer(&self, tapped: &Tapped, headers: HeaderMap, body: Option<Bytes>) -> Answer {
+        if !self.arguments.delay.is_zero() {
+            self.seam.clock.sleep(self.arguments.delay).await;
+        }
+        let Some(to) = &self.arguments.forward else {
+            return Answer::Chosen(self.arguments.status);
+        };
+        let Some(body) = body else {
+            let why = "its body is too large to be copied".to_owned();
+            return Answer::Unanswered(why, Duration::ZERO);
+        };
+        let mut url = to.clone();
+        let query = Url::parse(&tapped.url).ok().and_then(|url| url.query().map(str::to_owned));
+        add_query(&mut url, query.as_deref());
+        let method = Method::from_bytes(tapped.method.as_bytes()).unwrap_or(Method::POST);
+        let began = self.seam.clock.instant();
+        match self.server.out.send(method, &url, headers, body, FORWARD_LIMIT).await {
+            Ok(answer) => Answer::Forwarded(answer.status.as_u16(), began.elapsed()),
+            Err(failed) => Answer::Unanswered(failed.to_string(), began.elapsed()),
+        }
+    }
+
+    /// Tells the server what was answered. That is for others to see, and no reason to end.
+    async fn report(&self, id: &str, answers: Vec<Value>, output: &mut Output) {
+        if answers.is_empty() {
+            return;
+        }
+        let path = format!("/listeners/{id}/answers");
+        let body = json!({ "answers": answers });
+        if let Err(error) = self.server.call(Method::POST, &path, Some(&body)).await {
+            output.message(format_args!("the answers could not be reported: {error}"));
+        }
+    }
+}
+
+fn millis(span: Duration) -> u32 {
+    u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The secrets by which signatures are checked: those that were given, else those of the extension as
+/// far as the token may read them.
+struct Secrets {
+    given: Option<Verifier>,
+    /// By extension; nothing where the token may not read it.
+    fetched: HashMap<String, Option<Verifier>>,
+}
+
+impl Secrets {
+    async fn of(
+        &mut self,
+        tapped: &Tapped,
+        server: &RemoteServer,
+        output: &mut Output,
+    ) -> Option<&Verifier> {
+        if self.given.is_some() {
+            return self.given.as_ref();
+        }
+        let key = tapped.extension_key.clone()?;
+        if !self.fetched.contains_key(&key) {
+            let path = format!("/extensions/{key}/signing-secret");
+            let fetched = match server.call(Method::GET, &path, None).await {
+                Ok(answer) => answer["secret"].as_str().and_then(verifier_of),
+                Err(error) => {
+                    output.message(format_args!("the secret of {key} cannot be read: {error}"));
+                    None
+                }
+            };
+            self.fetched.insert(key.clone(), fetched);
+        }
+        self.fetched.get(&key).and_then(Option::as_ref)
+    }
+}
+
+fn verifier_of(text: &str) -> Option<Verifier> {
+    let secret: SigningSecret = signing_secret(text).ok()?;
+    Verifier::new([&secret], []).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_of_the_delivery_follows_that_of_the_local_address() {
+        for (to, query, joined) in [
+            ("http://127.0.0.1:1/a", Some("orgId=1&x=%20"), "http://127.0.0.1:1/a?orgId=1&x=%20"),
+            ("http://127.0.0.1:1/a?b=c", Some("orgId=1"), "http://127.0.0.1:1/a?b=c&orgId=1"),
+            ("http://127.0.0.1:1/a?b=c", None, "http://127.0.0.1:1/a?b=c"),
+        ] {
+            let mut url = Url::parse(to).expect("a URL");
+            add_query(&mut url, query);
+            assert_eq!(url.as_str(), joined);
+        }
+    }
+}
