@@ -24,6 +24,7 @@ mod m20261121_000010_platform_steps;
 mod m20261121_000011_reconciler;
 mod m20261121_000012_invoke;
 mod m20261121_000013_data_keys;
+mod m20261121_000015_pages;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000011_reconciler::Migration),
             Box::new(m20261121_000012_invoke::Migration),
             Box::new(m20261121_000013_data_keys::Migration),
+            Box::new(m20261121_000015_pages::Migration),
         ]
     }
 }

@@ -6,6 +6,7 @@
 //! keep answers for repeated requests with [`answers`].
 
 pub mod access;
+mod administration;
 pub mod answers;
 mod browser;
 mod callbacks;
@@ -19,6 +20,7 @@ mod effect;
 mod events;
 pub mod extract;
 mod faults;
+mod figures;
 pub mod health;
 mod holds;
 mod incoming;
@@ -31,7 +33,9 @@ pub(crate) mod keys;
 mod notices;
 pub mod openapi;
 mod ownership;
+pub mod page_sessions;
 pub mod paging;
+mod portal_links;
 pub mod problem;
 mod properties;
 mod rates;
@@ -56,7 +60,7 @@ pub use access::Caller;
 pub use answers::{AnswerGuard, AnswerKey, AnswerScope, Answers, Begun, StoredAnswer};
 pub(crate) use catalogue::invalid_package;
 pub use extract::{Idempotent, Json, Path, Query, RawBody};
-pub use openapi::{ApiRouter, application};
+pub use openapi::{ApiRouter, application, application_with_pages};
 pub use paging::{Cursor, Limit, Page};
 pub use problem::{Code, FieldError, FieldErrorKind, Problem};
 pub use rates::TrialRates;
@@ -90,4 +94,7 @@ pub fn rooms() -> ApiRouter {
         .merge(properties::router())
         .merge(user_tokens::router())
         .merge(incoming::router())
+        .merge(administration::router())
+        .merge(figures::router())
+        .merge(portal_links::router())
 }

@@ -65,6 +65,8 @@ pub struct Config {
     pub audit: Audit,
     /// The comparison of what is there with what should be.
     pub reconcile: Reconcile,
+    /// How the pages are shown.
+    pub pages: Pages,
     /// Where metrics are served.
     pub metrics: Metrics,
     /// What is logged.
@@ -297,6 +299,13 @@ pub struct Notices {
     pub url: Option<Url>,
     /// The secret that signs them; there where `url` is.
     pub signing_secret: Option<SecretString>,
+}
+
+/// The group `pages`.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    /// The origins whose pages may show ours in a frame.
+    pub frame_ancestors: Vec<Origin>,
 }
 
 /// The group `metrics`.

@@ -21,6 +21,7 @@ use super::node::NodeLease;
 use super::pacer::PacedLanes;
 use super::pulse::Pulses;
 use super::retry::Schedule;
+use super::tally::Tallies;
 use crate::crypto::Keys;
 use crate::egress::Egress;
 use crate::notice::Board;
@@ -77,6 +78,7 @@ pub(super) struct Inner {
     pub(super) committer: std::sync::OnceLock<Committer>,
     pub(super) jwt: JwtCache,
     pub(super) pulses: Pulses,
+    pub(super) tallies: Tallies,
     pub(super) pokes: Pokes,
     /// A long lane got shorter.
     shortened: Notify,
@@ -159,6 +161,7 @@ impl Dispatcher {
             committer: std::sync::OnceLock::new(),
             jwt: JwtCache::default(),
             pulses: Pulses::default(),
+            tallies: Tallies::default(),
             pokes: Pokes::default(),
             shortened: Notify::new(),
             rested: Semaphore::new(0),
@@ -177,6 +180,7 @@ impl Dispatcher {
             self.inner.tasks.spawn(super::refill::run(self.clone()));
             self.inner.tasks.spawn(super::pacer::run(self.clone()));
             self.inner.tasks.spawn(super::pulse::run(self.clone()));
+            self.inner.tasks.spawn(super::tally::run(self.clone()));
         }
     }
 

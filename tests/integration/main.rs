@@ -2,6 +2,7 @@
 
 mod access;
 mod authorization;
+mod browser;
 mod callbacks;
 mod catalogue;
 mod cli;
@@ -30,6 +31,7 @@ mod leaving;
 mod locked_webhooks;
 mod many_nodes;
 mod notices;
+mod pages;
 mod properties;
 mod reconciler;
 mod recovery;

@@ -5,6 +5,7 @@ mod connections;
 mod deliveries;
 mod invoke;
 mod lifecycle;
+mod pages;
 mod platform;
 mod platform_steps;
 mod reconciler;
@@ -25,6 +26,7 @@ pub(crate) use lifecycle::{
     authorization_request, connection, installation, installation_generation, revocation,
     transition,
 };
+pub(crate) use pages::{page_session, portal_link};
 pub(crate) use platform::{
     api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting,
     signing_key,
