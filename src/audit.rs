@@ -4,6 +4,8 @@
 //! must be erased can be, with its salt: the chain still holds, and nothing can be guessed back
 //! from the digest that stays.
 
+mod search;
+
 use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -13,6 +15,8 @@ use crate::seam::{Randomness, Timestamp};
 use crate::store::entity::{audit, audit_head};
 use crate::store::writes::ChainEnd;
 use crate::store::{StoreError, UnitOfWork};
+
+pub use search::{AuditCursor, AuditFilter, AuditLink, AuditPage, search};
 
 /// The chain of what belongs to no org.
 pub const PLATFORM_CHAIN: &str = "";

@@ -29,6 +29,7 @@
 //! | [`rotation`] | data keys that take each other's place, and what is sealed anew with them |
 //! | [`doctor`] | whether everything stands as it should, and the way back after a restored backup |
 //! | [`api`] | the HTTP API: who may call what, problems, paging, kept answers |
+//! | [`web`] | the pages: templates over the API's answers, sessions, live updates |
 //! | [`server`] | wiring: store, services, listener, drain |
 //! | [`development`] | an authorisation server and a vendor for the demo and the tests |
 //! | [`demo`] | the whole story of an extension on one machine, told and checked step by step |
@@ -62,4 +63,5 @@ pub mod seam;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod web;
 pub mod webhook;

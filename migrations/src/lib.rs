@@ -25,6 +25,7 @@ mod m20261121_000011_reconciler;
 mod m20261121_000012_invoke;
 mod m20261121_000013_data_keys;
 mod m20261121_000014_own_webhooks;
+mod m20261121_000015_pages;
 mod m20261121_000016_rules;
 mod m20261121_000017_tools;
 
@@ -50,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000012_invoke::Migration),
             Box::new(m20261121_000013_data_keys::Migration),
             Box::new(m20261121_000014_own_webhooks::Migration),
+            Box::new(m20261121_000015_pages::Migration),
             Box::new(m20261121_000016_rules::Migration),
             Box::new(m20261121_000017_tools::Migration),
         ]

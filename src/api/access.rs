@@ -46,7 +46,14 @@ pub struct Caller {
     pub scopes: Option<Scopes>,
     /// Where the request came from.
     pub address: Option<IpAddr>,
+    /// Who sits before the page that makes the request, as the host names him.
+    pub subject: Option<Arc<str>>,
 }
+
+/// A caller whom a session of the pages lets in. Only this process can lay it on a request: what
+/// comes over the wire has no such thing.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted(pub(crate) Caller);
 
 impl Caller {
     /// The caller of an authenticated request.
@@ -62,7 +69,11 @@ impl Caller {
 
     /// The same for history and audit.
     pub fn actor(&self) -> Actor {
-        Actor { name: format!("{}:{}", self.role, self.token), address: self.address }
+        let name = match &self.subject {
+            Some(subject) => format!("{}:{subject}", self.role),
+            None => format!("{}:{}", self.role, self.token),
+        };
+        Actor { name, address: self.address }
     }
 
     /// The org that a request is about: the token's, else what the header or the parameter `orgId`
@@ -228,8 +239,16 @@ pub(crate) async fn guard(state: &ApiState, request: &mut Request) -> Result<(),
     if let Access::Roles(roles) = route.access {
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let address = address.map(|ConnectInfo(address)| address.ip());
-        let value = bearer_token(request.headers(), route.path)?;
-        let caller = admit(state, route, roles, &value, address).await?;
+        let caller = match request.extensions_mut().remove::<Admitted>() {
+            Some(Admitted(caller)) => {
+                permit(route, roles, caller.role, caller.scopes.as_ref())?;
+                caller
+            }
+            None => {
+                let value = bearer_token(request.headers(), route.path)?;
+                admit(state, route, roles, &value, address).await?
+            }
+        };
         tracing::Span::current().record("caller", tracing::field::display(caller.token));
         request.extensions_mut().insert(caller);
     }
@@ -257,30 +276,7 @@ async fn admit(
         .find(value)
         .await?
         .ok_or_else(|| invalid_token("The token is unknown, expired or revoked."))?;
-    if !roles.contains(&record.role) {
-        let needed = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>();
-        return Err(Problem::new(Code::Forbidden)
-            .detail(format!(
-                "The role {} may not do this; it takes one of: {}.",
-                record.role,
-                needed.join(", ")
-            ))
-            .with("neededRoles", needed));
-    }
-    if let Some(scopes) = &record.scopes {
-        match route.scope {
-            Some(scope) if scopes.cover(scope) => {}
-            Some(scope) => {
-                return Err(Problem::new(Code::ScopeMismatch)
-                    .detail(format!("The token lacks the scope {scope}."))
-                    .with("neededScope", scope));
-            }
-            None => {
-                return Err(Problem::new(Code::ScopeMismatch)
-                    .detail("A token that is narrowed to scopes may not do this."));
-            }
-        }
-    }
+    permit(route, roles, record.role, record.scopes.as_ref())?;
     Ok(Caller {
         token: record.id,
         role: record.role,
@@ -288,7 +284,35 @@ async fn admit(
         vendor: record.vendor.clone(),
         scopes: record.scopes.clone(),
         address,
+        subject: None,
     })
+}
+
+/// Whether a role, narrowed to scopes or not, may call a route.
+fn permit(
+    route: &Route,
+    roles: &[Role],
+    role: Role,
+    scopes: Option<&Scopes>,
+) -> Result<(), Problem> {
+    if !roles.contains(&role) {
+        let needed = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>();
+        return Err(Problem::new(Code::Forbidden)
+            .detail(format!(
+                "The role {role} may not do this; it takes one of: {}.",
+                needed.join(", ")
+            ))
+            .with("neededRoles", needed));
+    }
+    let Some(scopes) = scopes else { return Ok(()) };
+    match route.scope {
+        Some(scope) if scopes.cover(scope) => Ok(()),
+        Some(scope) => Err(Problem::new(Code::ScopeMismatch)
+            .detail(format!("The token lacks the scope {scope}."))
+            .with("neededScope", scope)),
+        None => Err(Problem::new(Code::ScopeMismatch)
+            .detail("A token that is narrowed to scopes may not do this.")),
+    }
 }
 
 /// Takes the token out of `Authorization`. The desk dialect's scheme works on its own paths only.
@@ -405,6 +429,7 @@ mod tests {
             vendor: None,
             scopes: Scopes::new(vec![Scope::new("a.b").unwrap()]),
             address: None,
+            subject: None,
         };
         let parts = |uri: &str, header: Option<&str>| {
             let mut request = http::Request::get(uri);

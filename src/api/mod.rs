@@ -6,6 +6,7 @@
 //! keep answers for repeated requests with [`answers`].
 
 pub mod access;
+mod administration;
 pub mod answers;
 mod assist_webhooks;
 mod browser;
@@ -21,6 +22,7 @@ mod event_types;
 mod events;
 pub mod extract;
 mod faults;
+mod figures;
 pub mod health;
 mod holds;
 mod incoming;
@@ -39,8 +41,10 @@ pub mod openapi;
 mod own_shapes;
 mod own_webhooks;
 mod ownership;
+pub mod page_sessions;
 pub mod paging;
 mod plans;
+mod portal_links;
 pub mod problem;
 mod properties;
 mod rates;
@@ -72,7 +76,7 @@ pub use incoming_rates::IncomingRates;
 pub(crate) use listeners::READERS;
 pub use metrics::Scrapes;
 pub(crate) use metrics::respond as metrics_response;
-pub use openapi::{ApiRouter, application};
+pub use openapi::{ApiRouter, application, application_with_pages};
 pub use paging::{Cursor, Limit, Page};
 pub use problem::{Code, FieldError, FieldErrorKind, Problem};
 pub use rates::TrialRates;
@@ -114,4 +118,7 @@ pub fn rooms() -> ApiRouter {
         .merge(inspectors::router())
         .merge(listeners::router())
         .merge(metrics::router())
+        .merge(administration::router())
+        .merge(figures::router())
+        .merge(portal_links::router())
 }

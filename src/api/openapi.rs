@@ -115,13 +115,18 @@ pub fn application(state: ApiState, rooms: ApiRouter) -> Router {
         Ok(text) => state.publish_document(text.into()),
         Err(error) => tracing::error!(%error, "the OpenAPI document cannot be written"),
     }
-    guarded(state, router)
+    guarded(state, router.fallback(correlation::url_not_found))
+}
+
+/// The same with the pages behind every path that is not the API's.
+pub fn application_with_pages(state: ApiState, rooms: ApiRouter, pages: Router) -> Router {
+    let (router, _document) = ground().merge(rooms).split_for_parts();
+    guarded(state, router.fallback_service(pages))
 }
 
 /// Puts the frame around a router.
 pub(crate) fn guarded(state: ApiState, router: Router<ApiState>) -> Router {
     router
-        .fallback(correlation::url_not_found)
         .method_not_allowed_fallback(correlation::method_not_allowed)
         .layer(correlation::FrameLayer(state.clone()))
         .with_state(state)

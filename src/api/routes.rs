@@ -57,6 +57,8 @@ const OWNER: Access = Roles(&[Operator, Vendor]);
 const HOLDERS: Access = Roles(&[Operator, Marketplace, Vendor, Admin]);
 const INSTALLATIONS: Access = Roles(&[Operator, Marketplace, Vendor, Admin, Viewer]);
 const DELIVERIES: Access = Roles(&[Operator, Vendor, Admin, Viewer]);
+const DECIDERS: Access = Roles(&[Operator, Marketplace, Admin]);
+const OPENERS: Access = Roles(&[Operator, Marketplace, Host]);
 const JOB_OWNERS: Access = Roles(&[Operator, Marketplace, Vendor, Admin]);
 const SENDERS: Access = Roles(&[Operator, Vendor, Admin]);
 const CONFIGURERS: Access = Roles(&[Operator, Admin]);
@@ -101,6 +103,8 @@ pub static ROUTES: &[Route] = &[
         "Withdraw a version: it is not installed any more"),
     row(Method::POST, "/api/v1/extensions/{key}/versions/{version}/rollout", CATALOGUE, EXTENSIONS_UPDATE,
         "Roll a version out over the installations, as a job"),
+    row(Method::GET, "/api/v1/extensions/{key}/compare", CATALOGUE, EXTENSIONS_READ,
+        "What differs between two versions, and whether an upgrade needs consent"),
     row(Method::POST, "/api/v1/extensions/{key}/suspend", CATALOGUE, EXTENSIONS_UPDATE,
         "Suspend an extension in all orgs; a vendor its own"),
     row(Method::POST, "/api/v1/extensions/{key}/resume", CATALOGUE, EXTENSIONS_UPDATE,
@@ -146,6 +150,12 @@ pub static ROUTES: &[Route] = &[
         "Suspend an installation in one's own name"),
     row(Method::POST, "/api/v1/installations/{id}/resume", HOLDERS, EXTENSIONS_UPDATE,
         "Lift one's own suspension of an installation"),
+    row(Method::POST, "/api/v1/installations/{id}/consent", DECIDERS, EXTENSIONS_UPDATE,
+        "Agree to an upgrade that waits"),
+    row(Method::POST, "/api/v1/installations/{id}/authorization", DECIDERS, EXTENSIONS_UPDATE,
+        "Begin to authorise an upgrade that waits, or a connection once more"),
+    row(Method::POST, "/api/v1/installations/{id}/uninstall", DECIDERS, EXTENSIONS_DELETE,
+        "Take an extension out of the org"),
     row(Method::POST, "/api/v1/installations/{id}/vendor-setup/resend", CATALOGUE, EXTENSIONS_UPDATE,
         "Send onInstall again"),
     row(Method::GET, "/api/v1/installations/{id}/erasure", INSTALLATIONS, EXTENSIONS_READ,
@@ -255,6 +265,10 @@ pub static ROUTES: &[Route] = &[
         "List deliveries"),
     row(Method::GET, "/api/v1/deliveries/{id}", DELIVERIES, WEBHOOKS_READ,
         "Show a delivery with its attempts"),
+    row(Method::GET, "/api/v1/deliveries/{id}/request", DELIVERIES, WEBHOOKS_READ,
+        "Show what a delivery is sent as"),
+    row(Method::GET, "/api/v1/webhooks/{id}/statistics", DELIVERIES, WEBHOOKS_READ,
+        "Show how a webhook does, in figures"),
     row(Method::POST, "/api/v1/deliveries/{id}/retry", SENDERS, WEBHOOKS_UPDATE,
         "Deliver again; on an extension's webhook an admin is refused"),
     row(Method::POST, "/api/v1/webhooks/{id}/recover", SENDERS, WEBHOOKS_UPDATE,
@@ -307,6 +321,13 @@ pub static ROUTES: &[Route] = &[
     row(Method::POST, "/api/v1/tokens", OPERATOR, None,
         "Make an API token; its value is told once"),
     row(Method::DELETE, "/api/v1/tokens/{id}", OPERATOR, None, "Revoke an API token"),
+
+    row(Method::POST, "/api/v1/portal-links", OPENERS, None,
+        "Open the pages for somebody: the host for administrators and viewers of an org, the marketplace for vendors too, the operator for all"),
+
+    row(Method::GET, "/api/v1/operation", OPERATOR, None,
+        "How delivering does: queues, breakers, failing and slow webhooks"),
+    row(Method::GET, "/api/v1/audit", OPERATOR, None, "Look something up in the audit"),
 
     row(Method::GET, "/api/v1/keys", OPERATOR, None,
         "List signing keys and data keys, and rotations with their progress"),

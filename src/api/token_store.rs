@@ -348,6 +348,15 @@ pub async fn find_by_digest(
         .transpose()
 }
 
+/// The token with an id, live or not.
+pub async fn find_by_id(store: &Store, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
+    api_token::Entity::find_by_id(id.0)
+        .one(store.reader())
+        .await?
+        .map(TokenRecord::read)
+        .transpose()
+}
+
 /// Makes the first operator token where the database has no token at all, and writes it to
 /// `operator.token` in the data folder, for its owner alone. Returns the file where it did.
 pub async fn make_first_operator_token(

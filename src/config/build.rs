@@ -12,8 +12,8 @@ use super::reader::{Faulted, Read, Reader};
 use super::value::{self, Broken};
 use super::{
     Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Installations, Keys,
-    Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Provider, Reconcile,
-    Retention, Webhooks,
+    Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Pages, Provider,
+    Reconcile, Retention, Webhooks,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.
@@ -51,6 +51,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
     let reconcile_repair = reader.required("reconcile.repair", value::switch);
     let check_url = reader.required("webhooks.check_url", value::switch);
     let notices = read_notices(reader);
+    let frame_ancestors = reader.required("pages.frame_ancestors", value::list(value::origin));
     let metrics = reader.optional("metrics.listen", value::listener);
     let log = read_log(reader);
 
@@ -101,6 +102,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
         },
         webhooks: Webhooks { check_url: check_url? },
         notices: notices?,
+        pages: Pages { frame_ancestors: frame_ancestors? },
         metrics: Metrics { listen: metrics },
         log: log?,
         warnings: Vec::new(),

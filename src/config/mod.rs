@@ -67,6 +67,8 @@ pub struct Config {
     pub reconcile: Reconcile,
     /// The orgs' own webhooks.
     pub webhooks: Webhooks,
+    /// How the pages are shown.
+    pub pages: Pages,
     /// Where metrics are served.
     pub metrics: Metrics,
     /// What is logged.
@@ -308,6 +310,13 @@ pub struct Notices {
     pub url: Option<Url>,
     /// The secret that signs them; there where `url` is.
     pub signing_secret: Option<SecretString>,
+}
+
+/// The group `pages`.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    /// The origins whose pages may show ours in a frame.
+    pub frame_ancestors: Vec<Origin>,
 }
 
 /// The group `metrics`.

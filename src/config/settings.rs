@@ -567,6 +567,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Signs the events to `notices.url` by Standard Webhooks; needed where that is set.",
     ),
     setting(
+        "pages.frame_ancestors",
+        Kind::List { of: &Kind::Origin, least: 0, most: 20 },
+        Value(""),
+        "The origins whose pages may show these pages in a frame, such as the host's own console; nobody may where it is empty. Their cookie travels in frames over https only.",
+    ),
+    setting(
         "metrics.listen",
         Kind::Listener,
         Nothing,

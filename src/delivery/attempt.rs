@@ -400,6 +400,10 @@ impl Dispatcher {
         }
         if job.kind.has_webhook() {
             self.note_pulse(job.endpoint_id, ended_at, sent.as_ref());
+            // What we broke off ourselves says nothing of the endpoint.
+            if sent.is_some() {
+                self.inner.tallies.count(job.endpoint_id, at, is_success, micros);
+            }
         }
         let result = AttemptResult {
             _place: job.place.take(),

@@ -22,6 +22,7 @@ use super::node::NodeLease;
 use super::pacer::PacedLanes;
 use super::pulse::Pulses;
 use super::retry::Schedule;
+use super::tally::Tallies;
 use super::tap::Taps;
 use crate::crypto::Keys;
 use crate::egress::Egress;
@@ -83,6 +84,7 @@ pub(super) struct Inner {
     pub(super) taps: Taps,
     /// Of the loop that reads the table.
     pub(super) beat: Beat,
+    pub(super) tallies: Tallies,
     pub(super) pokes: Pokes,
     /// A long lane got shorter.
     shortened: Notify,
@@ -170,6 +172,7 @@ impl Dispatcher {
             pulses: Pulses::default(),
             taps,
             beat,
+            tallies: Tallies::default(),
             pokes: Pokes::default(),
             shortened: Notify::new(),
             rested: Semaphore::new(0),
@@ -189,6 +192,7 @@ impl Dispatcher {
             self.inner.tasks.spawn(super::refill::run(self.clone()));
             self.inner.tasks.spawn(super::pacer::run(self.clone()));
             self.inner.tasks.spawn(super::pulse::run(self.clone()));
+            self.inner.tasks.spawn(super::tally::run(self.clone()));
         }
     }
 

@@ -28,9 +28,12 @@ mod reactivation;
 mod recovery;
 mod recovery_steps;
 mod refill;
+mod request_view;
 mod retention;
 pub mod retry;
 mod set_clock;
+mod statistics;
+mod tally;
 mod tap;
 mod trial;
 mod views;
@@ -49,9 +52,14 @@ pub use recovery::{
     CancelRefusal, JOB_STATES, JobFilter, JobView, Recoveries, RecoveryRefusal, RecoveryRequest,
     find_job, list_jobs,
 };
+pub use request_view::RequestView;
 #[doc(hidden)]
 pub use retention::plans as retention_plans;
 pub use retention::{Retention, run as run_retention};
+pub use statistics::{
+    AnswerTimes, EndpointNote, HourView, MOST_COUNTED, MOST_COUNTED_IN_ALL, OperationView,
+    StatisticsView,
+};
 pub(crate) use tap::{Tap, TapOf, TappedRequest, Taps};
 pub use trial::{
     PING_EVENT, Party, Trial, TrialEvent, TrialOutcome, TrialRequest, TrialResponse, UnsavedWebhook,

@@ -315,7 +315,7 @@ impl Lifecycle {
         job: &erasure::Model,
     ) -> Result<Done, LifecycleError> {
         let mut rows = 0;
-        for table in ["endpoint_states", "endpoint_sequences"] {
+        for table in ["endpoint_states", "endpoint_sequences", "endpoint_hours"] {
             let sql = format!(
                 "delete from {table} where endpoint_id in (
                      select id from endpoints where installation_id = $1 and lane <> 'lifecycle')"

@@ -12,12 +12,13 @@ use super::listener::{ListenError, Listener, ListenerOptions};
 use super::metrics::MetricsListener;
 use super::rooms::Rooms;
 use crate::api::token_store::{TokenError, make_first_operator_token};
-use crate::api::{Answers, ApiParts, ApiState, application, rooms};
+use crate::api::{ApiParts, ApiState, application, application_with_pages, page_sessions, rooms};
 use crate::config::{Config, DatabaseUrl};
 use crate::crypto::{KeyStoreError, open_keys};
 use crate::oauth::Connections;
-use crate::seam::{Clock, Seam};
+use crate::seam::Seam;
 use crate::store::{Backend, Store, StoreError, StoreOptions};
+use crate::web;
 use crate::webhook::RoutingError;
 
 /// How often kept answers that are too old are removed.
@@ -115,15 +116,17 @@ pub async fn start(config: Config, seam: Seam) -> Result<RunningServer, StartErr
         seam: seam.clone(),
     });
     let work = Rooms::open(&config, &store, &keys, &state, &seam).await?;
-    let router = application(state.clone(), rooms());
     let stop = state.ending().clone();
+    let api = application(state.clone(), rooms());
+    let pages = web::router(state.clone(), api, stop.clone());
+    let router = application_with_pages(state.clone(), rooms(), pages);
     let metrics = metrics_listener.map(|listener| {
         let (limits, clock) = (&config.limits, seam.clock.clone());
         MetricsListener::start(listener, &state, limits, clock, stop.clone())
     });
     let options = ListenerOptions::from(&config.limits);
     let serving = tokio::spawn(listener.serve(router, options, seam.clock.clone(), stop.clone()));
-    let pruning = tokio::spawn(prune(state.answers().clone(), seam.clock.clone(), stop.clone()));
+    let pruning = tokio::spawn(prune(state.clone(), stop.clone()));
     tracing::info!(%address, public_url = %config.public_url, "Mortise is ready");
     Ok(RunningServer { config, address, store, state, work, stop, serving, pruning, metrics })
 }
@@ -141,14 +144,18 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
     Ok(store)
 }
 
-async fn prune(answers: Answers, clock: Clock, stop: CancellationToken) {
+async fn prune(state: ApiState, stop: CancellationToken) {
+    let clock = state.seam().clock.clone();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = clock.sleep(PRUNE_EVERY) => {}
         }
-        if let Err(error) = answers.prune(clock.now()).await {
+        if let Err(error) = state.answers().prune(clock.now()).await {
             tracing::warn!(%error, "old answers could not be removed; tried again in an hour");
+        }
+        if let Err(error) = page_sessions::prune(state.store(), clock.now()).await {
+            tracing::warn!(%error, "old sessions could not be removed; tried again in an hour");
         }
     }
 }

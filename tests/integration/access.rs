@@ -226,7 +226,9 @@ async fn another_tenants_ids_are_not_found(backend: Backend) {
         format!("/api/v1/installations/{}", own.id),
         format!("/api/v1/installations/{}/history", own.id),
         format!("/api/v1/webhooks/{webhook}"),
+        format!("/api/v1/webhooks/{webhook}/statistics"),
         format!("/api/v1/deliveries/{delivery}"),
+        format!("/api/v1/deliveries/{delivery}/request"),
     ];
     let (admin, viewer) = (server.admin("2").await, server.viewer("2").await);
     let vendor = server.vendor_token("other").await;

@@ -6,6 +6,7 @@ mod deliveries;
 mod invoke;
 mod lifecycle;
 mod own_webhooks;
+mod pages;
 mod platform;
 mod platform_steps;
 mod reconciler;
@@ -29,6 +30,7 @@ pub(crate) use lifecycle::{
     transition,
 };
 pub(crate) use own_webhooks::{delivery_variant, org_plan, own_webhook, own_webhook_token};
+pub(crate) use pages::{page_session, portal_link};
 pub(crate) use platform::{
     api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting,
     signing_key,

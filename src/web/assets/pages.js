@@ -1,0 +1,116 @@
+// Makes the pages livelier. They work without it.
+
+const now = () => Date.now();
+
+// Moments in the reader's zone; the exact one stays in the title.
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const span = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+
+function relative(moment) {
+  const seconds = Math.round((moment - now()) / 1000);
+  for (const [unit, length] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+    if (Math.abs(seconds) >= length) {
+      return span.format(Math.trunc(seconds / length), unit);
+    }
+  }
+  return span.format(seconds, "second");
+}
+
+function tellTimes(root) {
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    const moment = new Date(element.getAttribute("datetime"));
+    if (Number.isNaN(moment.getTime())) continue;
+    const recent = Math.abs(moment - now()) < 24 * 3600 * 1000;
+    element.textContent = recent ? relative(moment) : exact.format(moment);
+    element.title = `${exact.format(moment)} (${element.getAttribute("datetime")})`;
+  }
+  for (const element of root.querySelectorAll("[data-hour], [data-day]")) {
+    const moment = new Date(element.dataset.hour ?? element.dataset.day);
+    if (Number.isNaN(moment.getTime())) continue;
+    element.textContent = (element.dataset.hour ? hour : day).format(moment);
+  }
+}
+
+// Buttons that copy what stands before them.
+function offerCopies(root) {
+  if (!navigator.clipboard) return;
+  for (const button of root.querySelectorAll("button[data-copy]")) {
+    button.hidden = false;
+  }
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (!button) return;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not copied";
+  }
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+});
+
+// A form that is under way is not sent again by a second click.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) {
+    event.preventDefault();
+    return;
+  }
+  form.dataset.sent = "yes";
+});
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});
+
+// The part of the page that changes while it is looked at.
+function follow(region) {
+  const badge = document.querySelector("[data-live-state]");
+  const say = (text) => { if (badge) { badge.textContent = text; badge.hidden = false; } };
+  const source = new EventSource(region.dataset.live);
+  let waiting = null;
+  const show = (html) => {
+    const opened = new Set([...region.querySelectorAll("details[open][id]")].map((one) => one.id));
+    region.innerHTML = html;
+    for (const one of region.querySelectorAll("details[id]")) one.open = opened.has(one.id);
+    tellTimes(region);
+    offerCopies(region);
+  };
+  source.addEventListener("open", () => say("Live"));
+  source.addEventListener("error", () => say("Not live"));
+  source.addEventListener("part", (event) => {
+    const { html } = JSON.parse(event.data);
+    // Whoever is in the middle of it keeps the ground under the feet.
+    if (region.contains(document.activeElement) || region.contains(getSelection()?.anchorNode ?? null) && !getSelection().isCollapsed) {
+      waiting = html;
+      return;
+    }
+    waiting = null;
+    show(html);
+  });
+  region.addEventListener("focusout", () => setTimeout(() => {
+    if (waiting !== null && !region.contains(document.activeElement)) {
+      show(waiting);
+      waiting = null;
+    }
+  }));
+  window.addEventListener("pagehide", () => source.close());
+}
+
+// A job's page asks again until the job is over.
+function reloadWhileRunning(element) {
+  setTimeout(() => {
+    if (!document.hidden && !document.querySelector("form:focus-within")) location.reload();
+    else reloadWhileRunning(element);
+  }, 2000);
+}
+
+tellTimes(document);
+offerCopies(document);
+setInterval(() => tellTimes(document), 30000);
+for (const region of document.querySelectorAll("[data-live]")) follow(region);
+for (const element of document.querySelectorAll("[data-reload]")) reloadWhileRunning(element);

@@ -1,0 +1,75 @@
+//! The first page: what matters to the role.
+
+use askama::Template;
+use axum::response::Response;
+
+use super::{next_page, page};
+use crate::api::Role;
+use crate::web::answers::{Extension, Installation, List, Notice, Operation};
+use crate::web::shell::Shell;
+use crate::web::trouble::Trouble;
+use crate::web::visit::{Visit, with_query};
+
+/// How many notices the first page shows.
+const NOTICES: &str = "/notices?limit=10";
+
+#[derive(Template)]
+#[template(path = "home_org.html")]
+struct OrgHome {
+    shell: Shell,
+    notices: Vec<Notice>,
+    can_dismiss: bool,
+    installations: Vec<Installation>,
+    next: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "home_vendor.html")]
+struct VendorHome {
+    shell: Shell,
+    notices: Vec<Notice>,
+    can_dismiss: bool,
+    extensions: Vec<Extension>,
+    next: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "home_operator.html")]
+struct OperatorHome {
+    shell: Shell,
+    notices: Vec<Notice>,
+    can_dismiss: bool,
+    operation: Operation,
+}
+
+/// Shows it.
+pub(in crate::web) async fn show(visit: Visit) -> Result<Response, Trouble> {
+    let notices: List<Notice> = visit.get(NOTICES).await?;
+    let notices = notices.data;
+    let cursor = visit.parameter("cursor");
+    match visit.role()? {
+        Role::Operator => {
+            let operation = visit.get("/operation").await?;
+            let shell = visit.shell("Operation")?;
+            page(&OperatorHome { shell, notices, can_dismiss: true, operation })
+        }
+        Role::Vendor => {
+            let found: List<Extension> = visit
+                .get(&with_query("/extensions", &[("limit", "100"), ("cursor", &cursor)]))
+                .await?;
+            let next = next_page(&visit, found.next_cursor.as_deref());
+            let shell = visit.shell("Extensions")?;
+            let extensions = found.data;
+            page(&VendorHome { shell, notices, can_dismiss: true, extensions, next })
+        }
+        role => {
+            let path = with_query("/installations", &[("limit", "100"), ("cursor", &cursor)]);
+            let found: List<Installation> = visit.get(&path).await?;
+            let next = next_page(&visit, found.next_cursor.as_deref());
+            let shell = visit.shell("Extensions")?;
+            let can_dismiss = role == Role::Admin;
+            let installations = found.data;
+            page(&OrgHome { shell, notices, can_dismiss, installations, next })
+        }
+    }
+}

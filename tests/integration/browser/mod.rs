@@ -1,0 +1,4 @@
+//! The pages in a real browser: Debian's chromium, driven over the W3C WebDriver protocol.
+
+mod driver;
+mod roles;

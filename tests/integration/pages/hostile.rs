@@ -1,0 +1,143 @@
+//! Texts that would run if they were written as they are: in packages, payloads, answers of
+//! receivers, names of people. They are shown, and nothing of them is markup.
+
+use mortise::development::Behaviour;
+use serde_json::{Value, json};
+
+use super::visitor::Visitor;
+use crate::support::delivery_world::World;
+use crate::support::on_both;
+use crate::support::server::{Backend, ORG};
+
+on_both!(hostile_texts_are_shown_and_never_markup);
+
+/// What has run elsewhere, short enough for every field.
+pub(crate) const CORPUS: &[&str] = &[
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "'><svg/onload=alert(1)>",
+    "</title><script>alert(1)</script>",
+    "</textarea><script>alert(1)</script>",
+    "javascript:alert(1)",
+    "{{7*7}}${7*7}<%= 7*7 %>",
+    "<a href=\"javascript:alert(1)\">x</a>",
+    "--><!--<script>alert(1)</script>",
+    "\u{2028}</script><script>alert(1)//",
+    "<iframe srcdoc=\"<script>alert(1)</script>\">",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+];
+
+/// Holds a page to nothing of the corpus standing in it as markup.
+fn holds_nothing(path: &str, html: &str) {
+    let lower = html.to_lowercase();
+    for sign in [
+        "<script>",
+        "<img",
+        "<iframe",
+        "onerror=alert(1)>",
+        "<svg/",
+        "href=\"javascript:",
+        "</title><",
+        "<!--",
+    ] {
+        assert!(!lower.contains(sign), "{path} has {sign}");
+    }
+}
+
+async fn hostile_texts_are_shown_and_never_markup(backend: Backend) {
+    match backend {
+        // A database file for each, so that it is clear which one broke out.
+        Backend::Sqlite => {
+            for hostile in CORPUS {
+                one_round(Backend::Sqlite, hostile).await;
+            }
+        }
+        // There the texts go through the same templates: the longest way for one of them is enough.
+        database @ Backend::Postgres(_) => one_round(database, CORPUS[1]).await,
+    }
+}
+
+async fn one_round(backend: Backend, hostile: &str) {
+    let name: String = hostile.chars().filter(|letter| !letter.is_control()).take(90).collect();
+    let text = hostile.to_owned();
+    let world = World::with(
+        backend,
+        |_| {},
+        |package| {
+            package.name = name.clone();
+            let webhook = &mut package.resources["webhook"];
+            webhook["name"] = name.clone().into();
+            webhook["description"] = text.clone().into();
+        },
+    )
+    .await;
+    let header: String = hostile.chars().filter(|letter| letter.is_ascii_graphic()).collect();
+    let behaviour = Behaviour::status(500).with_header("x-hostile", &header).with_body(hostile);
+    world.server.vendor.behave("/hooks/desk", behaviour);
+    let event = json!({
+        "eventId": "e-1", "eventType": "Ticket_Add", "orgId": ORG,
+        "payload": { "id": "1", "subject": hostile, hostile: hostile },
+        "actor": { "id": name, "name": hostile },
+    });
+    world.post(&event).await.expect(202);
+    let delivery = world.attempted("e-1", 1).await;
+    let delivery = delivery["id"].as_str().expect("an id").to_owned();
+    let subject: String = name.chars().take(64).collect();
+    let ada = Visitor::invited(
+        &world.server,
+        json!({ "role": "admin", "orgId": ORG, "subject": subject, "displayName": name }),
+    )
+    .await;
+    let vic = Visitor::invited(
+        &world.server,
+        json!({ "role": "vendor", "vendor": "acme", "subject": subject }),
+    )
+    .await;
+    let otto = Visitor::operator(&world.server).await;
+    let installation = &world.installation.id;
+    let suspend = format!("/pages/installations/{installation}/suspend");
+    let page = format!("/pages/installations/{installation}");
+    let reason: String = name.clone();
+    ada.act(&page, &suspend, &[("reason", &reason)]).await.expect(200);
+    let encoded: String = url::form_urlencoded::byte_serialize(hostile.as_bytes()).collect();
+    let paths = [
+        "/pages".to_owned(),
+        page.clone(),
+        "/pages/webhooks".to_owned(),
+        format!("/pages/webhooks/{}", world.webhook),
+        format!("/pages/webhooks/{}?type={encoded}&status=500", world.webhook),
+        format!("/pages/deliveries/{delivery}"),
+        format!("/pages/deliveries?type={encoded}"),
+        "/pages/events/e-1".to_owned(),
+        format!("/pages/events?id={encoded}"),
+        format!("/pages/installations?key={encoded}"),
+        "/pages/journal".to_owned(),
+        "/pages/jobs".to_owned(),
+        "/pages/extensions".to_owned(),
+        "/pages/extensions/ticket-mirror".to_owned(),
+        format!("/pages/audit?actor={encoded}"),
+        "/pages/audit".to_owned(),
+        "/pages/findings".to_owned(),
+        format!("/pages?done={encoded}"),
+    ];
+    for visitor in [&ada, &vic, &otto] {
+        for path in &paths {
+            let mut page = visitor.get(path).await;
+            if page.status == 303 {
+                page = visitor.get(page.header("location")).await;
+            }
+            holds_nothing(path, &page.text);
+        }
+    }
+    let shown = ada.get(&format!("/pages/deliveries/{delivery}")).await.expect(200).text;
+    let shown = super::visitor::unescaped(&shown);
+    let json: Value = Value::String(hostile.to_owned());
+    let inner = json.to_string();
+    assert!(shown.contains(inner.trim_matches('"')), "what was sent is shown: {hostile}");
+    let nobody = Visitor::nobody(&world.server);
+    for path in
+        [format!("/sign-in?next={encoded}"), format!("/portal/{encoded}"), format!("/{encoded}")]
+    {
+        holds_nothing(&path, &nobody.get(&path).await.text);
+    }
+}

@@ -1,0 +1,319 @@
+//! The way in and out: one-time links, tokens, cookies, forms that nobody else can send.
+
+use std::time::Duration;
+
+use mortise::web::{Visitors, table};
+use reqwest::Method;
+use serde_json::json;
+
+use super::visitor::{Visitor, cookie_of, forms};
+use crate::support::on_both;
+use crate::support::server::{Backend, ORG, TestServer};
+
+on_both!(
+    a_link_shows_a_button_and_works_once,
+    who_may_open_the_pages_for_whom,
+    a_token_opens_the_pages_of_its_role,
+    a_session_ends_by_time_by_leaving_and_with_its_token,
+    a_form_of_somebody_else_does_nothing,
+    a_page_is_not_shown_in_frames_of_others,
+    pages_exist_for_their_role_only,
+    another_tenants_things_are_not_there,
+);
+
+const NOBODY: &str = "01890000-0000-7000-8000-000000000000";
+
+async fn a_link_shows_a_button_and_works_once(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let host = server.host().await;
+    let request = json!({
+        "role": "admin", "orgId": ORG, "subject": "ada-1", "displayName": "Ada <b>L.", "ttlSeconds": 60,
+    });
+    let made = server.client.post("/api/v1/portal-links", &host, &request).await.expect(201);
+    let url = made.text_of("url");
+    let path = url.strip_prefix(&server.client.url("")).expect("ours").to_owned();
+    let secret = path.rsplit('/').next().expect("a secret");
+    assert!(!server.dump().await.contains(secret), "only a digest is kept");
+    // A scanner looks, and looks again.
+    let nobody = Visitor::nobody(&server);
+    for _ in 0..3 {
+        let page = nobody.get(&path).await.expect(200);
+        assert!(page.header("set-cookie").is_empty());
+        assert!(page.text.contains("Ada &#60;b&#62;L.") || page.text.contains("Ada &lt;b&gt;L."));
+        assert_eq!(forms(&page.text)[0].action, path);
+    }
+    let entered = nobody.send(&path, &[]).await.expect(303);
+    let cookie = entered.header("set-cookie").to_owned();
+    for part in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=43"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    assert!(!cookie.contains("Secure"), "there is no TLS here: {cookie}");
+    nobody.send(&path, &[]).await.expect(410);
+    nobody.get(&path).await.expect(410);
+    nobody.get("/portal/x").await.expect(410);
+    let ada = Visitor::by_link(&server, &link(&server, &host, "ada-2").await).await;
+    let home = ada.get("/pages").await.expect(200);
+    assert!(home.text.contains("ada-2") && home.text.contains("Administrator"));
+    // Who came is in the audit by the host's name for him.
+    let actors = server.texts("select actor from audit where action = 'session.begin'").await;
+    assert!(actors.contains(&"admin:ada-1".to_owned()), "{actors:?}");
+    server.advance(Duration::from_secs(61));
+    let late = link(&server, &host, "late").await;
+    server.advance(Duration::from_secs(61));
+    nobody.get(&late).await.expect(410);
+    nobody.send(&late, &[]).await.expect(410);
+    server.stop().await.audit_holds(&[ORG]).await;
+}
+
+async fn link(server: &TestServer, token: &str, subject: &str) -> String {
+    let request = json!({ "role": "admin", "orgId": ORG, "subject": subject, "ttlSeconds": 60 });
+    let made = server.client.post("/api/v1/portal-links", token, &request).await.expect(201);
+    made.text_of("url").replace(&server.client.url(""), "")
+}
+
+async fn who_may_open_the_pages_for_whom(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let tokens = [
+        ("operator", server.operator.clone()),
+        ("marketplace", server.marketplace().await),
+        ("host", server.host().await),
+        ("vendor", server.vendor_token("acme").await),
+        ("admin", server.admin(ORG).await),
+    ];
+    for (caller, token) in &tokens {
+        for (role, body) in [
+            ("operator", json!({})),
+            ("vendor", json!({ "vendor": "acme" })),
+            ("admin", json!({ "orgId": ORG })),
+            ("viewer", json!({ "orgId": ORG })),
+            ("host", json!({})),
+            ("marketplace", json!({})),
+        ] {
+            let mut request = body;
+            request["role"] = role.into();
+            request["subject"] = "s".into();
+            let answer = server.client.post("/api/v1/portal-links", token, &request).await;
+            let may = match *caller {
+                "operator" => !["host", "marketplace"].contains(&role),
+                "marketplace" => ["vendor", "admin", "viewer"].contains(&role),
+                "host" => ["admin", "viewer"].contains(&role),
+                _ => false,
+            };
+            assert_eq!(answer.status, if may { 201 } else { 403 }, "{caller} for {role}");
+        }
+    }
+    for bad in [
+        json!({ "role": "admin", "subject": "s" }),
+        json!({ "role": "admin", "orgId": ORG, "vendor": "acme", "subject": "s" }),
+        json!({ "role": "vendor", "orgId": ORG, "vendor": "acme", "subject": "s" }),
+        json!({ "role": "admin", "orgId": ORG, "subject": "" }),
+        json!({ "role": "admin", "orgId": ORG, "subject": "a\nb" }),
+        json!({ "role": "admin", "orgId": ORG, "subject": "s", "ttlSeconds": 901 }),
+        json!({ "role": "admin", "orgId": ORG, "subject": "s", "ttlSeconds": 0 }),
+        json!({ "role": "admin", "orgId": ORG }),
+    ] {
+        let answer = server.client.post("/api/v1/portal-links", &server.operator, &bad).await;
+        answer.refused(422, "INVALID_DATA");
+    }
+}
+
+async fn a_token_opens_the_pages_of_its_role(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let nobody = Visitor::nobody(&server);
+    let asked = nobody.get("/pages/webhooks?state=failed").await.expect(303);
+    assert_eq!(asked.header("location"), "/sign-in?next=%2Fpages%2Fwebhooks%3Fstate%3Dfailed");
+    for (token, words) in [
+        (String::new(), "unknown, expired or revoked"),
+        ("mortise_nonsense".to_owned(), "unknown, expired or revoked"),
+        (server.host().await, "have no pages"),
+        (server.marketplace().await, "have no pages"),
+    ] {
+        let refused = nobody.send("/sign-in", &[("token", &token)]).await.expect(422);
+        assert!(refused.text.contains(words), "{token}: {}", refused.text);
+        assert!(refused.header("set-cookie").is_empty());
+    }
+    for token in [
+        server.operator.clone(),
+        server.vendor_token("acme").await,
+        server.admin(ORG).await,
+        server.viewer(ORG).await,
+    ] {
+        let fields = [("token", token.as_str()), ("next", "//evil.example/")];
+        let entered = nobody.send("/sign-in", &fields).await.expect(303);
+        assert_eq!(entered.header("location"), "/pages");
+        let mut visitor = Visitor::nobody(&server);
+        visitor.cookie = cookie_of(&entered);
+        visitor.get("/pages").await.expect(200);
+    }
+    // A token that is narrowed sees and does no more than it may.
+    let narrow = server
+        .token(json!({ "role": "admin", "orgId": ORG, "scopes": ["Desk.webhooks.READ"] }))
+        .await;
+    let entered = nobody.send("/sign-in", &[("token", &narrow)]).await.expect(303);
+    let mut visitor = Visitor::nobody(&server);
+    visitor.cookie = cookie_of(&entered);
+    visitor.get("/pages/webhooks").await.expect(200);
+    visitor.get("/pages").await.expect(403);
+}
+
+async fn a_session_ends_by_time_by_leaving_and_with_its_token(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let leaving = Visitor::admin(&server, ORG).await;
+    let left = leaving.submit("/pages", "/sign-out", &[]).await.expect(303);
+    assert!(left.header("set-cookie").contains("Max-Age=0"));
+    leaving.get("/pages").await.expect(303);
+
+    let admin = server.admin(ORG).await;
+    let entered = Visitor::nobody(&server).send("/sign-in", &[("token", &admin)]).await.expect(303);
+    let mut revoked = Visitor::nobody(&server);
+    revoked.cookie = cookie_of(&entered);
+    revoked.get("/pages").await.expect(200);
+    let tokens = server.client.all("/api/v1/tokens", &server.operator).await;
+    let id = tokens.iter().find(|token| token["role"] == "admin").expect("it")["id"].clone();
+    let path = format!("/api/v1/tokens/{}", id.as_str().expect("an id"));
+    let gone = server.client.call(Method::DELETE, &path, &server.operator, None).await;
+    assert!((200..300).contains(&gone.status), "{}", gone.text);
+    revoked.get("/pages").await.expect(303);
+
+    let late = Visitor::viewer(&server, ORG).await;
+    server.advance(Duration::from_hours(12) - Duration::from_mins(1));
+    late.get("/pages").await.expect(200);
+    server.advance(Duration::from_mins(2));
+    late.get("/pages").await.expect(303);
+    // Another's cookie, or one that never was, is nobody's.
+    let mut forged = Visitor::nobody(&server);
+    forged.cookie = format!("mortise-session={}", "A".repeat(43));
+    forged.get("/pages").await.expect(303);
+    assert!(!server.dump().await.contains(&leaving.cookie["mortise-session=".len()..]));
+}
+
+async fn a_form_of_somebody_else_does_nothing(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let active = server.active(ORG).await;
+    let ada = Visitor::admin(&server, ORG).await;
+    let other = Visitor::admin(&server, ORG).await;
+    let (token, foreign) = (ada.form_token().await, other.form_token().await);
+    assert_ne!(token, foreign);
+    let path = format!("/pages/installations/{}/suspend", active.id);
+    let origin = server.client.url("");
+    for (from, csrf) in [
+        (Some(origin.as_str()), ""),
+        (Some(origin.as_str()), foreign.as_str()),
+        (Some(origin.as_str()), &token[1..]),
+        (Some("https://evil.example"), token.as_str()),
+        (Some("null"), token.as_str()),
+        (None, ""),
+    ] {
+        let fields = [("csrf", csrf), ("key", "k")];
+        ada.send_from(from, &path, &fields).await.expect(403);
+    }
+    assert_eq!(server.installation(&active.id).await["state"], "active");
+    // The way in asks where a form comes from, since it has no session yet.
+    let fields = [("token", server.operator.as_str())];
+    let nobody = Visitor::nobody(&server);
+    nobody.send_from(None, "/sign-in", &fields).await.expect(403);
+    nobody.send_from(Some("https://evil.example"), "/sign-in", &fields).await.expect(403);
+    // Without a session nothing is carried out, and it is said.
+    nobody.send(&path, &[("csrf", token.as_str())]).await.expect(401);
+    // With everything right it works; sent twice it is carried out once.
+    let fields = [("csrf", token.as_str()), ("key", "twice")];
+    ada.send(&path, &fields).await.expect(303);
+    ada.send(&path, &fields).await.expect(303);
+    let suspended = "select command from transitions where command = 'suspend'";
+    assert_eq!(server.texts(suspended).await.len(), 1);
+    // What changes something is no link.
+    ada.get(&path).await.expect(405);
+    // The token of forms leads nobody to the cookie, and every POST of the table asks for it.
+    for route in table() {
+        if route.method != Method::POST || route.visitors == Visitors::Everybody {
+            continue;
+        }
+        let path = route.path.replace("{id}", NOBODY).replace("{key}", "nobody");
+        ada.send(&path, &[("csrf", foreign.as_str())]).await.expect(
+            // Pages that do not exist for the role are not found before anything else.
+            match route.visitors {
+                Visitors::Roles(roles) if !roles.contains(&mortise::api::Role::Admin) => 404,
+                _ => 403,
+            },
+        );
+    }
+}
+
+async fn a_page_is_not_shown_in_frames_of_others(backend: Backend) {
+    let server = TestServer::start(backend, |settings| {
+        settings.set("pages.frame_ancestors", "https://desk.example");
+    })
+    .await;
+    let page = Visitor::nobody(&server).get("/sign-in").await.expect(200);
+    let policy = page.header("content-security-policy");
+    assert!(policy.ends_with("frame-ancestors https://desk.example"), "{policy}");
+    assert_eq!(page.header("x-frame-options"), "");
+    drop(server);
+}
+
+async fn pages_exist_for_their_role_only(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let visitors = [
+        (mortise::api::Role::Operator, Visitor::operator(&server).await),
+        (mortise::api::Role::Vendor, Visitor::vendor(&server, "acme").await),
+        (mortise::api::Role::Admin, Visitor::admin(&server, ORG).await),
+        (mortise::api::Role::Viewer, Visitor::viewer(&server, ORG).await),
+    ];
+    for route in table() {
+        let Visitors::Roles(roles) = route.visitors else { continue };
+        if route.method != Method::GET || route.path.contains('{') {
+            continue;
+        }
+        Visitor::nobody(&server).get(route.path).await.expect(303);
+        for (role, visitor) in &visitors {
+            let wanted = if roles.contains(role) { 200 } else { 404 };
+            let page = visitor.get(route.path).await;
+            assert_eq!(page.status, wanted, "{role} {}: {}", route.path, page.text);
+        }
+    }
+    // The rest of the server is as it was.
+    let nobody = Visitor::nobody(&server);
+    let root = nobody.get("/").await.expect(303);
+    assert_eq!(root.header("location"), "/sign-in");
+    assert!(nobody.get("/nowhere").await.expect(404).text.contains("There is no such page"));
+    server.client.get("/nowhere", "").await.refused(404, "URL_NOT_FOUND");
+    server.client.get("/api/v1/nowhere", "").await.refused(404, "URL_NOT_FOUND");
+}
+
+async fn another_tenants_things_are_not_there(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let own = server.active(ORG).await;
+    let webhook = server.webhooks(ORG).await[0]["id"].as_str().expect("an id").to_owned();
+    let strangers = [
+        Visitor::admin(&server, "2").await,
+        Visitor::viewer(&server, "2").await,
+        Visitor::vendor(&server, "other").await,
+    ];
+    for visitor in &strangers {
+        for path in [
+            format!("/pages/installations/{}", own.id),
+            format!("/pages/webhooks/{webhook}"),
+            format!("/pages/webhooks/{webhook}/live"),
+            format!("/pages/deliveries/{NOBODY}"),
+            format!("/pages/jobs/{NOBODY}"),
+        ] {
+            let page = visitor.get(&path).await.expect(404);
+            assert!(!page.text.contains("Ticket Mirror"), "{path}");
+        }
+        for path in ["/pages", "/pages/installations", "/pages/webhooks", "/pages/deliveries"] {
+            let page = visitor.get(path).await.expect(200);
+            assert!(!page.text.contains(&own.id) && !page.text.contains("Ticket Mirror"), "{path}");
+        }
+        // Not even by naming the org.
+        let page = visitor.get(&format!("/pages/webhooks?org={ORG}")).await;
+        assert!(!page.text.contains("Ticket Mirror"));
+    }
+    let stranger = &strangers[0];
+    let token = stranger.form_token().await;
+    for step in ["suspend", "resume", "consent", "authorization", "uninstall"] {
+        let path = format!("/pages/installations/{}/{step}", own.id);
+        let fields = [("csrf", token.as_str()), ("key", "k"), ("consent", NOBODY), ("digest", "x")];
+        stranger.send(&path, &fields).await.expect(404);
+    }
+    assert_eq!(server.installation(&own.id).await["state"], "active");
+}
