@@ -110,7 +110,7 @@ impl<K: Eq + Hash> KeyedWindow<K> {
         let uses = uses.entry(key).or_default();
         if uses.back().is_some_and(|last| *last > now) {
             // The time of day was set back: they were just now, at the latest.
-            for at in uses.iter_mut() {
+            for at in &mut *uses {
                 *at = (*at).min(now);
             }
         }
