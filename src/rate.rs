@@ -110,7 +110,9 @@ impl<K: Eq + Hash> KeyedWindow<K> {
         let uses = uses.entry(key).or_default();
         if uses.back().is_some_and(|last| *last > now) {
             // The time of day was set back: they were just now, at the latest.
-            uses.iter_mut().for_each(|at| *at = (*at).min(now));
+            for at in &mut *uses {
+                *at = (*at).min(now);
+            }
         }
         while uses.front().is_some_and(|first| now.since(*first) >= WINDOW) {
             uses.pop_front();

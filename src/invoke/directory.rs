@@ -13,6 +13,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
 use super::error::InvokeError;
+use super::memory::Meter;
 use super::tenant::{Tenant, TenantReader, serves};
 use crate::crypto::Locator;
 use crate::seam::{Clock, Timestamp};
@@ -50,6 +51,23 @@ struct Cache {
     entries: HashMap<Uuid, Entry>,
     /// Counts the changes: what was read before one is not used after it.
     changes: u64,
+}
+
+impl Cache {
+    fn is_full(&self, meter: &Meter) -> bool {
+        self.entries.len() >= REMEMBERED || meter.bytes() > MOST_BYTES
+    }
+
+    /// Makes room for one that is not remembered yet; those with calls under way stay.
+    fn make_room(&mut self, id: Uuid, meter: &Meter, now: Timestamp) {
+        if !self.is_full(meter) || self.entries.contains_key(&id) {
+            return;
+        }
+        self.entries.retain(|_, entry| is_fresh(entry, now) || is_busy(entry));
+        if self.is_full(meter) {
+            self.entries.retain(|_, entry| is_busy(entry));
+        }
+    }
 }
 
 struct Entry {
@@ -123,15 +141,7 @@ impl Directory {
         if cache.changes != changes {
             return Err(cache.changes);
         }
-        let is_full = |cache: &Cache| {
-            cache.entries.len() >= REMEMBERED || self.0.reader.meter.bytes() > MOST_BYTES
-        };
-        if is_full(&cache) && !cache.entries.contains_key(&id) {
-            cache.entries.retain(|_, entry| is_fresh(entry, now) || is_busy(entry));
-            if is_full(&cache) {
-                cache.entries.retain(|_, entry| is_busy(entry));
-            }
-        }
+        cache.make_room(id, &self.0.reader.meter, now);
         let entry = match cache.entries.entry(id) {
             Slot::Occupied(mut slot) => {
                 let former = slot.get().tenant.as_ref();
@@ -255,4 +265,41 @@ fn is_fresh(entry: &Entry, now: Timestamp) -> bool {
         && now >= entry.read_at
         && now.since(entry.read_at) < BELIEVED
         && until.is_none_or(|until| now < until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_bounded_by_bytes_and_number() {
+        let (clock, meter) = (Clock::default(), Meter::default());
+        let now = clock.now();
+        let mut cache = Cache::default();
+        let add = |cache: &mut Cache, number: u128, bytes: usize| {
+            let id = Uuid::from_u128(number);
+            cache.make_room(id, &meter, now);
+            let tenant = Arc::new(Tenant::of_size(id, bytes, &meter));
+            let entry = Entry { tenant: Some(Arc::clone(&tenant)), read_at: now, is_stale: false };
+            cache.entries.insert(id, entry);
+            tenant
+        };
+        let large = MOST_BYTES / 16;
+        let busy = add(&mut cache, 0, large);
+        let call = present(&busy);
+        for number in 1..200 {
+            drop(add(&mut cache, number, large));
+            assert!(meter.bytes() <= MOST_BYTES + 2 * large, "{}", meter.bytes());
+            assert!(cache.entries.contains_key(&Uuid::nil()), "its call is under way");
+        }
+        assert!(cache.entries.len() >= 2, "not one at a time");
+        drop(call);
+        for number in 200..20_200 {
+            drop(add(&mut cache, number, 100));
+            assert!(cache.entries.len() <= REMEMBERED, "{}", cache.entries.len());
+        }
+        drop(busy);
+        cache.entries.clear();
+        assert_eq!(meter.bytes(), 0);
+    }
 }

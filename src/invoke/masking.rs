@@ -93,17 +93,17 @@ impl<'s> Masking<'s> {
         if marked.0.is_empty() {
             return Cow::Borrowed(text);
         }
-        let mut masked = Vec::with_capacity(text.len());
+        let mut left = Vec::with_capacity(text.len());
         let mut is_within = false;
         for (byte, is_secret) in text.iter().zip(marked.0) {
             if !is_secret {
-                masked.push(*byte);
+                left.push(*byte);
             } else if !is_within {
-                masked.extend_from_slice(MASK);
+                left.extend_from_slice(MASK);
             }
             is_within = is_secret;
         }
-        Cow::Owned(masked)
+        Cow::Owned(left)
     }
 
     /// A text without the secrets.

@@ -75,7 +75,7 @@ pub(super) fn prepare(
     let target = reach.classify(&url, &request.connection_link_name)?;
     let is_host = reach.api_base.as_ref().is_some_and(|origin| origin.contains(&url));
     if is_host {
-        check_org("requestURL", &url, org_id)?;
+        check_org("requestURL", url.query().unwrap_or_default(), org_id)?;
     }
     // What this server itself would keep, the extension could read.
     filling.allow_secrets(target != Target::Own);
@@ -83,7 +83,11 @@ pub(super) fn prepare(
     let mut headers = outgoing(&request.headers, &mut filling)?;
     let body = body(&request.post_body, &mut headers, &mut filling)?;
     if is_host {
-        check_org("queryParams", &url, org_id)?;
+        check_org("queryParams", url.query().unwrap_or_default(), org_id)?;
+        if place_of(&headers) == Place::Form {
+            // Some servers make no difference between parameters of the query and of a form.
+            check_org("postBody", &String::from_utf8_lossy(&body), org_id)?;
+        }
         set_org(&mut headers, org_id)?;
     }
     // Coded otherwise, a secret that comes back would not be found.
@@ -134,15 +138,17 @@ fn body(
         let name = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(name));
     }
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let place = place_of(media_type.unwrap_or_default());
+    let place = place_of(headers);
     let filled = filling
         .fill(text, place, true)
         .map_err(|fault| InvokeError::placeholder("postBody", &fault))?;
     Ok(Bytes::from(filled.into_owned()))
 }
 
-fn place_of(media_type: &str) -> Place {
+/// What a body is, by its `Content-Type`.
+fn place_of(headers: &HeaderMap) -> Place {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = media_type.unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
         "application/x-www-form-urlencoded" => Place::Form,
@@ -165,11 +171,10 @@ fn set_org(headers: &mut HeaderMap, org_id: &str) -> Result<(), InvokeError> {
     Ok(())
 }
 
-/// The host knows the org by the query too: none but the installation's may stand there, in whatever
+/// The host knows the org by parameters too: none but the installation's may stand there, in whatever
 /// spelling. Some servers take a `;` between parameters.
-fn check_org(field: &'static str, url: &Url, org_id: &str) -> Result<(), InvokeError> {
-    let query = url.query().unwrap_or_default();
-    let is_other = query.split(['&', ';']).any(|pair| {
+fn check_org(field: &'static str, parameters: &str, org_id: &str) -> Result<(), InvokeError> {
+    let is_other = parameters.split(['&', ';']).any(|pair| {
         url::form_urlencoded::parse(pair.as_bytes()).any(|(name, value)| {
             name.trim().eq_ignore_ascii_case(ORG_ID.as_str()) && value != org_id
         })
@@ -289,6 +294,17 @@ mod tests {
                 "{query}"
             );
         }
+        let form = |body: &str, media_type: &str| {
+            prepared(serde_json::json!({
+                "requestURL": "/api/v1/tickets", "requestType": "POST", "postBody": body,
+                "headers": serde_json::json!({ "content-type": media_type }).to_string(),
+            }))
+        };
+        let media_type = "Application/X-WWW-form-urlencoded; charset=utf-8";
+        let refused = form("a=b&OrgId=60002", media_type).err();
+        assert!(matches!(refused, Some(InvokeError::Invalid { field: "postBody", .. })));
+        assert!(form("a=b&orgId=60001", media_type).is_ok());
+        assert!(form("{\"note\":\"a&orgId=60002\"}", "application/json").is_ok());
         // Its own it may name, and others are told what the vendor likes.
         assert!(call("/api/v1/tickets?orgId=60001", "{\"orgid\":60001}").is_ok());
         assert!(call("https://mirror.example/x?orgId=60002", "{\"orgId\":60002}").is_ok());

@@ -75,6 +75,31 @@ impl Tenant {
     }
 }
 
+#[cfg(test)]
+impl Tenant {
+    /// One that takes so much memory.
+    pub(super) fn of_size(id: Uuid, bytes: usize, meter: &Meter) -> Self {
+        Self {
+            id,
+            org_id: String::new(),
+            extension_key: String::new(),
+            vendor: String::new(),
+            generation: 1,
+            has_secret: false,
+            secrets: Vec::new(),
+            verifier: None,
+            must_sign: false,
+            has_storage: false,
+            reach: Reach::default(),
+            values: Values::default(),
+            secrets_until: None,
+            ended: CancellationToken::new(),
+            calls: TaskTracker::new(),
+            _held: meter.hold(bytes),
+        }
+    }
+}
+
 /// What reading an installation takes.
 #[derive(Clone, Debug)]
 pub(super) struct TenantReader {
