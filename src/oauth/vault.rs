@@ -430,3 +430,34 @@ pub(crate) async fn forget(
 pub(crate) fn is_readable(ring: &KeyRing, row: &connection::Model) -> bool {
     sealed_tokens(row).all(|(field, sealed)| open(ring, TokenPlace::of(row), field, sealed).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{KeyId, MasterKey};
+
+    #[test]
+    fn what_a_former_release_sealed_opens_and_what_was_moved_does_not() {
+        let seam = Seam::default();
+        let randomness = &seam.randomness;
+        let master = MasterKey::generate(randomness).unwrap();
+        let key = KeyRing::generate_wrapped(Purpose::Vault, KeyId(1), &master, randomness).unwrap();
+        let ring = KeyRing::open([key], &master).unwrap();
+        let place = TokenPlace { installation_id: randomness.id(), connection_id: randomness.id() };
+        let former = AssociatedData { subject: place.connection_id, field: ACCESS };
+        let sealed = ring.seal(Purpose::Vault, &former, b"kept", randomness).unwrap();
+        assert_eq!(open(&ring, place, ACCESS, &sealed).unwrap().expose(), "kept");
+
+        let sealed = seal(&ring, place, ACCESS, &SecretText::new("new"), &seam).unwrap();
+        assert_eq!(open(&ring, place, ACCESS, &sealed).unwrap().expose(), "new");
+        let elsewhere = [
+            (TokenPlace { installation_id: randomness.id(), ..place }, ACCESS),
+            (TokenPlace { connection_id: randomness.id(), ..place }, ACCESS),
+            (place, REFRESH),
+        ];
+        for (place, field) in elsewhere {
+            let error = open(&ring, place, field, &sealed).unwrap_err();
+            assert!(matches!(error, OAuthError::Crypto(CryptoError::Refused { .. })), "{error}");
+        }
+    }
+}

@@ -340,7 +340,7 @@ async fn a_pass_that_runs_out_of_time_goes_on_in_the_next_turn(backend: Backend)
         .expect(200);
     assert_eq!(counts(&answer.json)["secret.zombie"], 1, "{}", answer.text);
     assert_eq!(answer.json["installations"], 0, "those that live are behind it");
-    for wrong in ["9:", "0:x", "nowhere"] {
+    for wrong in ["10:", "0:x", "nowhere"] {
         let body = json!({ "after": wrong });
         let answer = server.client.post("/api/v1/reconcile", &server.operator, &body).await;
         answer.refused(422, "INVALID_DATA");
