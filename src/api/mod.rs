@@ -50,6 +50,7 @@ mod shapes;
 pub mod state;
 pub mod token_store;
 pub mod tokens;
+mod trial_templates;
 mod trials;
 mod upgrades;
 mod url_check;

@@ -20,6 +20,8 @@ pub(super) struct OwnBody {
     pub dialect: String,
     /// What makes it send: `events`, `trigger` or `automation`.
     pub connection: String,
+    /// `complete`; `needsTrigger` or `needsAutomation` where nothing calls it yet.
+    pub setup: &'static str,
     /// The method of its requests.
     pub method: String,
     /// The format of what is sent.
@@ -41,12 +43,17 @@ pub(super) struct OwnBody {
 }
 
 impl OwnBody {
-    pub(super) fn new(row: &webhook::Model, own: &own_webhook::Model) -> Self {
+    pub(super) fn new(row: &webhook::Model, own: &own_webhook::Model, has_rules: bool) -> Self {
         let settings: Settings = stored_settings(own).unwrap_or_default();
         Self {
             alias: own.alias.to_string(),
             dialect: row.dialect.clone(),
             connection: own.connection.clone(),
+            setup: match (own.connection.as_str(), has_rules) {
+                ("trigger", false) => "needsTrigger",
+                ("automation", false) => "needsAutomation",
+                _ => "complete",
+            },
             method: settings.method,
             format: settings.format,
             cloud_events: settings.cloud_events,

@@ -19,6 +19,7 @@ use super::state::ApiState;
 use super::url_check;
 use super::webhooks::changeable;
 use crate::audit::Actor;
+use crate::event::placeholders;
 use crate::identifier::{OrgId, WebhookId};
 use crate::lifecycle;
 use crate::store::UnitOfWork;
@@ -143,6 +144,7 @@ async fn create(
     let request = Request::from_parts(parts, body);
     let request = Idempotent::<WebhookRequest>::from_request(request, &state).await?;
     let definition = state.services()?.own_webhooks.check(request.value)?;
+    known_in_address(&definition)?;
     let effect = match Effect::start(&state, request.key).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
@@ -195,12 +197,30 @@ async fn make_once(
     effect.finish(state, work, StatusCode::CREATED, &body).await
 }
 
+/// Refuses placeholders in the address that no event has.
+pub(super) fn known_in_address(definition: &Definition) -> Result<(), Problem> {
+    let Some(address) = definition.request.address() else { return Ok(()) };
+    let unknown = placeholders::unknown(address.placeholders(), &[]);
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let error = |one: &placeholders::UnknownPlaceholder| {
+        let mut error = FieldError::new("/url", FieldErrorKind::Invalid, one.to_string());
+        error.suggestion.clone_from(&one.nearest);
+        error
+    };
+    Err(Problem::invalid(unknown.iter().map(error)))
+}
+
 /// The request that a patch makes of a webhook that is there, checked.
 fn changed(state: &ApiState, seen: &Current, patch: &WebhookPatch) -> Result<Definition, Problem> {
     let merged = serde_json::to_vec(&seen.patched(patch.clone()))
         .map_err(|error| Problem::internal(&error))?;
     let request: WebhookRequest = parse_json(&merged)?;
-    Ok(state.services()?.own_webhooks.check_change(request, &seen.kept(patch))?)
+    let definition =
+        state.services()?.own_webhooks.check_change(request, &seen.kept(patch))?;
+    known_in_address(&definition)?;
+    Ok(definition)
 }
 
 /// Makes a copy of an own webhook, with what is to be otherwise. It has another id, secret and

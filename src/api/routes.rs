@@ -72,11 +72,11 @@ const WEBHOOKS_READ: Option<&str> = Some("Desk.webhooks.READ");
 const WEBHOOKS_CREATE: Option<&str> = Some("Desk.webhooks.CREATE");
 const WEBHOOKS_UPDATE: Option<&str> = Some("Desk.webhooks.UPDATE");
 const WEBHOOKS_DELETE: Option<&str> = Some("Desk.webhooks.DELETE");
+const EXTENSIONS_DELETE: Option<&str> = Some("Desk.extensions.DELETE");
 const ASSIST_READ: Option<&str> = Some("ZohoAssist.webhooks.READ");
 const ASSIST_CREATE: Option<&str> = Some("ZohoAssist.webhooks.CREATE");
 const ASSIST_UPDATE: Option<&str> = Some("ZohoAssist.webhooks.UPDATE");
 const ASSIST_DELETE: Option<&str> = Some("ZohoAssist.webhooks.DELETE");
-const EXTENSIONS_DELETE: Option<&str> = Some("Desk.extensions.DELETE");
 const EVENTS_READ: Option<&str> = Some("Desk.events.READ");
 const EVENTS_CREATE: Option<&str> = Some("Desk.events.CREATE");
 

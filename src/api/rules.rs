@@ -132,7 +132,7 @@ struct RulesQuery {
 }
 
 /// The words of the catalogue of events, for checking a rule.
-fn with_vocabulary<T>(use_it: impl FnOnce(&Vocabulary<'_>) -> T) -> T {
+fn with_vocabulary<T>(state: &ApiState, use_it: impl FnOnce(&Vocabulary<'_>) -> T) -> T {
     let find = |name: &str| {
         catalogue::find(name).map(|known| known.name).ok_or_else(|| catalogue::nearest(name))
     };
@@ -142,7 +142,10 @@ fn with_vocabulary<T>(use_it: impl FnOnce(&Vocabulary<'_>) -> T) -> T {
         let unknown = placeholders::unknown(names.iter().copied(), &types);
         unknown.iter().map(ToString::to_string).collect()
     };
-    use_it(&Vocabulary { find: &find, unknown: &unknown })
+    let kept = state.config().delivery.retention.payload.as_secs() / 60;
+    // An hour less, so that what falls due last still has its payload.
+    let longest_wait_minutes = u32::try_from(kept.saturating_sub(60)).unwrap_or(u32::MAX).max(1);
+    use_it(&Vocabulary { find: &find, unknown: &unknown, longest_wait_minutes })
 }
 
 fn not_found(kind: RuleKind) -> Problem {
@@ -232,7 +235,8 @@ async fn create_once(
     let own = &services.own_webhooks;
     let definition = own.check_rule(&work, org.as_str(), kind, request).await;
     let definition = definition.and_then(|(form, request)| {
-        with_vocabulary(|words| request.check(kind, form, words)).map_err(OwnRefusal::Faults)
+        with_vocabulary(state, |words| request.check(kind, form, words))
+            .map_err(OwnRefusal::Faults)
     });
     let created = match definition {
         Ok(definition) => {
@@ -279,7 +283,7 @@ async fn patch_once(
     let mut work = services.lifecycle.begin().await?;
     let own = &services.own_webhooks;
     let checked = match own.patched_rule(&work, seen, kind, patch).await {
-        Ok((form, request, current)) => with_vocabulary(|words| request.check(kind, form, words))
+        Ok((form, request, current)) => with_vocabulary(state, |words| request.check(kind, form, words))
             .map(|definition| (definition, current))
             .map_err(OwnRefusal::Faults),
         Err(refusal) => Err(refusal),

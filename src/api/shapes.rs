@@ -386,10 +386,14 @@ pub(super) struct OwnerBody {
 impl From<WebhookView> for WebhookBody {
     fn from(view: WebhookView) -> Self {
         let health = HealthBody::of(&view);
-        let own = view.own.as_ref().map(|own| OwnBody::new(&view.row, own));
+        let own = view.own.as_ref().map(|own| OwnBody::new(&view.row, own, view.has_rules));
         let row = view.row;
         let is_extension = row.kind == "extension";
-        let url = url::Url::parse(&row.url).map_or(row.url, |url| mask_context(&url));
+        // An own webhook's address is shown as it was written, placeholders and all.
+        let url = match url::Url::parse(&row.url) {
+            Ok(url) if is_extension => mask_context(&url),
+            _ => row.url,
+        };
         Self {
             id: row.id,
             org_id: row.org_id,

@@ -20,6 +20,7 @@ use super::openapi::ApiRouter;
 use super::ownership::own_webhook;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;
+use super::trial_templates::{TestContent, template};
 use crate::crypto::{Signer, SigningSecret};
 use crate::delivery::{PING_EVENT, Trial, TrialEvent, UnsavedWebhook};
 use crate::dialect::{self, Dialect};
@@ -61,6 +62,13 @@ struct TestRequest {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     body: Option<Value>,
+    /// Of a webhook that triggers or automations call: what is sent, with placeholders; else what
+    /// the first of them sends.
+    #[serde(default)]
+    payload: Option<String>,
+    /// The same for methods and formats without a payload: pairs in order.
+    #[serde(default)]
+    parameters: Option<Vec<(String, String)>>,
     /// Query parameters to append.
     #[serde(default)]
     params: BTreeMap<String, String>,
@@ -89,6 +97,13 @@ struct UnsavedTestRequest {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     body: Option<Value>,
+    /// Of a webhook that triggers or automations call: what is sent, with placeholders; else what
+    /// the first of them sends.
+    #[serde(default)]
+    payload: Option<String>,
+    /// The same for methods and formats without a payload: pairs in order.
+    #[serde(default)]
+    parameters: Option<Vec<(String, String)>>,
     /// Query parameters to append.
     #[serde(default)]
     params: BTreeMap<String, String>,
@@ -254,6 +269,7 @@ fn unknown_name(dialect: Dialect, given: &str) -> Problem {
 fn test_event(
     request: TestRequest,
     dialect: Dialect,
+    own: Option<&OwnFace>,
     wants_previous: impl Fn(&str) -> bool,
 ) -> Result<TrialEvent, Problem> {
     let (known, name) = told_by(dialect, &request.event_type)?;
@@ -270,6 +286,11 @@ fn test_event(
         .map(|previous| Bytes::copy_from_slice(previous.get().as_bytes()));
     Ok(TrialEvent {
         event_type: known.name.to_owned(),
+        template: template(
+            own,
+            known,
+            TestContent { payload: request.payload, parameters: request.parameters },
+        )?,
         name,
         payload,
         previous,
@@ -281,6 +302,7 @@ fn test_event(
 fn ping_event() -> TrialEvent {
     TrialEvent {
         event_type: PING_EVENT.to_owned(),
+        template: None,
         name: None,
         payload: Bytes::from_static(b"{}"),
         previous: None,
@@ -418,7 +440,7 @@ async fn test(
 ) -> Result<Response, Problem> {
     let endpoint = saved(&state, &caller, id).await?;
     let request = Idempotent::<TestRequest>::from_request(request, &state).await?;
-    let event = test_event(request.value, endpoint.dialect, |name| {
+    let event = test_event(request.value, endpoint.dialect, endpoint.own.as_ref(), |name| {
         endpoint.wants_previous.iter().any(|wanted| **wanted == *name)
     })?;
     send(&state, &caller, request.key, Target::Saved(endpoint), event).await
@@ -465,10 +487,19 @@ async fn test_unsaved(
     let org = org_of(&caller, &parts)?;
     let request = Request::from_parts(parts, body);
     let request = Idempotent::<UnsavedTestRequest>::from_request(request, &state).await?;
-    let UnsavedTestRequest { webhook: described, event_type, body, params, headers } =
-        request.value;
+    let UnsavedTestRequest {
+        webhook: described,
+        event_type,
+        body,
+        payload,
+        parameters,
+        params,
+        headers,
+    } = request.value;
     let (webhook, definition) = unsaved(&state, org, described, "/webhook")?;
-    let wanted = TestRequest { event_type, body, params, headers };
-    let event = test_event(wanted, webhook.dialect, |name| definition.wants_previous(name))?;
+    let wanted = TestRequest { event_type, body, payload, parameters, params, headers };
+    let event = test_event(wanted, webhook.dialect, Some(&webhook.own), |name| {
+        definition.wants_previous(name)
+    })?;
     send(&state, &caller, request.key, Target::Unsaved(Box::new(webhook)), event).await
 }

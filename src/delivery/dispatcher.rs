@@ -289,7 +289,8 @@ impl Dispatcher {
                             in_table.push(delivery.endpoint_id);
                         }
                         Placement::Ordered => in_table.push(delivery.endpoint_id),
-                        Placement::Held | Placement::HeldOrdered => {}
+                        // Found when it is due, as every retry is.
+                        Placement::Held | Placement::HeldOrdered | Placement::Later(_) => {}
                     }
                 }
             }

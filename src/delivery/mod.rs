@@ -6,6 +6,7 @@
 //! own slots and nothing else.
 
 mod attempt;
+mod automations;
 mod breaker;
 mod callbacks;
 mod concealing;

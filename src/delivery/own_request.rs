@@ -10,6 +10,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::attempt::{DESK_JWT, EXCERPT, policy_of, refused};
+use super::automations;
 use super::concealing::Told;
 use super::dispatcher::Dispatcher;
 use super::endpoint_tokens::{Fetching, NoToken};
@@ -217,6 +218,24 @@ impl Dispatcher {
                 }
             },
         };
+        if let Some(rule) = rule
+            && job.attempts_before == 0
+            && !job.is_replay
+        {
+            match automations::is_overtaken(&self.inner.store, rule, job.id, &content).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.settle(job, DeliveryState::Cancelled, None).await;
+                    return LaneOutcome::Untried;
+                }
+                Err(error) => {
+                    tracing::error!(delivery = %job.id, %error, "cannot read what an automation waits for");
+                    let in_a_minute = clock.now().plus(Duration::from_mins(1));
+                    self.settle(job, DeliveryState::Pending, Some(in_a_minute)).await;
+                    return LaneOutcome::Untried;
+                }
+            }
+        }
         let occurrence = Occurrence {
             event: EventParts {
                 event_type: &content.event_type,

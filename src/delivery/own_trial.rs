@@ -41,7 +41,7 @@ impl Dispatcher {
         };
         let occurrence = Occurrence {
             event: parts,
-            template: to.own.rules.first().map(|rule| &rule.template),
+            template: event.template.as_ref(),
             name: event.name.as_deref().unwrap_or(&event.event_type),
             delivery_id: self.inner.seam.randomness.id(),
             is_test: true,

@@ -64,7 +64,7 @@ pub async fn run(store: Store, clock: Clock, retention: Retention, stop: Cancell
 fn statements(
     now: Timestamp,
     retention: Retention,
-) -> [(&'static str, &'static str, Vec<Value>); 14] {
+) -> [(&'static str, &'static str, Vec<Value>); 15] {
     let payload_cut = id_at(now.minus(retention.payload));
     let history = now.minus(retention.attempts.max(retention.payload));
     let history_cut = id_at(history);
@@ -87,6 +87,12 @@ fn statements(
             "delete from delivery_variants where delivery_id in (select delivery_id from \
              delivery_variants where delivery_id < $1 order by delivery_id limit 1000)",
             vec![history_cut.into()],
+        ),
+        (
+            "marks against automations",
+            "delete from automation_marks where at in (select at from automation_marks \
+             where at < $1 order by at limit 1000)",
+            vec![now.minus(retention.payload).micros().into()],
         ),
         (
             "attempts",

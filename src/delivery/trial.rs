@@ -18,7 +18,7 @@ use super::concealing::{MASK, Told};
 use super::dispatcher::Dispatcher;
 use super::own_trial::OwnDestination;
 use crate::crypto::{CryptoError, SecurityContext, Signer};
-use crate::dialect::{self, Dialect, EventParts};
+use crate::dialect::{self, Dialect, EventParts, Template};
 use crate::egress::{ErrorClass, Gate as SendGate, Outcome, OutgoingRequest, SendError, VettedUrl};
 use crate::webhook::own::OwnFace;
 use crate::webhook::{Endpoint, Passage, mask_context};
@@ -38,6 +38,9 @@ pub struct TrialEvent {
     pub event_type: String,
     /// What the webhook's dialect calls it, where it has names of its own.
     pub name: Option<String>,
+    /// What is sent instead of the dialect's own body, where triggers or automations call the
+    /// webhook.
+    pub template: Option<Template>,
     /// Its payload: one JSON text.
     pub payload: Bytes,
     /// The state before it, where the webhook asked for that.

@@ -1,5 +1,6 @@
 //! What each dialect calls the host's events, and which of its events a host's event is.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
@@ -75,24 +76,41 @@ pub fn told<'n>(
     payload: &[u8],
     previous: Option<&[u8]>,
 ) -> Vec<&'n str> {
-    let mut change = Change { payload, previous, read: None };
+    let read: OnceCell<(Value, Option<Value>)> = OnceCell::new();
+    let parse = |text: &[u8]| serde_json::from_slice(text).unwrap_or(Value::Null);
+    told_with(dialect, event_type, &|| {
+        let (payload, previous) = read.get_or_init(|| (parse(payload), previous.map(parse)));
+        (payload, previous.as_ref())
+    })
+}
+
+/// The same where somebody else has read the documents, or will where they are asked for.
+pub fn told_with<'n, 'd>(
+    dialect: Dialect,
+    event_type: &'n str,
+    documents: &dyn Fn() -> (&'d Value, Option<&'d Value>),
+) -> Vec<&'n str> {
     match dialect {
         Dialect::Desk | Dialect::Standard => vec![event_type],
         Dialect::Assist => ASSIST.iter().copied().filter(|name| *name == event_type).collect(),
         Dialect::Dzdesk if tables::DZDESK_ONLY.contains(&event_type) => vec![event_type],
-        Dialect::Dzdesk => matching(&DZDESK, event_type, &mut change),
+        Dialect::Dzdesk => matching(&DZDESK, event_type, documents),
         Dialect::Zendesk => {
-            let mut names = matching(&ZENDESK, event_type, &mut change);
+            let mut names = matching(&ZENDESK, event_type, documents);
             names.push(event_type);
             names
         }
     }
 }
 
-fn matching<'n>(names: &Names, event_type: &str, change: &mut Change<'_>) -> Vec<&'n str> {
+fn matching<'n, 'd>(
+    names: &Names,
+    event_type: &str,
+    documents: &dyn Fn() -> (&'d Value, Option<&'d Value>),
+) -> Vec<&'n str> {
     let mut told: Vec<&'n str> = Vec::new();
     for &(name, when) in names.by_type.get(event_type).into_iter().flatten() {
-        if !told.contains(&name) && change.is(when) {
+        if !told.contains(&name) && is_so(when, documents) {
             told.push(name);
         }
     }
@@ -188,47 +206,38 @@ pub(super) fn changed_field(name: &str, event_type: &str) -> Option<&'static str
     })
 }
 
-/// The documents of an event, read once and only where asked for.
-struct Change<'c> {
-    payload: &'c [u8],
-    previous: Option<&'c [u8]>,
-    read: Option<(Value, Value)>,
-}
-
-impl Change<'_> {
-    fn is(&mut self, when: When) -> bool {
-        if when == When::Always {
-            return true;
+/// Whether a host's event is the named one. The documents are asked for only where that depends on
+/// them.
+fn is_so<'d>(when: When, documents: &dyn Fn() -> (&'d Value, Option<&'d Value>)) -> bool {
+    if when == When::Always {
+        return true;
+    }
+    let (now, before) = documents();
+    let text_is = |document: &Value, field: &str, texts: &[&str]| {
+        let text = document.get(field).and_then(Value::as_str).unwrap_or_default();
+        texts.iter().any(|one| one.eq_ignore_ascii_case(text))
+    };
+    if let When::Is(field, text) = when {
+        return text_is(now, field, &[text]);
+    }
+    // What is not known of before has not changed.
+    let Some(before) = before.filter(|before| before.is_object()) else { return false };
+    let null = Value::Null;
+    let differs = |field: &str| {
+        now.get(field).unwrap_or(&null) != before.get(field).unwrap_or(&null)
+    };
+    let is_true = |document: &Value, field: &str| document.get(field) == Some(&Value::Bool(true));
+    match when {
+        When::Always | When::Is(..) => true,
+        When::Changed(fields) => fields.iter().any(|field| differs(field)),
+        When::TurnedTo(field, texts) => text_is(now, field, texts) && !text_is(before, field, texts),
+        When::TurnedFrom(field, texts) => {
+            text_is(before, field, texts) && !text_is(now, field, texts)
         }
-        let (now, before) = self.read.get_or_insert_with(|| {
-            let read = |text: &[u8]| serde_json::from_slice(text).unwrap_or(Value::Null);
-            (read(self.payload), self.previous.map_or(Value::Null, read))
-        });
-        let text_is = |document: &Value, field: &str, texts: &[&str]| {
-            let text = document.get(field).and_then(Value::as_str).unwrap_or_default();
-            texts.iter().any(|one| one.eq_ignore_ascii_case(text))
-        };
-        let is_true = |document: &Value, field: &str| document.get(field) == Some(&Value::Bool(true));
-        let null = Value::Null;
-        let differs = |field: &&str| {
-            now.get(field).unwrap_or(&null) != before.get(field).unwrap_or(&null)
-        };
-        match when {
-            When::Always => true,
-            When::Is(field, text) => text_is(now, field, &[text]),
-            _ if !before.is_object() => false,
-            When::Changed(fields) => fields.iter().any(|field| differs(field)),
-            When::TurnedTo(field, texts) => {
-                text_is(now, field, texts) && !text_is(before, field, texts)
-            }
-            When::TurnedFrom(field, texts) => {
-                text_is(before, field, texts) && !text_is(now, field, texts)
-            }
-            When::TurnedTrue(fields) => {
-                fields.iter().any(|field| is_true(now, field) && !is_true(before, field))
-            }
-            When::TurnedFalse(field) => is_true(before, field) && !is_true(now, field),
+        When::TurnedTrue(fields) => {
+            fields.iter().any(|field| is_true(now, field) && !is_true(before, field))
         }
+        When::TurnedFalse(field) => is_true(before, field) && !is_true(now, field),
     }
 }
 

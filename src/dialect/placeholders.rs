@@ -70,6 +70,26 @@ pub fn subject_of(event_type: &str) -> &'static Subject {
     SUBJECTS.iter().find(|one| event_type.starts_with(one.types)).unwrap_or(&SESSION)
 }
 
+/// The longest id that events are brought together by, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// What an event belongs to, as a text that is the same for all events that belong to it: the ticket
+/// where there is one (`ticket:7`), else what the event is about. Nothing where it has no id.
+pub fn correlation(event_type: &str, payload: &Value) -> Option<String> {
+    let subject = subject_of(event_type);
+    let ticket = subject.parents.iter().find(|(word, _)| *word == "ticket");
+    let (word, id) = ticket
+        .map(|(word, field)| (*word, &payload[*field]))
+        .filter(|(_, id)| !id.is_null())
+        .unwrap_or((subject.word, &payload["id"]));
+    let id = match id {
+        Value::String(id) => id.clone(),
+        Value::Number(id) => id.to_string(),
+        _ => return None,
+    };
+    (1..=LONGEST_ID).contains(&id.len()).then(|| format!("{word}:{id}"))
+}
+
 /// Names that people bring along, and what they mean here.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("ticket.title", "ticket.subject"),
@@ -266,6 +286,26 @@ mod tests {
         ] {
             assert_eq!(text(name).as_deref(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn events_of_one_ticket_belong_together() {
+        let of = |event_type, payload: Value| correlation(event_type, &payload);
+        let ticket = Some("ticket:7".to_owned());
+        for (event_type, payload) in [
+            ("Ticket_Add", serde_json::json!({ "id": "7" })),
+            ("Ticket_Update", serde_json::json!({ "id": 7 })),
+            ("Ticket_Comment_Add", serde_json::json!({ "id": "9", "ticketId": "7" })),
+            ("Task_Add", serde_json::json!({ "id": "9", "ticketId": "7" })),
+            ("sla.warning", serde_json::json!({ "id": "9", "requestId": "7" })),
+        ] {
+            assert_eq!(of(event_type, payload), ticket, "{event_type}");
+        }
+        let task = serde_json::json!({ "id": "9", "ticketId": null });
+        assert_eq!(of("Task_Add", task), Some("task:9".to_owned()));
+        assert_eq!(of("Ticket_Add", serde_json::json!({ "id": [] })), None);
+        assert_eq!(of("Ticket_Add", serde_json::json!({ "id": "x".repeat(129) })), None);
+        assert_eq!(of("Ticket_Add", Value::Null), None);
     }
 
     #[test]

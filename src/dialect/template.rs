@@ -6,6 +6,8 @@
 
 mod address;
 mod json;
+#[cfg(test)]
+mod laws;
 mod text;
 mod values;
 mod xml;

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::input::EventInput;
 use crate::delivery::Dispatcher;
 use crate::identifier::DepartmentId;
-use crate::seam::Seam;
+use crate::seam::{Seam, Timestamp};
 use crate::store::StoreError;
 use crate::store::committer::{
-    Committer, EVENT_OVERHEAD, NewDelivery, NewEvent, NoRoom, Placement, Written,
+    Committer, EVENT_OVERHEAD, NewDelivery, NewEvent, NewMark, NoRoom, Placement, Written,
 };
 use crate::webhook::matching::{Facts, passes};
 use crate::webhook::{OrgRoutes, Routing};
@@ -181,7 +181,7 @@ impl Intake {
         let id = self.seam.randomness.id();
         let department =
             input.department_id.map(String::from).or_else(|| payload_department(&input.payload));
-        let deliveries = match self.routing.org(input.org_id.as_str()) {
+        let (deliveries, marks) = match self.routing.org(input.org_id.as_str()) {
             Some(routes) => {
                 let mut facts = Facts::new(&input.payload, input.previous.as_deref());
                 facts.department_id = department.as_deref();
@@ -190,9 +190,12 @@ impl Intake {
                 let bytes = EVENT_OVERHEAD
                     + input.payload.len()
                     + input.previous.as_ref().map_or(0, bytes::Bytes::len);
-                self.fan_out(&routes, input.event_type, &facts, bytes)
+                let marks = routes.marks(input.event_type, &facts);
+                let marks =
+                    marks.into_iter().map(|(rule_id, subject)| NewMark { rule_id, subject });
+                (self.fan_out(&routes, input.event_type, &facts, bytes, now), marks.collect())
             }
-            None => Vec::new(),
+            None => (Vec::new(), Vec::new()),
         };
         NewEvent {
             id,
@@ -208,6 +211,7 @@ impl Intake {
             payload: input.payload,
             previous: input.previous,
             deliveries,
+            marks,
         }
     }
 
@@ -217,6 +221,7 @@ impl Intake {
         event_type: &str,
         facts: &Facts<'_>,
         bytes: usize,
+        now: Timestamp,
     ) -> Vec<NewDelivery> {
         routes
             .subscriptions(event_type)
@@ -230,7 +235,11 @@ impl Intake {
             .map(|subscription| {
                 let endpoint = &subscription.endpoint;
                 let id: Uuid = self.seam.randomness.id();
-                let (placement, place) = self.dispatcher.place(endpoint, id, bytes);
+                let wait = subscription.rule.as_ref().and_then(|rule| rule.after);
+                let (placement, place) = match wait {
+                    Some(wait) => (Placement::Later(now.plus(wait)), None),
+                    None => self.dispatcher.place(endpoint, id, bytes),
+                };
                 NewDelivery {
                     id,
                     endpoint_id: endpoint.id,

@@ -1,6 +1,6 @@
 //! Reading installations, their history and their webhooks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr};
 use sea_orm::{
@@ -17,7 +17,7 @@ use crate::seam::Timestamp;
 use crate::store::claims::DeliveryState;
 use crate::store::entity::{
     delivery, endpoint_state, extension, extension_version, installation, journal, org_plan,
-    own_webhook, transition, upgrade, webhook,
+    own_webhook, transition, upgrade, webhook, webhook_rule,
 };
 use crate::store::{Store, UnitOfWork};
 
@@ -165,6 +165,8 @@ pub struct WebhookView {
     pub(crate) own: Option<own_webhook::Model>,
     /// How often the plan of its org has an own webhook called in a minute.
     pub(crate) rate_per_minute: Option<u32>,
+    /// Whether a trigger or an automation calls it.
+    pub(crate) has_rules: bool,
 }
 
 /// Which webhooks are asked for.
@@ -553,6 +555,7 @@ async fn webhook_views<C: ConnectionTrait>(
                 state,
                 rate_per_minute: own.rates.get(&row.org_id).copied(),
                 own: own.rows.remove(&row.id),
+                has_rules: own.with_rules.contains(&row.id),
                 row,
             }
         })
@@ -564,6 +567,7 @@ async fn webhook_views<C: ConnectionTrait>(
 struct OwnParts {
     rows: HashMap<Uuid, own_webhook::Model>,
     rates: HashMap<String, u32>,
+    with_rules: HashSet<Uuid>,
 }
 
 async fn own_parts<C: ConnectionTrait>(
@@ -583,7 +587,22 @@ async fn own_parts<C: ConnectionTrait>(
         .filter(org_plan::Column::OrgId.is_in(own.iter().map(|row| row.org_id.clone())))
         .all(connection)
         .await?;
+    let connected = found.iter().filter(|row| row.connection != "events").map(|row| row.id);
+    let connected: Vec<Uuid> = connected.collect();
+    let with_rules: Vec<Uuid> = if connected.is_empty() {
+        Vec::new()
+    } else {
+        webhook_rule::Entity::find()
+            .select_only()
+            .column(webhook_rule::Column::WebhookId)
+            .distinct()
+            .filter(webhook_rule::Column::WebhookId.is_in(connected))
+            .into_tuple()
+            .all(connection)
+            .await?
+    };
     Ok(OwnParts {
+        with_rules: with_rules.into_iter().collect(),
         rows: found.into_iter().map(|row| (row.id, row)).collect(),
         rates: plans
             .into_iter()

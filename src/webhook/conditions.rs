@@ -501,11 +501,7 @@ mod tests {
             (json!({ "any": [is("On Hold")] }), Ok(())),
         ] {
             let held = conditions(rule.clone()).hold("Ticket_Update", &facts);
-            assert_eq!(
-                held.as_ref().map_err(String::as_str),
-                expected.as_ref().map_err(|text| *text).copied(),
-                "{rule}"
-            );
+            assert_eq!(held, expected.map_err(str::to_owned), "{rule}");
         }
     }
 

@@ -109,8 +109,9 @@ impl Subscription {
             return rule.conditions.hold(event_type, facts).is_ok();
         }
         let Some(name) = &self.name else { return true };
-        let (payload, previous) = facts.documents();
-        dialect::told(self.endpoint.dialect, event_type, payload, previous).contains(&&**name)
+        // Read once for all names that are subscribed to.
+        let documents = || (facts.payload(), facts.previous());
+        dialect::told_with(self.endpoint.dialect, event_type, &documents).contains(&&**name)
     }
 }
 

@@ -18,8 +18,11 @@ use uuid::Uuid;
 
 use super::endpoint::{CallbackLane, Endpoint, Passage, Subscription};
 use super::loading::Loader;
+use super::matching::Facts;
+use super::own::RoutedRule;
 use super::terms::DeliveryBounds;
 use crate::crypto::{CryptoError, KeyStoreError, Keys, SecretText, Signer};
+use crate::dialect::correlation;
 use crate::egress::Egress;
 use crate::seam::{Clock, Timestamp};
 use crate::store::entity::{extension_version, routing, routing_change, webhook};
@@ -40,6 +43,8 @@ const MOST_NAMED: usize = 500;
 pub struct OrgRoutes {
     by_type: HashMap<Arc<str>, Vec<Subscription>>,
     endpoints: Vec<Arc<Endpoint>>,
+    /// The automations that do not fire where something happens meanwhile.
+    watching: Vec<Arc<RoutedRule>>,
 }
 
 impl OrgRoutes {
@@ -47,7 +52,9 @@ impl OrgRoutes {
         by_type: HashMap<Arc<str>, Vec<Subscription>>,
         endpoints: Vec<Arc<Endpoint>>,
     ) -> Self {
-        Self { by_type, endpoints }
+        let rules = endpoints.iter().filter_map(|one| one.own.as_ref()).flat_map(|own| &own.rules);
+        let watching = rules.filter(|rule| rule.unless.is_some()).cloned().collect();
+        Self { by_type, endpoints, watching }
     }
 
     /// Adds these to others of the same org.
@@ -65,6 +72,21 @@ impl OrgRoutes {
     /// The subscriptions to an event type.
     pub fn subscriptions(&self, event_type: &str) -> &[Subscription] {
         self.by_type.get(event_type).map_or(&[], Vec::as_slice)
+    }
+
+    /// The automations that an event keeps from firing, each with what the event is about.
+    pub fn marks(&self, event_type: &str, facts: &Facts<'_>) -> Vec<(Uuid, String)> {
+        if self.watching.is_empty() {
+            return Vec::new();
+        }
+        let Some(subject) = correlation(event_type, facts.payload()) else { return Vec::new() };
+        self.watching
+            .iter()
+            .filter(|rule| {
+                rule.unless.as_ref().is_some_and(|unless| unless.hold(event_type, facts).is_ok())
+            })
+            .map(|rule| (rule.id, subject.clone()))
+            .collect()
     }
 
     /// All webhooks.

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, driven from outside.
 
 mod access;
+mod assist;
 mod authorization;
 mod callbacks;
 mod catalogue;
@@ -40,6 +41,7 @@ mod recovery;
 mod repeated_requests;
 mod rollouts;
 mod rotation;
+mod rules;
 mod sending_again;
 mod storage;
 mod support;

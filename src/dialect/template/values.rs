@@ -80,6 +80,8 @@ fn escaped(text: &str, escape: Escape, output: &mut Output) -> Result<(), Render
             '"' => output.push("&quot;"),
             '\'' => output.push("&apos;"),
             '\r' => output.push("&#13;"),
+            // Two of them before a > that was written by hand would end what is no section.
+            ']' => output.push("&#93;"),
             other => output.push_char(xml_character(other)),
         }),
         Escape::Cdata => cdata(text, output),

@@ -9,6 +9,7 @@
 //! may give up earlier; what was written is handed over all the same.
 
 mod budget;
+mod marks;
 mod postgres;
 mod share;
 mod sqlite;
@@ -72,6 +73,15 @@ pub(crate) struct NewEvent {
     pub(crate) payload: Bytes,
     pub(crate) previous: Option<Bytes>,
     pub(crate) deliveries: Vec<NewDelivery>,
+    /// What automations waited not to happen, and this event is.
+    pub(crate) marks: Vec<NewMark>,
+}
+
+/// An event that keeps an automation from firing for what the event is about.
+#[derive(Debug)]
+pub(crate) struct NewMark {
+    pub(crate) rule_id: Uuid,
+    pub(crate) subject: String,
 }
 
 impl NewEvent {
@@ -107,13 +117,15 @@ pub(crate) enum Placement {
     Held,
     /// As [`Placement::Held`], and in its order once released.
     HeldOrdered,
+    /// In the table, until this time.
+    Later(Timestamp),
 }
 
 impl Placement {
     pub(crate) fn state(self) -> DeliveryState {
         match self {
             Self::Held | Self::HeldOrdered => DeliveryState::Held,
-            Self::Memory | Self::Table | Self::Ordered => DeliveryState::Pending,
+            Self::Memory | Self::Table | Self::Ordered | Self::Later(_) => DeliveryState::Pending,
         }
     }
 
@@ -122,6 +134,7 @@ impl Placement {
             Self::Memory => None,
             Self::Table | Self::Ordered => Some(now.micros()),
             Self::Held | Self::HeldOrdered => Some(HELD),
+            Self::Later(at) => Some(at.micros()),
         }
     }
 

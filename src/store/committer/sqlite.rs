@@ -183,6 +183,7 @@ fn insert_event(
         ])?;
     }
     super::variants::insert(connection, event)?;
+    super::marks::insert(connection, event)?;
     Ok(Written::New)
 }
 

@@ -22,8 +22,6 @@ const LONGEST_NAME: usize = 255;
 /// The highest position.
 const HIGHEST_POSITION: i32 = 100_000;
 
-/// The longest wait of an automation: 30 days.
-const LONGEST_WAIT_MINUTES: u32 = 30 * 24 * 60;
 
 /// What a rule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +85,7 @@ pub struct RuleRequest {
     /// Whether it fires at all; it does where this is left out.
     #[serde(default)]
     pub is_active: Option<bool>,
-    /// Of an automation: how many minutes after the event it fires; up to 30 days.
+    /// Of an automation: how many minutes after the event it fires; less than payloads are kept.
     #[serde(default)]
     pub after_minutes: Option<u32>,
     /// Of an automation: it does not fire where an event of the same ticket (or whatever the event
@@ -136,6 +134,8 @@ pub struct Vocabulary<'v> {
     pub find: FindEventType<'v>,
     /// The placeholders that events of none of the types have, in words; of no types means of all.
     pub unknown: &'v dyn Fn(&[&str], &[&str]) -> Vec<String>,
+    /// The longest wait of an automation: less than payloads are kept.
+    pub longest_wait_minutes: u32,
 }
 
 impl std::fmt::Debug for Vocabulary<'_> {
@@ -214,16 +214,16 @@ impl RuleRequest {
         if let Some(unless) = &mut self.unless {
             conditions(unless, "/unless");
         }
+        let longest = vocabulary.longest_wait_minutes;
         match (kind, self.after_minutes) {
             (RuleKind::Trigger, None) if self.unless.is_none() => {}
             (RuleKind::Trigger, _) => {
                 let rule = "afterMinutes and unless are an automation's";
                 faults.push(FieldFault::new("/afterMinutes", rule));
             }
-            (RuleKind::Automation, Some(minutes))
-                if (1..=LONGEST_WAIT_MINUTES).contains(&minutes) => {}
+            (RuleKind::Automation, Some(minutes)) if (1..=longest).contains(&minutes) => {}
             (RuleKind::Automation, Some(_)) => {
-                let rule = format!("must be 1 to {LONGEST_WAIT_MINUTES}");
+                let rule = format!("must be 1 to {longest}, less than payloads are kept");
                 faults.push(FieldFault::new("/afterMinutes", rule));
             }
             (RuleKind::Automation, None) => {
@@ -370,6 +370,7 @@ mod tests {
                     .map(ToString::to_string)
                     .collect()
             },
+            longest_wait_minutes: 40_000,
         };
         let request: RuleRequest = serde_json::from_value(request).expect("a rule");
         let form = RequestForm { method, format: BodyFormat::Json };
@@ -423,7 +424,7 @@ mod tests {
         later["unless"] =
             json!({ "all": [{ "field": "payload.status", "operator": "is", "value": "Closed" }] });
         assert!(check(RuleKind::Automation, RequestMethod::Post, later.clone()).is_ok());
-        later["afterMinutes"] = json!(43_201);
+        later["afterMinutes"] = json!(40_001);
         assert_eq!(refused(RuleKind::Automation, RequestMethod::Post, later), ["/afterMinutes"]);
     }
 
