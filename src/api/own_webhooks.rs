@@ -219,8 +219,7 @@ fn changed(state: &ApiState, seen: &Current, patch: &WebhookPatch) -> Result<Def
     let merged = serde_json::to_vec(&seen.patched(patch.clone()))
         .map_err(|error| Problem::internal(&error))?;
     let request: WebhookRequest = parse_json(&merged)?;
-    let definition =
-        state.services()?.own_webhooks.check_change(request, &seen.kept(patch))?;
+    let definition = state.services()?.own_webhooks.check_change(request, &seen.kept(patch))?;
     known_in_address(&definition)?;
     Ok(definition)
 }
