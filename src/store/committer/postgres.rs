@@ -92,15 +92,17 @@ impl Writer {
             group.results.iter().partition(|result| result.attempts_before == 0);
         let epoch = self.epoch.number();
         let connection = self.connection().await?;
-        let (outcome, updated) = if super::variants::are_there(&events) {
-            let mut transaction = connection.begin().await?;
-            let outcome = write_events(&mut transaction, &events, &first, epoch).await?;
-            super::variants::write(&mut transaction, &events, &outcome.0).await?;
-            transaction.commit().await?;
-            outcome
-        } else {
-            write_events(connection, &events, &first, epoch).await?
-        };
+        let (outcome, updated) =
+            if super::variants::are_there(&events) || super::marks::are_there(&events) {
+                let mut transaction = connection.begin().await?;
+                let outcome = write_events(&mut transaction, &events, &first, epoch).await?;
+                super::variants::write(&mut transaction, &events, &outcome.0).await?;
+                super::marks::write(&mut transaction, &events, &outcome.0).await?;
+                transaction.commit().await?;
+                outcome
+            } else {
+                write_events(connection, &events, &first, epoch).await?
+            };
         if updated != first.len() as u64 {
             keep_fenced(connection, &first).await?;
         }
