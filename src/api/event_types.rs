@@ -98,7 +98,8 @@ fn dialect_of(name: Option<&str>) -> Result<Dialect, Problem> {
     let name = name.unwrap_or(Dialect::Desk.as_str());
     Dialect::from_name(name).ok_or_else(|| {
         let all = Dialect::ALL.map(Dialect::as_str).join(", ");
-        let error = FieldError::new("dialect", FieldErrorKind::Invalid, format!("must be one of {all}"));
+        let error =
+            FieldError::new("dialect", FieldErrorKind::Invalid, format!("must be one of {all}"));
         Problem::invalid(vec![error])
     })
 }

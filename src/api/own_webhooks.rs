@@ -140,9 +140,11 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let org = caller.org_of(&parts)?;
+    let head = parts.clone();
     let request = Request::from_parts(parts, body);
+    // A body that cannot be read is refused before anything that is missing in the head.
     let request = Idempotent::<WebhookRequest>::from_request(request, &state).await?;
+    let org = caller.org_of(&head)?;
     let definition = state.services()?.own_webhooks.check(request.value)?;
     known_in_address(&definition)?;
     let effect = match Effect::start(&state, request.key).await? {
@@ -217,8 +219,7 @@ fn changed(state: &ApiState, seen: &Current, patch: &WebhookPatch) -> Result<Def
     let merged = serde_json::to_vec(&seen.patched(patch.clone()))
         .map_err(|error| Problem::internal(&error))?;
     let request: WebhookRequest = parse_json(&merged)?;
-    let definition =
-        state.services()?.own_webhooks.check_change(request, &seen.kept(patch))?;
+    let definition = state.services()?.own_webhooks.check_change(request, &seen.kept(patch))?;
     known_in_address(&definition)?;
     Ok(definition)
 }

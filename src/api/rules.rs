@@ -21,9 +21,7 @@ use crate::dialect::Content;
 use crate::event::catalogue::{self, EventType};
 use crate::event::placeholders;
 use crate::identifier::OrgId;
-use crate::webhook::own::{
-    OwnRefusal, RuleKind, RulePatch, RuleRequest, RuleView, Vocabulary,
-};
+use crate::webhook::own::{OwnRefusal, RuleKind, RulePatch, RuleRequest, RuleView, Vocabulary};
 
 /// The routes of triggers and automations.
 pub(super) fn router() -> ApiRouter {
@@ -174,18 +172,17 @@ async fn list(
     let (parts, _) = request.into_parts();
     let query: RulesQuery = parse_query(parts.uri.query().unwrap_or_default())?;
     let org = caller.org_of(&parts)?;
-    let after = query.cursor.map(|AfterPlace(position, id)| {
-        (i32::try_from(position).unwrap_or(i32::MAX), id)
-    });
+    let after = query
+        .cursor
+        .map(|AfterPlace(position, id)| (i32::try_from(position).unwrap_or(i32::MAX), id));
     let rules = state
         .services()?
         .own_webhooks
         .rules(org.as_str(), kind, query.webhook_id, after, query.limit.rows())
         .await?;
-    let page = Page::new(rules, query.limit, |rule| {
-        Cursor::Change(i64::from(rule.position()), rule.id())
-    })
-    .map(RuleBody::from);
+    let page =
+        Page::new(rules, query.limit, |rule| Cursor::Change(i64::from(rule.position()), rule.id()))
+            .map(RuleBody::from);
     Ok(json_response(StatusCode::OK, &page))
 }
 
@@ -206,9 +203,11 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let org = caller.org_of(&parts)?;
+    let head = parts.clone();
     let request = Request::from_parts(parts, body);
+    // A body that cannot be read is refused before anything that is missing in the head.
     let request = Idempotent::<RuleRequest>::from_request(request, state).await?;
+    let org = caller.org_of(&head)?;
     let effect = match Effect::start(state, request.key).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
@@ -235,15 +234,13 @@ async fn create_once(
     let own = &services.own_webhooks;
     let definition = own.check_rule(&work, org.as_str(), kind, request).await;
     let definition = definition.and_then(|(form, request)| {
-        with_vocabulary(state, |words| request.check(kind, form, words))
-            .map_err(OwnRefusal::Faults)
+        with_vocabulary(state, |words| request.check(kind, form, words)).map_err(OwnRefusal::Faults)
     });
     let created = match definition {
-        Ok(definition) => {
-            own.create_rule(&mut work, org.as_str(), &definition, &caller.actor())
-                .await
-                .map(|id| (id, definition.warnings))
-        }
+        Ok(definition) => own
+            .create_rule(&mut work, org.as_str(), &definition, &caller.actor())
+            .await
+            .map(|id| (id, definition.warnings)),
         Err(refusal) => Err(refusal),
     };
     let (id, warnings) = match created {
@@ -283,9 +280,11 @@ async fn patch_once(
     let mut work = services.lifecycle.begin().await?;
     let own = &services.own_webhooks;
     let checked = match own.patched_rule(&work, seen, kind, patch).await {
-        Ok((form, request, current)) => with_vocabulary(state, |words| request.check(kind, form, words))
-            .map(|definition| (definition, current))
-            .map_err(OwnRefusal::Faults),
+        Ok((form, request, current)) => {
+            with_vocabulary(state, |words| request.check(kind, form, words))
+                .map(|definition| (definition, current))
+                .map_err(OwnRefusal::Faults)
+        }
         Err(refusal) => Err(refusal),
     };
     let updated = match checked {
@@ -328,8 +327,7 @@ async fn delete_once(
 ) -> Result<Response, Problem> {
     let services = state.services()?;
     let mut work = services.lifecycle.begin().await?;
-    let removed =
-        services.own_webhooks.remove_rule(&mut work, seen, kind, &caller.actor()).await;
+    let removed = services.own_webhooks.remove_rule(&mut work, seen, kind, &caller.actor()).await;
     if let Err(refusal) = removed {
         return Err(refused(work, refusal).await);
     }

@@ -65,7 +65,12 @@ mod tests {
             event_type: "Ticket_Update",
             org: "761336011",
             event_time: Timestamp::from_millis(1_618_493_667_780),
-            ..EventParts::new("", "", Timestamp::default(), br#"{"id": "1",  "n":1.0,"x":"\u00e4"}"#)
+            ..EventParts::new(
+                "",
+                "",
+                Timestamp::default(),
+                br#"{"id": "1",  "n":1.0,"x":"\u00e4"}"#,
+            )
         };
         assert_eq!(
             desk_body(&event),

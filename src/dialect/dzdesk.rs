@@ -182,11 +182,7 @@ fn first<'v>(values: &[&'v Value]) -> &'v Value {
 
 /// `{"id","email"}`, or null where there is nobody.
 fn person(id: &Value, email: &Value) -> Value {
-    if id.is_null() && email.is_null() {
-        Value::Null
-    } else {
-        json!({ "id": id, "email": email })
-    }
+    if id.is_null() && email.is_null() { Value::Null } else { json!({ "id": id, "email": email }) }
 }
 
 fn assignee(ticket: &Value) -> Value {
@@ -282,13 +278,9 @@ mod tests {
     #[test]
     fn the_signature_is_of_the_raw_body() {
         let (signer, settings) = (signer(), RequestSettings::default());
-        let event =
-            EventParts::new("Ticket_Add", "1", Timestamp::from_millis(0), br#"{"id":"1"}"#);
-        let made = render(
-            Dialect::Dzdesk,
-            &occasion(event, "request.created", &signer, &settings),
-        )
-        .unwrap();
+        let event = EventParts::new("Ticket_Add", "1", Timestamp::from_millis(0), br#"{"id":"1"}"#);
+        let made = render(Dialect::Dzdesk, &occasion(event, "request.created", &signer, &settings))
+            .unwrap();
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
         let tag = aws_lc_rs::hmac::sign(&key, &made.body);
         let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -298,9 +290,14 @@ mod tests {
     #[test]
     fn what_remains_is_told_in_hours_and_minutes() {
         let at = Timestamp::from_millis(0);
-        for (seconds, expected) in
-            [(0, "0m"), (59, "0m"), (60, "1m"), (9_000, "2h 30m"), (3_600, "1h 0m"), (95_700, "26h 35m")]
-        {
+        for (seconds, expected) in [
+            (0, "0m"),
+            (59, "0m"),
+            (60, "1m"),
+            (9_000, "2h 30m"),
+            (3_600, "1h 0m"),
+            (95_700, "26h 35m"),
+        ] {
             let target = Timestamp::from_millis(seconds * 1_000);
             assert_eq!(remaining(at, target), expected);
         }

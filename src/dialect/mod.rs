@@ -27,10 +27,10 @@ pub use names::{
     AssistEvent, assist_event, assist_events, canonical, host_types, known_names, names_of_type,
     nearest, only_of_one_dialect, told, told_with,
 };
+pub use occasion::{Occasion, RenderError, Rendered, WebhookFace, render};
 pub use placeholders::{
     OF_EVERY_EVENT, Place, Subject, correlation, other_names, place, subject_of,
 };
-pub use occasion::{Occasion, RenderError, Rendered, WebhookFace, render};
 pub use settings::{
     BodyFormat, CloudEvents, Connection, RequestMethod, RequestSettings, RequestWish,
     SettingsFault, has_payload,

@@ -49,7 +49,11 @@ static ASSIST: LazyLock<Vec<&'static str>> =
 static HOST: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| crate::manifest::event_types().iter().map(|known| known.name).collect());
 static STANDARD: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-    HOST.iter().copied().chain(tables::DZDESK_ONLY.iter().copied()).chain(ASSIST.iter().copied()).collect()
+    HOST.iter()
+        .copied()
+        .chain(tables::DZDESK_ONLY.iter().copied())
+        .chain(ASSIST.iter().copied())
+        .collect()
 });
 static ZENDESK_AND_HOST: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| ZENDESK.names.iter().copied().chain(STANDARD.iter().copied()).collect());
@@ -223,14 +227,15 @@ fn is_so<'d>(when: When, documents: &dyn Fn() -> (&'d Value, Option<&'d Value>))
     // What is not known of before has not changed.
     let Some(before) = before.filter(|before| before.is_object()) else { return false };
     let null = Value::Null;
-    let differs = |field: &str| {
-        now.get(field).unwrap_or(&null) != before.get(field).unwrap_or(&null)
-    };
+    let differs =
+        |field: &str| now.get(field).unwrap_or(&null) != before.get(field).unwrap_or(&null);
     let is_true = |document: &Value, field: &str| document.get(field) == Some(&Value::Bool(true));
     match when {
         When::Always | When::Is(..) => true,
         When::Changed(fields) => fields.iter().any(|field| differs(field)),
-        When::TurnedTo(field, texts) => text_is(now, field, texts) && !text_is(before, field, texts),
+        When::TurnedTo(field, texts) => {
+            text_is(now, field, texts) && !text_is(before, field, texts)
+        }
         When::TurnedFrom(field, texts) => {
             text_is(before, field, texts) && !text_is(now, field, texts)
         }
@@ -249,7 +254,8 @@ mod tests {
     fn a_ticket_that_changes_is_told_by_what_changed() {
         let now = br#"{"id":"1","status":"Closed","assigneeId":"8","priority":"High"}"#;
         let before = br#"{"id":"1","status":"Open","assigneeId":null,"priority":"High"}"#;
-        let told_of = |dialect, previous: Option<&[u8]>| told(dialect, "Ticket_Update", now, previous);
+        let told_of =
+            |dialect, previous: Option<&[u8]>| told(dialect, "Ticket_Update", now, previous);
         assert_eq!(
             told_of(Dialect::Dzdesk, Some(before)),
             ["request.updated", "request.status_changed", "request.assigned"]
@@ -341,7 +347,10 @@ mod tests {
     fn hostile_documents_tell_nothing() {
         for text in ["", "[]", "null", "{", "7", "\"status\""] {
             let bytes = text.as_bytes();
-            assert_eq!(told(Dialect::Dzdesk, "Ticket_Update", bytes, Some(bytes)), ["request.updated"]);
+            assert_eq!(
+                told(Dialect::Dzdesk, "Ticket_Update", bytes, Some(bytes)),
+                ["request.updated"]
+            );
         }
         assert!(told(Dialect::Dzdesk, "Nonsense", b"{}", None).is_empty());
     }

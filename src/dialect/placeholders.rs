@@ -36,7 +36,11 @@ const OF_ARTICLE: &[(&str, &str)] = &[("article", "articleId")];
 
 /// The first whose types begin as the event's does counts: longer beginnings stand first.
 const SUBJECTS: &[Subject] = &[
-    subject("Ticket_Comment_Attachment_", "attachment", &[("ticket", "ticketId"), ("comment", "commentId")]),
+    subject(
+        "Ticket_Comment_Attachment_",
+        "attachment",
+        &[("ticket", "ticketId"), ("comment", "commentId")],
+    ),
     subject("Ticket_Comment_", "comment", OF_TICKET),
     subject("Ticket_Thread_", "thread", OF_TICKET),
     subject("Ticket_Attachment_", "attachment", OF_TICKET),
@@ -150,10 +154,8 @@ pub enum Place<'n> {
 /// Where the value of a placeholder is found in events of a type; nothing where the name begins
 /// with nothing that they have. Whether the field exists is for the type's schema to say.
 pub fn place<'n>(event_type: &str, name: &'n str) -> Option<Place<'n>> {
-    let name = OTHER_NAMES
-        .iter()
-        .find(|(other, _)| *other == name)
-        .map_or(name, |(_, meaning)| meaning);
+    let name =
+        OTHER_NAMES.iter().find(|(other, _)| *other == name).map_or(name, |(_, meaning)| meaning);
     let subject = subject_of(event_type);
     let (head, rest) = name.split_once('.')?;
     let path = || rest.split('.').collect::<Vec<_>>();

@@ -153,10 +153,7 @@ fn value(name: &'static str, text: String) -> Result<HeaderValue, RenderError> {
 }
 
 /// A document as it is, to be put into another.
-pub(super) fn raw<'j>(
-    text: &'j [u8],
-    part: &'static str,
-) -> Result<&'j RawValue, RenderError> {
+pub(super) fn raw<'j>(text: &'j [u8], part: &'static str) -> Result<&'j RawValue, RenderError> {
     serde_json::from_slice(text).map_err(|_| RenderError::Event { part })
 }
 

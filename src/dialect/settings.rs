@@ -31,9 +31,7 @@ impl Connection {
 
     /// Reads the name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Events, Self::Trigger, Self::Automation]
-            .into_iter()
-            .find(|one| one.as_str() == name)
+        [Self::Events, Self::Trigger, Self::Automation].into_iter().find(|one| one.as_str() == name)
     }
 }
 

@@ -140,11 +140,9 @@ mod tests {
     fn cloud_events_in_both_forms() {
         let signer = signer();
         let structured = settings(Some(CloudEvents::Structured));
-        let made = render(
-            Dialect::Standard,
-            &occasion(event(), "Ticket_Update", &signer, &structured),
-        )
-        .unwrap();
+        let made =
+            render(Dialect::Standard, &occasion(event(), "Ticket_Update", &signer, &structured))
+                .unwrap();
         let read: Value = serde_json::from_slice(&made.body).unwrap();
         assert_eq!(
             read,
@@ -158,8 +156,8 @@ mod tests {
         assert_eq!(made.headers["content-type"], "application/cloudevents+json; charset=utf-8");
 
         let binary = settings(Some(CloudEvents::Binary));
-        let made =
-            render(Dialect::Standard, &occasion(event(), "Session Start", &signer, &binary)).unwrap();
+        let made = render(Dialect::Standard, &occasion(event(), "Session Start", &signer, &binary))
+            .unwrap();
         assert_eq!(made.body, event().payload);
         assert_eq!(made.headers["ce-specversion"], "1.0");
         assert_eq!(made.headers["ce-id"], "01960d5e-0000-7000-8000-0000000000d1");

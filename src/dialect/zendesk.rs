@@ -43,7 +43,8 @@ pub(super) fn body(occasion: &Occasion<'_>) -> Result<Made, RenderError> {
     let payload = read(Some(event.payload), "payload")?;
     let subject = subject_of(event.event_type);
     // zen:event-type:ticket.comment_added is told of the ticket, and user.created of a user.
-    let noun = occasion.name.strip_prefix(names::ZENDESK_PREFIX).and_then(|name| name.split('.').next());
+    let noun =
+        occasion.name.strip_prefix(names::ZENDESK_PREFIX).and_then(|name| name.split('.').next());
     let parent = subject.parents.iter().find(|(word, _)| noun == Some(*word));
     let about = noun.unwrap_or(subject.word);
     let (id, detail, told) = match parent {
@@ -159,7 +160,10 @@ mod tests {
         assert_eq!(body["account_id"], "acme");
         assert_eq!(body["subject"], "zen:ticket:7");
         assert_eq!(body["detail"], json!({"id": "7"}));
-        assert_eq!(body["event"], json!({"comment": {"id": "9", "ticketId": "7", "content": "hi"}}));
+        assert_eq!(
+            body["event"],
+            json!({"comment": {"id": "9", "ticketId": "7", "content": "hi"}})
+        );
         let (body, _) = told(event, "Ticket_Comment_Add");
         assert_eq!(body["subject"], "zen:comment:9");
         assert_eq!(body["detail"]["content"], "hi");
@@ -181,7 +185,8 @@ mod tests {
 
     #[test]
     fn the_signature_is_over_timestamp_and_body() {
-        let (_, made) = told(EventParts::new("Ticket_Add", "1", AT, br#"{"id":"7"}"#), "Ticket_Add");
+        let (_, made) =
+            told(EventParts::new("Ticket_Add", "1", AT, br#"{"id":"7"}"#), "Ticket_Add");
         let timestamp = made.headers["x-zendesk-webhook-signature-timestamp"].to_str().unwrap();
         assert_eq!(timestamp, "2024-01-15T14:30:00Z");
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());

@@ -149,11 +149,7 @@ fn types_of(module: &'static Module) -> Vec<EventType> {
             sample: in_one_line(&sample.payload),
             sample_previous: sample.prev_state.as_deref().map(in_one_line),
             schema,
-            schema_location: format!(
-                "{}#/$defs/{}",
-                module.schema_path,
-                name.replace(' ', "%20")
-            ),
+            schema_location: format!("{}#/$defs/{}", module.schema_path, name.replace(' ', "%20")),
             only: only_of_one_dialect().get(name).copied(),
         }
     };

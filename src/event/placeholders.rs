@@ -251,9 +251,8 @@ mod tests {
             }
         }
         let listed = placeholders(find("Ticket_Update").expect("known"));
-        let sample = |name: &str| {
-            listed.iter().find(|one| one.name == name).map(|one| one.sample.clone())
-        };
+        let sample =
+            |name: &str| listed.iter().find(|one| one.name == name).map(|one| one.sample.clone());
         assert_eq!(sample("ticket.status"), Some(json!("On Hold")));
         assert_eq!(sample("previous.status"), Some(json!("Open")));
         assert_eq!(sample("ticket.contact.email"), Some(json!("maren.okafor@lakeside.example")));

@@ -46,7 +46,10 @@ async fn the_attributes_of_the_page_are_taken_and_shown(backend: Backend) {
     // It is the same webhook under its other names.
     let listed = client.get(&format!("{WEBHOOKS}?dialect=assist"), &world.admin).await.expect(200);
     assert_eq!(listed.data()[0]["alias"], id.to_string());
-    assert_eq!(listed.data()[0]["subscriptions"]["Device Online"]["departmentIds"], json!(["7", "8"]));
+    assert_eq!(
+        listed.data()[0]["subscriptions"]["Device Online"]["departmentIds"],
+        json!(["7", "8"])
+    );
     let off = json!({ "status": 0, "subscriptions": [{ "event_id": 17 }] });
     let changed = client.call(Method::PUT, &path, &world.admin, Some(&off)).await.expect(200).json;
     assert_eq!((&changed["status"], &changed["name"]), (&json!(0), &json!("Wall")));

@@ -110,7 +110,8 @@ async fn each_firing_trigger_makes_a_delivery_of_its_own(backend: Backend) {
     let id = connected(&world, "/hook", "trigger", json!({ "format": "xml" })).await;
     let closed = json!({ "all": [{ "field": "payload.status", "operator": "changedTo", "value": "Closed" }] });
     for (name, conditions) in [("Any", closed.clone()), ("Again", closed), ("New", new_tickets())] {
-        let body = rule(&id, name, &conditions, &format!("<n by=\"{name}\">{{{{event.type}}}}</n>"));
+        let body =
+            rule(&id, name, &conditions, &format!("<n by=\"{name}\">{{{{event.type}}}}</n>"));
         make(&world, TRIGGERS, &body).await;
     }
     let update = json!({
@@ -119,7 +120,8 @@ async fn each_firing_trigger_makes_a_delivery_of_its_own(backend: Backend) {
     });
     assert_eq!(world.fans_out(&update).await, 2);
     let received = world.arrived("/hook", 2).await;
-    let mut bodies: Vec<_> = received.iter().map(|one| String::from_utf8_lossy(&one.body)).collect();
+    let mut bodies: Vec<_> =
+        received.iter().map(|one| String::from_utf8_lossy(&one.body)).collect();
     bodies.sort_unstable();
     assert_eq!(bodies, ["<n by=\"Again\">Ticket_Update</n>", "<n by=\"Any\">Ticket_Update</n>"]);
     assert!(received.iter().all(|one| one.header("content-type") == Some("application/xml")));
@@ -175,7 +177,10 @@ async fn a_rule_is_checked_before_it_is_written(backend: Backend) {
         (rule(&id, "a", &json!({}), "{}"), "/conditions"),
         (rule(&events, "a", &new_tickets(), "{}"), "/action/webhookId"),
         (rule(&uuid::Uuid::nil().to_string(), "a", &new_tickets(), "{}"), "/action/webhookId"),
-        (rule(&id, "a", &new_tickets(), &format!("\"{}\"", "x".repeat(262_143))), "/action/payload"),
+        (
+            rule(&id, "a", &new_tickets(), &format!("\"{}\"", "x".repeat(262_143))),
+            "/action/payload",
+        ),
     ] {
         assert_eq!(refused(rule).await.0, wanted);
     }
@@ -215,7 +220,8 @@ async fn a_rule_is_changed_listed_and_deleted(backend: Backend) {
     patch(&first, json!({ "position": 9, "isActive": false })).await.expect(200);
     assert_eq!(names().await, ["second", "first"]);
     assert_eq!(world.fans_out(&event("Ticket_Add", "1")).await, 1, "one is switched off");
-    let changed = patch(&second, json!({ "conditions": { "all": [is("eventType", "Contact_Add")] } }));
+    let changed =
+        patch(&second, json!({ "conditions": { "all": [is("eventType", "Contact_Add")] } }));
     assert_eq!(changed.await.expect(200).json["name"], "second");
     assert_eq!(world.fans_out(&event("Ticket_Add", "2")).await, 0);
     assert_eq!(world.fans_out(&event("Contact_Add", "3")).await, 1);
@@ -245,7 +251,10 @@ async fn a_webhook_in_use_is_not_deleted(backend: Backend) {
     let refused = refused.refused(409, "STATE_CONFLICT");
     assert_eq!(refused.json["usedBy"][0]["id"], json!(trigger));
     assert!(refused.text.contains("Tell the wall"), "{}", refused.text);
-    client.call(Method::DELETE, &format!("{TRIGGERS}/{trigger}"), &world.admin, None).await.expect(204);
+    client
+        .call(Method::DELETE, &format!("{TRIGGERS}/{trigger}"), &world.admin, None)
+        .await
+        .expect(204);
     client.call(Method::DELETE, &path, &world.admin, None).await.expect(204);
 }
 
@@ -272,7 +281,10 @@ async fn automation(world: &OwnWorld, unless: Option<Value>) -> String {
     assert_eq!(world.read(&id).await["setup"], "needsAutomation");
     let mut body = rule(&id, "Unanswered", &new_tickets(), r#"{"id":"{{ticket.id}}"}"#);
     let missing = world.server.client.post(AUTOMATIONS, &world.admin, &body).await;
-    assert_eq!(missing.refused(422, "INVALID_DATA").json["errors"][0]["fieldName"], "/afterMinutes");
+    assert_eq!(
+        missing.refused(422, "INVALID_DATA").json["errors"][0]["fieldName"],
+        "/afterMinutes"
+    );
     body["afterMinutes"] = json!(120);
     if let Some(unless) = unless {
         body["unless"] = unless;
@@ -287,7 +299,10 @@ async fn an_automation_fires_when_its_time_has_come(backend: Backend) {
     assert_eq!(world.fans_out(&event("Ticket_Add", "1")).await, 1);
     a_while().await;
     let waiting = world.deliveries(&id).await.remove(0);
-    assert_eq!((&waiting["state"], waiting["attempts"].as_array().map(Vec::len)), (&json!("pending"), Some(0)));
+    assert_eq!(
+        (&waiting["state"], waiting["attempts"].as_array().map(Vec::len)),
+        (&json!("pending"), Some(0))
+    );
     world.server.advance(Duration::from_mins(119));
     a_while().await;
     assert_eq!(world.deliveries(&id).await[0]["state"], "pending");
@@ -309,7 +324,14 @@ async fn an_automation_does_not_fire_where_something_happened(backend: Backend) 
         "eventType": "Ticket_Comment_Add", "orgId": ORG, "payload": { "id": "9", "ticketId": "2" },
     });
     assert_eq!(world.fans_out(&comment).await, 0);
-    assert_eq!(world.fans_out(&json!({ "eventType": "Ticket_Delete", "orgId": ORG, "payload": { "id": "3" } })).await, 0);
+    assert_eq!(
+        world
+            .fans_out(
+                &json!({ "eventType": "Ticket_Delete", "orgId": ORG, "payload": { "id": "3" } })
+            )
+            .await,
+        0
+    );
     world.server.advance(Duration::from_mins(121));
     let received = world.arrived("/later", 1).await.remove(0);
     assert_eq!(received.json().expect("JSON"), json!({ "id": "1" }));
@@ -326,7 +348,8 @@ async fn an_automation_does_not_fire_where_something_happened(backend: Backend) 
 async fn placeholders_and_names_are_listed(backend: Backend) {
     let world = OwnWorld::start(backend).await;
     let client = &world.server.client;
-    let listed = client.get("/api/v1/placeholders?eventType=Ticket_Add", &world.admin).await.expect(200);
+    let listed =
+        client.get("/api/v1/placeholders?eventType=Ticket_Add", &world.admin).await.expect(200);
     let named = |name: &str| listed.data().iter().find(|one| one["name"] == name).cloned();
     let subject = named("ticket.subject").expect("it is listed");
     assert_eq!(subject["placeholder"], "{{ticket.subject}}");
@@ -339,7 +362,10 @@ async fn placeholders_and_names_are_listed(backend: Backend) {
     let made = client.post(TRIGGERS, &world.admin, &made).await.expect(201);
     assert_eq!(made.json["warnings"], json!([]));
     let of_dialect = "/api/v1/placeholders?eventType=request.created&dialect=dzdesk";
-    assert_eq!(client.get(of_dialect, &world.admin).await.expect(200).json["eventType"], "Ticket_Add");
+    assert_eq!(
+        client.get(of_dialect, &world.admin).await.expect(200).json["eventType"],
+        "Ticket_Add"
+    );
     let unknown = client.get("/api/v1/placeholders?eventType=Ticket_Ad", &world.admin).await;
     assert!(unknown.refused(422, "INVALID_DATA").text.contains("did you mean Ticket_Add?"));
     for (dialect, count) in [("desk", 56), ("standard", 76), ("dzdesk", 11), ("assist", 18)] {
@@ -352,7 +378,8 @@ async fn placeholders_and_names_are_listed(backend: Backend) {
     let created = zendesk.data().iter().find(|one| one["name"] == "zen:event-type:ticket.created");
     assert_eq!(created.expect("it is listed")["sample"]["type"], "zen:event-type:ticket.created");
     // A number of Assist's is posted as its name.
-    let posted = json!({ "eventType": "13", "eventId": "on", "orgId": ORG, "payload": { "id": "1" } });
+    let posted =
+        json!({ "eventType": "13", "eventId": "on", "orgId": ORG, "payload": { "id": "1" } });
     world.fans_out(&posted).await;
     let told = client.get("/api/v1/events/on", &world.admin).await.expect(200);
     assert_eq!(told.json["eventType"], "Device Online");
@@ -384,7 +411,12 @@ async fn a_test_sends_what_a_trigger_would(backend: Backend) {
         wrong[member] = value;
         let refused = world.server.client.post(path, &world.admin, &wrong).await;
         let refused = refused.refused(422, "INVALID_DATA");
-        assert_eq!(refused.json["errors"][0]["fieldName"], format!("/{member}"), "{}", refused.text);
+        assert_eq!(
+            refused.json["errors"][0]["fieldName"],
+            format!("/{member}"),
+            "{}",
+            refused.text
+        );
     }
     // A saved one sends what its first trigger does; without one what a new one begins with.
     let id = connected(&world, "/saved", "trigger", json!({})).await;

@@ -20,8 +20,7 @@ const CHOSEN: &str = "sëcret for 4 receivers";
 const STANDARD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAQIDBAUGBwg=";
 
 /// A payload that is not plain ASCII, so that raw bytes are what counts.
-const PAYLOAD: &str =
-    r#"{"id":"req_123","subject":"Kann E-Mail nicht öffnen 📧","status":"Open","contact":{"id":"usr_1","email":"j@a.example"}}"#;
+const PAYLOAD: &str = r#"{"id":"req_123","subject":"Kann E-Mail nicht öffnen 📧","status":"Open","contact":{"id":"usr_1","email":"j@a.example"}}"#;
 
 /// How to run a program, where what it needs is there. Under `CI=true` it must be.
 fn command(language: &str, program: &str, needs_library: bool) -> Option<Command> {

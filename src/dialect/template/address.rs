@@ -40,7 +40,8 @@ impl AddressTemplate {
         } else {
             return Err(refused("must be an absolute http or https URL"));
         };
-        let end = text[authority..].find(['/', '\\', '?', '#']).map_or(text.len(), |at| authority + at);
+        let end =
+            text[authority..].find(['/', '\\', '?', '#']).map_or(text.len(), |at| authority + at);
         let (before, after) = text.split_at(end);
         if before.len() == authority {
             // A browser's rules would take the next text for the host.
@@ -145,7 +146,9 @@ mod tests {
         ] {
             assert!(AddressTemplate::parse(bad).is_err(), "{bad}");
         }
-        assert!(AddressTemplate::parse(&format!("https://a.example/{}", "a".repeat(LONGEST))).is_err());
+        assert!(
+            AddressTemplate::parse(&format!("https://a.example/{}", "a".repeat(LONGEST))).is_err()
+        );
     }
 
     #[test]

@@ -46,9 +46,8 @@ pub(super) fn parse(text: &str) -> Result<Text, TemplateFault> {
     }
     let text = Text::new(segments);
     if !text.is_blank() {
-        serde_json::from_str::<serde::de::IgnoredAny>(&probe).map_err(|error| {
-            TemplateFault::Format { format: "JSON", reason: error.to_string() }
-        })?;
+        serde_json::from_str::<serde::de::IgnoredAny>(&probe)
+            .map_err(|error| TemplateFault::Format { format: "JSON", reason: error.to_string() })?;
     }
     Ok(text)
 }

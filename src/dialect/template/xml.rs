@@ -94,7 +94,11 @@ impl<'t> Scan<'t> {
         if self.take("<!--") {
             let inside = self.until("-->", "a comment is not closed")?;
             self.nothing_in(inside, "in a comment")?;
-            return if inside.contains("--") { Err("a comment has two hyphens".into()) } else { Ok(()) };
+            return if inside.contains("--") {
+                Err("a comment has two hyphens".into())
+            } else {
+                Ok(())
+            };
         }
         if self.take("<![CDATA[") {
             if self.open.is_empty() {
@@ -146,7 +150,9 @@ impl<'t> Scan<'t> {
             }
             let attribute = self.name()?;
             if !spaced || attributes.contains(&attribute) || attributes.len() >= DEEPEST {
-                return Err(Refused::Format(format!("the attributes of <{name}> are not well-formed")));
+                return Err(Refused::Format(format!(
+                    "the attributes of <{name}> are not well-formed"
+                )));
             }
             attributes.push(attribute);
             self.rest = self.rest.trim_start();
@@ -266,11 +272,7 @@ mod tests {
             ("{{x}}", "outside of the root element"),
         ] {
             let refused = parse(bad).unwrap_err();
-            assert_eq!(
-                refused,
-                TemplateFault::Misplaced { name: "x".to_owned(), place },
-                "{bad}"
-            );
+            assert_eq!(refused, TemplateFault::Misplaced { name: "x".to_owned(), place }, "{bad}");
         }
         let second = parse("<a>{{first}}<!-- {{second}} --></a>").unwrap_err();
         assert!(second.to_string().contains("second"), "{second}");

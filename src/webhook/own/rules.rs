@@ -22,7 +22,6 @@ const LONGEST_NAME: usize = 255;
 /// The highest position.
 const HIGHEST_POSITION: i32 = 100_000;
 
-
 /// What a rule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RuleKind {
