@@ -46,7 +46,11 @@ fn every_promise_names_a_test_that_is_there() {
             assert!(file.exists(), "{test}: no {}", file.display());
             if let Some(function) = function {
                 let text = fs::read_to_string(&file).expect("a source");
-                assert!(text.contains(&format!("fn {function}(")), "{test} is in no {}", file.display());
+                assert!(
+                    text.contains(&format!("fn {function}(")),
+                    "{test} is in no {}",
+                    file.display()
+                );
             }
         }
         assert!(any || is_receivers, "no test is named: {line}");
