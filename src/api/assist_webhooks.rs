@@ -254,9 +254,11 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let org = caller.org_of(&parts)?;
+    let head = parts.clone();
     let request = Request::from_parts(parts, body);
+    // A body that cannot be read is refused before anything that is missing in the head.
     let request = Idempotent::<AssistRequest>::from_request(request, &state).await?;
+    let org = caller.org_of(&head)?;
     let mut members = request.value.translated()?;
     members.insert("dialect".to_owned(), json!(Dialect::Assist.as_str()));
     let text = serde_json::to_vec(&members).map_err(|error| Problem::internal(&error))?;

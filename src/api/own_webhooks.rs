@@ -28,7 +28,7 @@ use crate::webhook::own::{
 };
 
 /// How often a change is worked out anew that another one came before.
-const MOST_READINGS: u32 = 5;
+const MOST_READINGS: u32 = 16;
 
 /// The routes of own webhooks, beside those that they share with extensions' ones.
 pub(super) fn router() -> ApiRouter {
@@ -140,9 +140,11 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let org = caller.org_of(&parts)?;
+    let head = parts.clone();
     let request = Request::from_parts(parts, body);
+    // A body that cannot be read is refused before anything that is missing in the head.
     let request = Idempotent::<WebhookRequest>::from_request(request, &state).await?;
+    let org = caller.org_of(&head)?;
     let definition = state.services()?.own_webhooks.check(request.value)?;
     known_in_address(&definition)?;
     let effect = match Effect::start(&state, request.key).await? {
@@ -341,6 +343,10 @@ pub(super) async fn patch(
 ) -> Result<Response, Problem> {
     require_json(request.headers())?;
     let body = RawBody::from(request).read(state.config().limits.request_body_bytes).await?;
+    if body.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+        let message = "must be an object";
+        return Err(Problem::invalid(vec![FieldError::new("", FieldErrorKind::Invalid, message)]));
+    }
     let patch: WebhookPatch = parse_json(&body)?;
     change(state, caller, id, &patch, true, &Effect::default()).await
 }

@@ -203,9 +203,11 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let org = caller.org_of(&parts)?;
+    let head = parts.clone();
     let request = Request::from_parts(parts, body);
+    // A body that cannot be read is refused before anything that is missing in the head.
     let request = Idempotent::<RuleRequest>::from_request(request, state).await?;
+    let org = caller.org_of(&head)?;
     let effect = match Effect::start(state, request.key).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,

@@ -86,7 +86,7 @@ impl EndpointTokens {
             return Ok(None);
         }
         if !with.is_saved {
-            return fetch(own, with).await.map(|fetched| Some(fetched.token));
+            return Box::pin(fetch(own, with)).await.map(|fetched| Some(fetched.token));
         }
         let flight = {
             let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +118,7 @@ impl EndpointTokens {
             *held = Some(fetched);
             return Ok(Some(token));
         }
-        let fetched = fetch(own, with).await?;
+        let fetched = Box::pin(fetch(own, with)).await?;
         if let Err(error) = keep(id, &fetched, with).await {
             tracing::warn!(webhook = %id, %error, "cannot keep an access token; another is fetched");
         }

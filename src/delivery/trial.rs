@@ -200,7 +200,7 @@ impl Dispatcher {
                 gate,
                 is_saved: true,
             };
-            return Ok(self.send_own_trial(to, event).await);
+            return Ok(Box::pin(self.send_own_trial(to, event)).await);
         }
         let destination = Destination {
             address: endpoint
@@ -233,7 +233,7 @@ impl Dispatcher {
             gate: SendGate::new(move || lease.is_valid()),
             is_saved: false,
         };
-        self.send_own_trial(to, event).await
+        Box::pin(self.send_own_trial(to, event)).await
     }
 
     async fn send_trial(

@@ -187,14 +187,14 @@ pub fn only_of_one_dialect() -> BTreeMap<&'static str, Dialect> {
 
 /// The name of the dialect that is spelled most like an unknown one.
 pub fn nearest(dialect: Dialect, given: &str) -> Option<&'static str> {
-    let known = known_names(dialect);
-    crate::manifest::nearest(given, known.iter().copied()).or_else(|| {
-        // A prefix that everybody leaves out would make everything far.
-        let short = ZENDESK.names.iter().filter(|_| dialect == Dialect::Zendesk);
-        let short = short.filter_map(|name| name.strip_prefix(tables::ZENDESK_PREFIX));
-        let short = crate::manifest::nearest(given, short)?;
-        canonical(dialect, short)
-    })
+    let known = known_names(dialect).iter().copied();
+    if dialect != Dialect::Zendesk || !given.contains('.') {
+        return crate::manifest::nearest(given, known);
+    }
+    // A name of Zendesk's own, whose prefix nearly everybody leaves out.
+    let short = ZENDESK.names.iter().filter_map(|name| name.strip_prefix(tables::ZENDESK_PREFIX));
+    let given = given.strip_prefix(tables::ZENDESK_PREFIX).unwrap_or(given);
+    canonical(dialect, crate::manifest::nearest(given, short)?)
 }
 
 /// The field whose change an event of Zendesk's tells, where it tells of one.

@@ -330,7 +330,7 @@ mod tests {
         ] {
             assert_eq!(nearest(written), Some(meant), "{written}");
         }
-        assert_eq!(nearest("sla.warn"), Some("sla.warning"));
+        assert_eq!(nearest("sla.warnin"), Some("sla.warning"));
         assert_eq!(nearest("hourly.report"), None);
         assert_eq!(nearest(""), None);
         assert_eq!(nearest(&"Ticket_Add".repeat(50)), None);

@@ -61,6 +61,10 @@ pub fn placeholders(event_type: &EventType) -> Vec<Placeholder> {
         fields(&event_type.schema, &before, "previous", &mut listed);
     }
     for (name, description) in OF_EVERY_EVENT {
+        // `department.id` is the department itself where the event is about one.
+        if listed.iter().any(|known| known.name == *name) {
+            continue;
+        }
         let described = Some(*description);
         listed.push(Placeholder { description: described, ..plain((*name).to_owned()) });
     }

@@ -575,29 +575,30 @@ pub(crate) async fn discard_held(
     Ok(done.rows_affected())
 }
 
-/// Cancels what is held of an endpoint beyond what may be: all that is older than `oldest`, and the
+/// Cancels what is held of an endpoint beyond what may be: all that was made before `oldest`, and the
 /// oldest of the rest beyond `most`. Up to `limit` rows of each.
 pub(crate) async fn trim_held(
     store: &Store,
     work: &UnitOfWork,
     endpoint: Uuid,
-    oldest: Uuid,
+    oldest: Timestamp,
     most: u32,
     limit: u32,
 ) -> Result<u64, StoreError> {
     const HELD_ROWS: &str = "endpoint_id = $1 and due_at >= 9223372036854775806";
+    const CANCELLED: &str = "state = 4, claim = null, due_at = null, ordered = null";
     let sql = format!(
-        "update deliveries set state = 4, claim = null, due_at = null, ordered = null where id in (
+        "update deliveries set {CANCELLED} where id in (
             select id from (
-                select id from deliveries where {HELD_ROWS} and id < $2
-                order by id limit {limit}) late)
+                select id, created_at from deliveries where {HELD_ROWS}
+                order by id limit {limit}) first where created_at < $2)
          and state = 1"
     );
-    let values: [Value; 2] = [endpoint.into(), oldest.into()];
+    let values: [Value; 2] = [endpoint.into(), oldest.micros().into()];
     let late = Statement::from_sql_and_values(store.dialect(), sql, values);
     let late = work.connection().execute_raw(late).await?.rows_affected();
     let sql = format!(
-        "update deliveries set state = 4, claim = null, due_at = null, ordered = null where id in (
+        "update deliveries set {CANCELLED} where id in (
             select id from (
                 select id from deliveries where {HELD_ROWS}
                 order by id desc limit {limit} offset {most}) surplus)
@@ -607,28 +608,23 @@ pub(crate) async fn trim_held(
     Ok(late + work.connection().execute_raw(surplus).await?.rows_affected())
 }
 
-/// The smallest UUIDv7 of a moment: ids are ordered in time.
-pub(crate) fn first_id_of(moment: Timestamp) -> Uuid {
-    let millis = u128::from(u64::try_from(moment.millis()).unwrap_or(0));
-    Uuid::from_u128(millis << 80)
-}
-
-/// Whether something is held of an endpoint that is older than `oldest`, or more than `most`. Found
+/// Whether something is held of an endpoint that was made before `oldest`, or more than `most`. Found
 /// out by reading only.
 pub(crate) async fn has_surplus_held(
     store: &Store,
     endpoint: Uuid,
-    oldest: Uuid,
+    oldest: Timestamp,
     most: u32,
 ) -> Result<bool, StoreError> {
     let sql = format!(
-        "select 1 where exists (select 1 from deliveries
-             where endpoint_id = $1 and due_at >= 9223372036854775806 and id < $2)
+        "select 1 where (select created_at from deliveries
+             where endpoint_id = $1 and due_at >= 9223372036854775806
+             order by id limit 1) < $2
          or exists (select 1 from deliveries
              where endpoint_id = $1 and due_at >= 9223372036854775806
              order by id limit 1 offset {most})"
     );
-    let values: [Value; 2] = [endpoint.into(), oldest.into()];
+    let values: [Value; 2] = [endpoint.into(), oldest.micros().into()];
     let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
     Ok(store.reader().query_one_raw(statement).await?.is_some())
 }

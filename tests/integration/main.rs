@@ -9,6 +9,7 @@ mod callbacks;
 mod catalogue;
 mod cli;
 mod closures;
+mod compatibility;
 mod connection_upgrades;
 mod connections;
 mod connectors;

@@ -345,7 +345,7 @@ async fn the_list_is_searched_and_filtered(backend: Backend) {
     let two = world
         .make(
             "/two",
-            json!({ "name": "Jira", "description": "mirrors TICKETS", "dialect": "standard",
+            json!({ "name": "Jira", "description": "copies REQUESTS", "dialect": "standard",
                 "subscriptions": { "Contact_Add": null, "Ticket_Add": null } }),
         )
         .await;
@@ -360,7 +360,7 @@ async fn the_list_is_searched_and_filtered(backend: Backend) {
     assert_eq!(list("search=slack").await, [one.clone()]);
     assert_eq!(list("search=100%25").await, [one.clone()], "a sign is a sign");
     assert_eq!(list("search=%25").await, [one.clone()]);
-    assert_eq!(list("search=tickets").await, [two.clone()]);
+    assert_eq!(list("search=requests").await, [two.clone()]);
     assert_eq!(list("search=%2Ftwo").await, [two.clone()], "the address too");
     assert_eq!(list("dialect=standard").await, [two.clone()]);
     assert_eq!(list("eventType=Contact_Add").await, [two.clone()]);

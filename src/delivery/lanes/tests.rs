@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::lane::{AHEAD_LIMIT, Content, Kind};
+use super::super::lane::{AHEAD_LIMIT, Circumstances, Content, Kind};
 use super::*;
 
 const POLICY: BreakerPolicy = BreakerPolicy {
@@ -32,6 +32,7 @@ fn job(endpoint: u128, id: u128, attempts_before: i32, kind: Kind) -> Job {
             event_time: 0,
             payload: Bytes::new(),
             previous: None,
+            circumstances: Circumstances::default(),
         }),
         lease_until: None,
         place: None,

@@ -226,13 +226,12 @@ impl Loader {
         };
         let secret = open(own.map(|own| &own.sealed_secret), SECRET_FIELD)
             .and_then(|text| signing_secret(dialect, text.expose()).ok());
-        let secret = match secret {
-            Some(secret) => secret,
-            None => {
-                // Nothing is sent of what cannot be read; a signer is needed all the same.
-                note("secret");
-                SigningSecret::generate(&Randomness::default())?
-            }
+        let secret = if let Some(secret) = secret {
+            secret
+        } else {
+            // Nothing is sent of what cannot be read; a signer is needed all the same.
+            note("secret");
+            SigningSecret::generate(&Randomness::default())?
         };
         let sealed = own.and_then(|own| own.sealed_credentials.as_ref());
         let credentials = open(sealed, CREDENTIALS_FIELD);

@@ -341,7 +341,7 @@ mod tests {
             one(5, "desk", true, &["Contact_Add"]),
         ];
         let of = |plan: Plan| -> Vec<u128> {
-            plan.surplus(&all).into_iter().map(Uuid::as_u128).collect()
+            plan.surplus(&all).into_iter().map(|id| id.as_u128()).collect()
         };
         assert!(of(Plan::default()).is_empty());
         assert_eq!(of(Plan { webhooks: 2, ..Plan::default() }), [4, 5]);

@@ -77,7 +77,7 @@ impl OwnWebhooks {
     /// A step over one queue. Returns whether there may be more.
     async fn trim_queue(&self, id: Uuid) -> Result<bool, StoreError> {
         let now = self.seam.clock.now();
-        let oldest = claims::first_id_of(now.minus(QUEUED_FOR));
+        let oldest = now.minus(QUEUED_FOR);
         if !claims::has_surplus_held(&self.store, id, oldest, QUEUED_AT_MOST).await? {
             return Ok(false);
         }
