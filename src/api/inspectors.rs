@@ -48,6 +48,7 @@ pub(super) fn router() -> ApiRouter {
         .routes(routes!(requests))
         // Methods that no standard knows come here too.
         .route("/inspect/{token}", axum::routing::any(inspect))
+        .route("/inspect/{token}/", axum::routing::any(inspect))
         .route("/inspect/{token}/{*rest}", axum::routing::any(inspect))
 }
 
