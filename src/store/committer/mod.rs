@@ -1,7 +1,7 @@
 //! The group commit: what waits together is written in one transaction.
 //!
 //! Accepted events and results of attempts arrive over one bounded channel. One task takes all that
-//! waits, writes it with one multi-row statement a table, and answers everybody. Nothing lingers to
+//! waits, writes it in one transaction, and answers everybody. Nothing lingers to
 //! make a group larger: groups grow by themselves while the former one is being written.
 //!
 //! Where the database cannot be reached the group is tried again until it succeeds, with the same
@@ -12,6 +12,7 @@ mod budget;
 mod postgres;
 mod share;
 mod sqlite;
+mod statements;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -241,6 +242,10 @@ impl Group {
         self.intakes.iter().flat_map(|intake| &intake.events)
     }
 
+    fn is_empty(&self) -> bool {
+        self.intakes.is_empty() && self.results.is_empty() && self.settlements.is_empty()
+    }
+
     /// Whether it is to be written before it grows further.
     fn is_full(&self) -> bool {
         self.weight() >= GROUP_LIMIT
@@ -294,9 +299,9 @@ impl Committer {
         let (ended, end) = oneshot::channel();
         match store.backend() {
             Backend::Postgres { options } => {
-                let writer = postgres::Writer::new((**options).clone(), epoch);
+                let writers = [(); 2].map(|()| postgres::Writer::new((**options).clone(), epoch));
                 tokio::spawn(async move {
-                    postgres::run(writer, received, clock, hand_over, beat).await;
+                    postgres::run(writers, received, clock, hand_over, beat).await;
                     let _unheard = ended.send(());
                 });
             }

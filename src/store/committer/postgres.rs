@@ -1,12 +1,19 @@
-//! The group commit on PostgreSQL: one connection, one autocommitted statement a group.
+//! The group commit on PostgreSQL: one autocommitted statement a group.
+//!
+//! Two connections take turns. While one waits for the disk the other writes, but only where as much
+//! waits by then as is under way: a second group that began earlier would make both of them smaller,
+//! and each group costs a round trip and an `fsync`.
 
 use std::collections::{HashMap, HashSet};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::statements::Parts;
 use super::{
     AttemptResult, Command, Group, HandOver, NewEvent, RETRY_PAUSE, Settlement, Written,
     due_micros, finish,
@@ -21,106 +28,6 @@ use crate::telemetry::beat::Beat;
 /// keep a sequential scan for ever, at twice the database's time.
 const SESSION: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; \
                        set enable_hashjoin = off; set enable_mergejoin = off";
-
-/// Events without keys of their callers, their deliveries, and results of first attempts.
-///
-/// Numbers of ordered endpoints: the row of each is locked until the commit, so that they become
-/// visible in their order; a delivery knows how many of its endpoint come behind it in the group.
-///
-/// A node that was taken for dead while it waited hands nothing over in memory any more: `alive`
-/// is nothing then, and its rows wait in the table. The lock keeps whoever takes over waiting for
-/// this statement, and so from missing its rows.
-const PLAIN: &str = "
-with alive as materialized (
-    select 1 from nodes where epoch = $31 for share
-), e as (
-    insert into events (id, org_id, event_type, department_id, event_time, origin, source_id,
-                        actor, event_key, accepted_at, payload, previous)
-    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[],
-        $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bytea[], $12::bytea[])
-    on conflict (id) do nothing
-), s as (
-    insert into endpoint_sequences (endpoint_id, last)
-    select u.id, u.count from unnest($32::uuid[], $33::bigint[]) as u(id, count)
-    order by u.id
-    on conflict (endpoint_id) do update set last = endpoint_sequences.last + excluded.last
-    returning endpoint_id, last
-), d as (
-    insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, ordered,
-                            created_at, sequence)
-    select u.id, u.event_id, u.endpoint_id, u.generation, u.state,
-        case when exists (select 1 from alive) then u.due_at else coalesce(u.due_at, u.created_at) end,
-        case when exists (select 1 from alive) then u.claim end, u.ordered, u.created_at,
-        case when u.ordered is null then 0
-            else (select s.last from s where s.endpoint_id = u.endpoint_id) - u.behind end
-    from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
-        $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[], $22::bigint[])
-        as u(id, event_id, endpoint_id, generation, state, due_at, claim, ordered, created_at, behind)
-    on conflict (id) do nothing
-)
-update deliveries d set state = r.state, due_at = r.due_at, claim = null,
-    ordered = case when r.state in (0, 1) then d.ordered end, attempts = 1,
-    first_at = r.at, first_status = r.status, first_micros = r.micros, first_error = r.error,
-    first_detail = r.detail
-from unnest($23::uuid[], $24::smallint[], $25::bigint[], $26::bigint[], $27::integer[],
-    $28::bigint[], $29::text[], $30::text[]) as r(id, state, due_at, at, status, micros, error, detail)
-where d.id = r.id and d.claim = $31 and d.attempts = 0";
-
-/// The same where callers gave ids to their events: the first one wins. Returns the events that are
-/// new (`true`) and the deliveries whose result was written.
-const KEYED: &str = "
-with alive as materialized (
-    select 1 from nodes where epoch = $24 for share
-), input as (
-    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[],
-        $6::smallint[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bytea[],
-        $12::bytea[], $23::integer[])
-    as i(id, org_id, event_type, department_id, event_time, origin, source_id, actor, event_key,
-         accepted_at, payload, previous, deliveries)
-), k as (
-    insert into event_keys (org_id, event_key, event_id, deliveries, accepted_at)
-    select org_id, event_key, id, deliveries, accepted_at from input where event_key is not null
-    order by org_id, event_key, id
-    on conflict do nothing
-    returning event_id
-), e as (
-    insert into events (id, org_id, event_type, department_id, event_time, origin, source_id,
-                        actor, event_key, accepted_at, payload, previous)
-    select id, org_id, event_type, department_id, event_time, origin, source_id, actor, event_key,
-           accepted_at, payload, previous
-    from input where event_key is null or id in (select event_id from k)
-    on conflict (id) do nothing
-    returning id
-), s as (
-    insert into endpoint_sequences (endpoint_id, last)
-    select u.id, u.count from unnest($25::uuid[], $26::bigint[]) as u(id, count)
-    order by u.id
-    on conflict (endpoint_id) do update set last = endpoint_sequences.last + excluded.last
-    returning endpoint_id, last
-), d as (
-    insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, ordered,
-                            created_at, sequence)
-    select u.id, u.event_id, u.endpoint_id, u.generation, u.state,
-        case when exists (select 1 from alive) then u.due_at else coalesce(u.due_at, u.created_at) end,
-        case when exists (select 1 from alive) then u.claim end, u.ordered, u.created_at,
-        case when u.ordered is null then 0
-            else (select s.last from s where s.endpoint_id = u.endpoint_id) - u.behind end
-    from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::integer[], $17::smallint[],
-        $18::bigint[], $19::bigint[], $20::smallint[], $21::bigint[], $22::bigint[])
-        as u(id, event_id, endpoint_id, generation, state, due_at, claim, ordered, created_at, behind)
-    where u.event_id in (select id from e)
-    on conflict (id) do nothing
-), r as (
-    update deliveries d set state = r.state, due_at = r.due_at, claim = null,
-        ordered = case when r.state in (0, 1) then d.ordered end, attempts = 1,
-        first_at = r.at, first_status = r.status, first_micros = r.micros, first_error = r.error,
-        first_detail = r.detail
-    from unnest($27::uuid[], $28::smallint[], $29::bigint[], $30::bigint[], $31::integer[],
-        $32::bigint[], $33::text[], $34::text[]) as r(id, state, due_at, at, status, micros, error, detail)
-    where d.id = r.id and d.claim = $24 and d.attempts = 0
-    returning d.id
-)
-select id, true from e union all select id, false from r";
 
 /// Results of attempts from the second on: the attempt is always kept, the state changes only
 /// where the claim still holds.
@@ -211,50 +118,69 @@ impl Writer {
 
 /// Takes all that waits, writes it, answers, until it is told to end.
 pub(super) async fn run(
-    mut writer: Writer,
+    writers: [Writer; 2],
     mut received: mpsc::Receiver<Command>,
     clock: Clock,
     hand_over: HandOver,
     beat: Beat,
 ) {
-    let mut waiting = Vec::new();
-    let mut left_over: Option<Command> = None;
+    let mut idle = Vec::from(writers);
+    let mut under_way = FuturesUnordered::new();
+    let mut weight_under_way = 0;
+    let mut group = Group::default();
+    let mut is_ending = false;
     loop {
-        let mut group = Group::default();
-        if let Some(command) = left_over.take() {
-            group.push(command);
-        } else if received.recv_many(&mut waiting, 1).await == 0 {
+        let is_due = !group.is_empty()
+            && (under_way.is_empty() || group.is_full() || group.weight() >= weight_under_way);
+        if is_due && let Some(writer) = idle.pop() {
+            let mut next = std::mem::take(&mut group);
+            next.sort();
+            weight_under_way += next.weight();
+            beat.beat();
+            under_way.push(commit(writer, next, &clock, &hand_over));
+        } else if is_ending && group.is_empty() && under_way.is_empty() {
             return;
         }
-        loop {
-            for command in waiting.drain(..) {
+        tokio::select! {
+            biased;
+            Some((writer, weight)) = under_way.next() => {
+                weight_under_way -= weight;
+                idle.push(writer);
+                if under_way.is_empty() {
+                    beat.rest();
+                } else {
+                    beat.beat();
+                }
+            }
+            command = received.recv(), if !is_ending && !group.is_full() => {
+                let Some(command) = command else {
+                    is_ending = true;
+                    continue;
+                };
                 group.push(command);
+                while !group.is_full() && !group.is_last {
+                    match received.try_recv() {
+                        Ok(command) => group.push(command),
+                        Err(_) => break,
+                    }
+                }
+                is_ending = group.is_last;
             }
-            if group.is_full() || group.is_last {
-                break;
-            }
-            match received.try_recv() {
-                Ok(command) => waiting.push(command),
-                Err(_) => break,
-            }
-        }
-        left_over = waiting.pop();
-        group.sort();
-        let (is_last, weight) = (group.is_last, group.weight());
-        beat.beat();
-        let began = clock.instant();
-        commit(&mut writer, group, &clock, &hand_over).await;
-        super::note_commit(weight, began.elapsed());
-        beat.rest();
-        if is_last {
-            return;
+            else => {}
         }
     }
 }
 
 /// Writes a group, again and again while the database cannot be reached. A group with data that
-/// the database refuses is split, so that only the request to blame fails.
-async fn commit(writer: &mut Writer, group: Group, clock: &Clock, hand_over: &HandOver) {
+/// the database refuses is split, so that only the request to blame fails. Gives the writer back,
+/// with the weight of the group.
+async fn commit(
+    mut writer: Writer,
+    group: Group,
+    clock: &Clock,
+    hand_over: &HandOver,
+) -> (Writer, usize) {
+    let (weight, began) = (group.weight(), clock.instant());
     let mut groups = vec![group];
     while let Some(group) = groups.pop() {
         // A connection that was dropped without a word would hold everybody up for the time-out of
@@ -275,26 +201,69 @@ async fn commit(writer: &mut Writer, group: Group, clock: &Clock, hand_over: &Ha
             Err(error) => super::split(group, StoreError::from(error), &mut groups),
         }
     }
+    super::note_commit(weight, began.elapsed());
+    (writer, weight)
 }
 
+/// Writes events without keys of their callers, and results of first attempts. Returns how many
+/// results were written.
 async fn write_plain(
     connection: &mut PgConnection,
     events: &[&NewEvent],
     first: &[&AttemptResult],
     epoch: i64,
 ) -> Result<u64, sqlx::Error> {
-    let (endpoints, counts) = numbers(events);
-    let query = bind_events(sqlx::query(PLAIN), events, epoch);
-    let done = bind_results(query, first)
-        .bind(epoch)
-        .bind(endpoints)
-        .bind(counts)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected())
+    let parts = parts(events, first, false);
+    let query = bind(sqlx::query(parts.statement()).bind(epoch), parts, events, first, epoch);
+    let done = query.execute(connection).await?;
+    // Without results the rows affected are deliveries that were inserted.
+    Ok(if parts.results { done.rows_affected() } else { 0 })
 }
 
 type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// What there is to write.
+fn parts(events: &[&NewEvent], first: &[&AttemptResult], keyed: bool) -> Parts {
+    let mut deliveries = events.iter().flat_map(|event| &event.deliveries);
+    Parts {
+        events: !events.is_empty(),
+        ordered: deliveries.any(|delivery| delivery.placement.is_ordered()),
+        keyed,
+        results: !first.is_empty(),
+    }
+}
+
+/// Binds what comes behind the epoch, in the order of [`Parts::statement`].
+fn bind<'q>(
+    query: PgQuery<'q>,
+    parts: Parts,
+    events: &[&'q NewEvent],
+    first: &[&'q AttemptResult],
+    epoch: i64,
+) -> PgQuery<'q> {
+    let mut query = query;
+    if parts.events {
+        query = bind_events(query, events);
+        if parts.keyed {
+            let counts = events
+                .iter()
+                .map(|event| i32::try_from(event.deliveries.len()).unwrap_or(i32::MAX));
+            query = query.bind(counts.collect::<Vec<_>>());
+        }
+        if parts.ordered {
+            let (endpoints, counts) = numbers(events);
+            query = query.bind(endpoints).bind(counts);
+        }
+        query = bind_deliveries(query, events, epoch);
+        if parts.ordered {
+            let deliveries = events.iter().flat_map(|event| &event.deliveries);
+            query = query
+                .bind(deliveries.map(|d| d.placement.ordered()).collect::<Vec<_>>())
+                .bind(behind(events));
+        }
+    }
+    if parts.results { bind_results(query, first) } else { query }
+}
 
 /// Binds the results of first attempts, a column each.
 fn bind_results<'q>(query: PgQuery<'q>, first: &[&'q AttemptResult]) -> PgQuery<'q> {
@@ -309,10 +278,8 @@ fn bind_results<'q>(query: PgQuery<'q>, first: &[&'q AttemptResult]) -> PgQuery<
         .bind(first.iter().map(|r| r.detail.as_deref()).collect::<Vec<_>>())
 }
 
-/// Binds $1 to $22: the events and their deliveries, a column each.
-fn bind_events<'q>(query: PgQuery<'q>, events: &[&'q NewEvent], epoch: i64) -> PgQuery<'q> {
-    let deliveries =
-        || events.iter().flat_map(|event| event.deliveries.iter().map(move |row| (*event, row)));
+/// Binds the events, a column each.
+fn bind_events<'q>(query: PgQuery<'q>, events: &[&'q NewEvent]) -> PgQuery<'q> {
     query
         .bind(events.iter().map(|e| e.id).collect::<Vec<_>>())
         .bind(events.iter().map(|e| &*e.org_id).collect::<Vec<&str>>())
@@ -326,20 +293,22 @@ fn bind_events<'q>(query: PgQuery<'q>, events: &[&'q NewEvent], epoch: i64) -> P
         .bind(events.iter().map(|e| e.accepted_at.micros()).collect::<Vec<_>>())
         .bind(events.iter().map(|e| &*e.payload).collect::<Vec<&[u8]>>())
         .bind(events.iter().map(|e| e.previous.as_deref()).collect::<Vec<Option<&[u8]>>>())
+}
+
+/// Binds the deliveries of events, a column each.
+fn bind_deliveries<'q>(query: PgQuery<'q>, events: &[&'q NewEvent], epoch: i64) -> PgQuery<'q> {
+    let epoch = crate::store::nodes::Epoch(epoch);
+    let deliveries =
+        || events.iter().flat_map(|event| event.deliveries.iter().map(move |row| (*event, row)));
+    query
         .bind(deliveries().map(|(_, d)| d.id).collect::<Vec<_>>())
         .bind(deliveries().map(|(e, _)| e.id).collect::<Vec<_>>())
         .bind(deliveries().map(|(_, d)| d.endpoint_id).collect::<Vec<_>>())
         .bind(deliveries().map(|(_, d)| d.generation).collect::<Vec<_>>())
         .bind(deliveries().map(|(_, d)| d.placement.state().number()).collect::<Vec<_>>())
         .bind(deliveries().map(|(e, d)| d.placement.due_at(e.accepted_at)).collect::<Vec<_>>())
-        .bind(
-            deliveries()
-                .map(|(_, d)| d.placement.claim(crate::store::nodes::Epoch(epoch)))
-                .collect::<Vec<_>>(),
-        )
-        .bind(deliveries().map(|(_, d)| d.placement.ordered()).collect::<Vec<_>>())
+        .bind(deliveries().map(|(_, d)| d.placement.claim(epoch)).collect::<Vec<_>>())
         .bind(deliveries().map(|(e, _)| e.accepted_at.micros()).collect::<Vec<_>>())
-        .bind(behind(events))
 }
 
 /// For each delivery how many of its ordered endpoint come behind it in the group.
@@ -378,17 +347,9 @@ async fn write_keyed(
     first: &[&AttemptResult],
     epoch: i64,
 ) -> Result<(Vec<Written>, u64), sqlx::Error> {
-    let counts: Vec<i32> = events
-        .iter()
-        .map(|event| i32::try_from(event.deliveries.len()).unwrap_or(i32::MAX))
-        .collect();
-    let (endpoints, needed) = numbers(events);
-    let query = bind_events(sqlx::query(KEYED), events, epoch)
-        .bind(counts)
-        .bind(epoch)
-        .bind(endpoints)
-        .bind(needed);
-    let rows = bind_results(query, first).fetch_all(&mut *connection).await?;
+    let parts = parts(events, first, true);
+    let query = bind(sqlx::query(parts.statement()).bind(epoch), parts, events, first, epoch);
+    let rows = query.fetch_all(&mut *connection).await?;
     let mut inserted = HashSet::with_capacity(events.len());
     let mut updated = 0;
     for row in rows {
