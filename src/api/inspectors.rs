@@ -48,6 +48,7 @@ pub(super) fn router() -> ApiRouter {
         .routes(routes!(requests))
         // Methods that no standard knows come here too.
         .route("/inspect/{token}", axum::routing::any(inspect))
+        .route("/inspect/{token}/", axum::routing::any(inspect))
         .route("/inspect/{token}/{*rest}", axum::routing::any(inspect))
 }
 
@@ -510,7 +511,11 @@ async fn inspect(State(state): State<ApiState>, request: Request) -> Result<Resp
     let sequence = inspector::take(state.store(), &view, &received, now).await?;
     let delay = view.answer.delay();
     if !delay.is_zero() {
-        state.seam().clock.sleep(delay).await;
+        tokio::select! {
+            () = state.seam().clock.sleep(delay) => {}
+            // A server that ends is not held up by what was only to wait.
+            () = state.ending().cancelled() => {}
+        }
     }
     Ok(answer(&view.answer, sequence))
 }

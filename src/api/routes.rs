@@ -84,7 +84,7 @@ const EVENTS_CREATE: Option<&str> = Some("Desk.events.CREATE");
 
 /// Where inspectors take requests of any method, and whatever follows the address.
 const INSPECT: &str = "/inspect/{token}";
-const INSPECT_BELOW: &str = "/inspect/{token}/{*rest}";
+const INSPECT_BELOW: [&str; 2] = ["/inspect/{token}/", "/inspect/{token}/{*rest}"];
 
 /// Every route, in the order of the documentation.
 #[rustfmt::skip]
@@ -386,13 +386,15 @@ pub enum Lookup {
 /// Whether the answer of a matched path may be delayed on purpose: its time says nothing.
 pub(super) fn may_wait(path: Option<&str>) -> bool {
     path.is_some_and(|path| {
-        path == INSPECT || path == INSPECT_BELOW || path == "/api/v1/listeners/{id}/deliveries"
+        path == INSPECT
+            || INSPECT_BELOW.contains(&path)
+            || path == "/api/v1/listeners/{id}/deliveries"
     })
 }
 
 /// Looks a request up, by its method and the path that the router matched. HEAD is GET.
 pub fn find(method: &Method, path: &str) -> Lookup {
-    let takes_any = path == INSPECT || path == INSPECT_BELOW;
+    let takes_any = path == INSPECT || INSPECT_BELOW.contains(&path);
     let path = if takes_any { INSPECT } else { path };
     let Some(routes) = BY_PATH.get(path) else { return Lookup::Unknown };
     if takes_any && let Some(route) = routes.first() {
@@ -530,7 +532,7 @@ mod tests {
     #[test]
     fn inspectors_take_every_method() {
         let odd = Method::from_bytes(b"PROPFIND").expect("a method");
-        for path in [INSPECT, INSPECT_BELOW] {
+        for path in [INSPECT, INSPECT_BELOW[0], INSPECT_BELOW[1]] {
             for method in [&Method::GET, &Method::OPTIONS, &Method::TRACE, &odd] {
                 let found = find(method, path);
                 assert!(matches!(found, Lookup::Found(Route { access: Open, .. })), "{method}");

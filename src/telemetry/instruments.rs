@@ -55,7 +55,8 @@ pub struct Histogram {
 impl Histogram {
     pub(super) fn new(bounds: &'static [u64]) -> Self {
         let bounds = &bounds[..bounds.len().min(MOST_BUCKETS)];
-        Self { bounds, buckets: Default::default(), sum: AtomicU64::new(0) }
+        let buckets = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { bounds, buckets, sum: AtomicU64::new(0) }
     }
 
     /// Notes a value.

@@ -6,6 +6,7 @@ use mortise::development::Behaviour;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::client::Client;
 use crate::support::delivery_world::{HOOK, World, a_while, ticket};
 use crate::support::on_both;
 use crate::support::server::{Backend, ORG, eventually};
@@ -228,4 +229,29 @@ async fn listeners_are_bound_to_token_and_tenant_and_end(backend: Backend) {
     let post = server.client.post("/api/v1/events", &world.host, &ticket(ORG, "2")).await;
     post.expect(202);
     world.in_state("2", "delivered").await;
+}
+
+/// What another node sends is heard too, and read at either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_copies_for_every_listener() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let url = database.url().to_owned();
+    let world = World::start(Backend::Postgres(database)).await;
+    let server = &world.server;
+    let other = mortise::server::start(server.config_of_another_node(&url), server.seam.clone());
+    let other = other.await.expect("the other node starts");
+    let there = Client::new(format!("http://{}", other.address()));
+    let vendor = server.vendor_token("acme").await;
+    let id = begin(&world, &vendor, json!({ "webhookId": world.webhook })).await;
+    // The other node looks within a second who listens.
+    a_while().await;
+    a_while().await;
+    let event = ticket(ORG, "there");
+    there.post("/api/v1/events", &world.host, &event).await.expect(202);
+    let (copies, _) = read(&world, &vendor, &id, "", 20).await;
+    assert_eq!(copies.len(), 1);
+    let path = format!("/api/v1/listeners/{id}/deliveries?waitSeconds=5");
+    let page = there.get(&path, &vendor).await.expect(200);
+    assert_eq!(page.data()[0]["body"], copies[0]["body"]);
+    other.stop().await;
 }

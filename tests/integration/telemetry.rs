@@ -72,7 +72,7 @@ async fn metrics_are_the_operators_and_have_every_family(backend: Backend) {
     let answer = get("/metrics").await.expect("it answers");
     assert_eq!(answer.status(), 200);
     let text = answer.text().await.expect("text");
-    assert_eq!(parse(&text)["mortise_node_lease_valid"], 1.0);
+    assert!(parse(&text)["mortise_node_lease_valid"] > 0.5);
     for path in ["/", "/api/v1/tokens", "/health/live"] {
         assert_eq!(get(path).await.expect("it answers").status(), 404, "{path}");
     }
@@ -127,7 +127,11 @@ async fn metrics_move_with_what_happens(backend: Backend) {
         assert!(after[series] < 15.0, "{series}");
     }
     eventually("health is read", async || {
-        (scrape().await.get("mortise_webhooks{health=\"failing\"}") == Some(&1.0)).then_some(())
+        scrape()
+            .await
+            .get("mortise_webhooks{health=\"failing\"}")
+            .filter(|count| **count > 0.5)
+            .map(|_| ())
     })
     .await;
     let ready = server.client.get("/health/ready", "").await.expect(200);
