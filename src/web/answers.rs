@@ -109,7 +109,7 @@ impl Installation {
     }
 
     pub(super) fn setup_state(&self) -> State {
-        State::new(&self.vendor_setup)
+        State::new(if self.vendor_setup == "ok" { "done" } else { &self.vendor_setup })
     }
 }
 

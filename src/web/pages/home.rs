@@ -68,7 +68,9 @@ pub(in crate::web) async fn show(visit: Visit) -> Result<Response, Trouble> {
             let next = next_page(&visit, found.next_cursor.as_deref());
             let shell = visit.shell("Extensions")?;
             let can_dismiss = role == Role::Admin;
-            let installations = found.data;
+            let mut installations = found.data;
+            // What lives before what was.
+            installations.sort_by_key(|one| !one.is_live());
             page(&OrgHome { shell, notices, can_dismiss, installations, next })
         }
     }

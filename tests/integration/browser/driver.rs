@@ -61,7 +61,7 @@ impl Browser {
         let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
         let port = loop {
             let line = lines.next_line().await.expect("it speaks").expect("it says its port");
-            if let Some((_, rest)) = line.split_once("on port ") {
+            if let Some((_, rest)) = line.split_once("started successfully on port ") {
                 break rest.trim_end_matches('.').to_owned();
             }
         };
