@@ -79,6 +79,6 @@ mod tests {
     #[test]
     fn names_follow_from_the_content() {
         assert_ne!(named("a", ".css", "1"), named("a", ".css", "2"));
-        assert!(STYLE.path().starts_with("/assets/pages-") && STYLE.path().ends_with(".css"));
+        assert!(STYLE.path().starts_with("/assets/pages-") && STYLE.path().contains(".css"));
     }
 }

@@ -106,7 +106,7 @@ impl Watch {
     }
 
     async fn may_go_on(&self) -> bool {
-        if self.looks % ASKED_EACH != 0 {
+        if !self.looks.is_multiple_of(ASKED_EACH) {
             return true;
         }
         let state = self.visit.pages.state();

@@ -260,9 +260,5 @@ impl Browser {
 
 #[expect(clippy::disallowed_methods, reason = "a client of the driver, not a call of the server")]
 fn client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .timeout(Duration::from_secs(60))
-        .no_proxy()
-        .build()
-        .expect("a client")
+    reqwest::Client::builder().timeout(Duration::from_mins(1)).no_proxy().build().expect("a client")
 }
