@@ -109,7 +109,7 @@ impl Installation {
     }
 
     pub(super) fn setup_state(&self) -> State {
-        State::new(&self.vendor_setup)
+        State::new(if self.vendor_setup == "ok" { "done" } else { &self.vendor_setup })
     }
 }
 
@@ -526,12 +526,16 @@ pub(super) struct Attempt {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct PhaseTimes {
-    dns_micros: Option<u32>,
-    connect_micros: Option<u32>,
-    first_byte_micros: Option<u32>,
-    body_micros: Option<u32>,
+    #[serde(rename = "dnsMicros")]
+    dns: Option<u32>,
+    #[serde(rename = "connectMicros")]
+    connect: Option<u32>,
+    #[serde(rename = "firstByteMicros")]
+    first_byte: Option<u32>,
+    #[serde(rename = "bodyMicros")]
+    body: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -549,10 +553,10 @@ impl Attempt {
 
     pub(super) fn phases(&self) -> Vec<super::chart::Phase> {
         Phases {
-            dns: self.phases.dns_micros,
-            connect: self.phases.connect_micros,
-            first_byte: self.phases.first_byte_micros,
-            body: self.phases.body_micros,
+            dns: self.phases.dns,
+            connect: self.phases.connect,
+            first_byte: self.phases.first_byte,
+            body: self.phases.body,
         }
         .parts()
     }

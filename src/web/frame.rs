@@ -242,7 +242,8 @@ fn finish(pages: &Pages, visitor: Option<&Visitor>, mut response: Response) -> R
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, pages.inner.policy.clone());
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Not `no-referrer`: browsers would say `Origin: null` with our own forms.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.insert(
         HeaderName::from_static("cross-origin-opener-policy"),
         HeaderValue::from_static("same-origin"),

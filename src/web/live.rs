@@ -8,7 +8,6 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http::StatusCode;
-use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -79,7 +78,7 @@ impl Watch {
         if self.looks == 0 {
             self.looks = 1;
             // The first thing told is what is there: the page may be older than the stream.
-            return part(self.told.as_deref().unwrap_or_default());
+            return self.told.as_deref().map(part);
         }
         let clock = self.visit.pages.state().seam().clock.clone();
         loop {
@@ -97,7 +96,7 @@ impl Watch {
                 let event = part(&part_now);
                 self.told = Some(part_now);
                 self.told_at = now;
-                return event;
+                return Some(event);
             }
             if now.since(self.told_at) >= QUIET {
                 self.told_at = now;
@@ -107,7 +106,7 @@ impl Watch {
     }
 
     async fn may_go_on(&self) -> bool {
-        if self.looks % ASKED_EACH != 0 {
+        if !self.looks.is_multiple_of(ASKED_EACH) {
             return true;
         }
         let state = self.visit.pages.state();
@@ -117,6 +116,7 @@ impl Watch {
     }
 }
 
-fn part(html: &str) -> Option<Event> {
-    Event::default().event("part").json_data(json!({ "html": html })).ok()
+fn part(parts: &str) -> Event {
+    // One line of JSON, so that it is one line of the stream.
+    Event::default().event("part").data(parts)
 }

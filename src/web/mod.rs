@@ -1,9 +1,9 @@
 //! The pages: what administrators, vendors and operators see of what the API does, as HTML from the
 //! same program. They work without JavaScript and get livelier with a little of it.
 //!
-//! A page knows nothing of its own: it calls the API within the process ([`visit`]), as the role
+//! A page knows nothing of its own: it calls the API within the process (`visit`), as the role
 //! and tenant of its session, so what the API refuses to somebody a page cannot do for him either.
-//! [`frame`] stands around every page: session, forms, headers, errors in words.
+//! `frame` stands around every page: session, forms, headers, errors in words.
 
 mod answers;
 mod assets;

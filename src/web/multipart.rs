@@ -29,7 +29,7 @@ fn parameter(value: &str, name: &str) -> Option<String> {
     let mut rest = value;
     while let Some((_, after)) = rest.split_once(';') {
         let after = after.trim_start();
-        let Some((key, text)) = after.split_once('=') else { return None };
+        let (key, text) = after.split_once('=')?;
         let text = text.trim_start();
         let (found, left) = match text.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"')?,

@@ -159,12 +159,60 @@ pub(super) fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// A text of JSON, indented for people; any other text as it is.
+/// A text of JSON, indented for people with everything in its order; any other text as it is.
 pub(super) fn pretty_text(text: &str) -> String {
-    match serde_json::from_str::<Value>(text) {
-        Ok(value) if value.is_object() || value.is_array() => pretty(&value),
-        _ => text.to_owned(),
+    let is_document = text.trim_start().starts_with(['{', '['])
+        && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    if is_document { indented(text) } else { text.to_owned() }
+}
+
+/// A text that is known to be JSON, with a line for each member and entry.
+fn indented(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len() * 2);
+    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
+    let mut letters = text.chars().filter(|letter| !letter.is_control()).peekable();
+    let line = |shown: &mut String, depth: usize| {
+        shown.push('\n');
+        // Deeper ones stay below each other: their spaces would be longer than what they say.
+        shown.extend(std::iter::repeat_n("  ", depth.min(32)));
+    };
+    while let Some(letter) = letters.next() {
+        if in_text {
+            shown.push(letter);
+            in_text = is_escaped || letter != '"';
+            is_escaped = letter == '\\' && !is_escaped;
+            continue;
+        }
+        match letter {
+            ' ' => {}
+            '"' => {
+                in_text = true;
+                shown.push(letter);
+            }
+            '{' | '[' => {
+                shown.push(letter);
+                while letters.next_if_eq(&' ').is_some() {}
+                if let Some(end) = letters.next_if(|next| matches!(next, '}' | ']')) {
+                    shown.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut shown, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut shown, depth);
+                shown.push(letter);
+            }
+            ',' => {
+                shown.push(letter);
+                line(&mut shown, depth);
+            }
+            ':' => shown.push_str(": "),
+            other => shown.push(other),
+        }
     }
+    shown
 }
 
 /// A share as people read it.
@@ -243,6 +291,22 @@ mod tests {
             assert!(!html.contains("<script") && !html.contains("\"><"), "{html}");
         }
         assert!(!Moment::parse(hostile).is_known());
+    }
+
+    #[test]
+    fn documents_keep_their_order_and_what_stands_in_texts() {
+        let text = r#"[{"z":"a, {b} \"c\" : d","a":[],"n":1.50,"o":{ },"l":[1,2]}]"#;
+        let shown = pretty_text(text);
+        assert_eq!(
+            shown,
+            "[\n  {\n    \"z\": \"a, {b} \\\"c\\\" : d\",\n    \"a\": [],\n    \"n\": 1.50,\n    \
+             \"o\": {},\n    \"l\": [\n      1,\n      2\n    ]\n  }\n]"
+        );
+        let same: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(same, serde_json::from_str::<Value>(text).unwrap());
+        for other in ["", "plain", "{\"a\":", "<b>", "12"] {
+            assert_eq!(pretty_text(other), other);
+        }
     }
 
     #[test]

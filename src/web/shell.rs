@@ -28,6 +28,7 @@ pub(super) struct Shell {
     pub(super) done: &'static str,
     pub(super) style: &'static str,
     pub(super) script: &'static str,
+    pub(super) mark: &'static str,
     randomness: Randomness,
 }
 
@@ -76,6 +77,13 @@ fn entries(role: Role, path: &str) -> Vec<Entry> {
         Role::Operator => OPERATOR,
         Role::Marketplace | Role::Host => &[],
     };
+    // Pages that are reached from the first one belong to it where they have no entry of their own.
+    let belongs_to_first = match role {
+        Role::Admin | Role::Viewer => path.starts_with("/pages/installations"),
+        Role::Vendor => path.starts_with("/pages/extensions"),
+        _ => false,
+    };
+    let path = if belongs_to_first { "/pages" } else { path };
     // The entry whose address is the longest beginning of the path.
     let current = all
         .iter()
@@ -110,6 +118,7 @@ impl Shell {
             done: "",
             style: super::assets::STYLE.path(),
             script: super::assets::SCRIPT.path(),
+            mark: super::assets::MARK.path(),
             randomness: pages.state().seam().randomness.clone(),
         }
     }

@@ -109,9 +109,9 @@ impl Visit {
     }
 
     /// What a page has around its content.
-    pub(super) fn shell(&self, title: impl Into<String>) -> Result<Shell, Trouble> {
-        Ok(Shell::new(&self.pages, self.visitor.as_ref(), title.into(), &self.path)
-            .done(&self.parameter("done")))
+    pub(super) fn shell(&self, title: impl Into<String>) -> Shell {
+        Shell::new(&self.pages, self.visitor.as_ref(), title.into(), &self.path)
+            .done(&self.parameter("done"))
     }
 
     /// Asks the API for a document.

@@ -67,37 +67,47 @@ window.addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 });
 
-// The part of the page that changes while it is looked at.
-function follow(region) {
+// The parts of the page that change while it is looked at.
+function isInUse(region) {
+  const chosen = getSelection();
+  const hasChoice = chosen !== null && !chosen.isCollapsed && region.contains(chosen.anchorNode);
+  return region.contains(document.activeElement) || hasChoice;
+}
+
+function show(region, html) {
+  const opened = new Set([...region.querySelectorAll("details[open][id]")].map((one) => one.id));
+  region.innerHTML = html;
+  for (const one of region.querySelectorAll("details[id]")) one.open = opened.has(one.id);
+  tellTimes(region);
+  offerCopies(region);
+}
+
+function follow(address) {
   const badge = document.querySelector("[data-live-state]");
   const say = (text) => { if (badge) { badge.textContent = text; badge.hidden = false; } };
-  const source = new EventSource(region.dataset.live);
-  let waiting = null;
-  const show = (html) => {
-    const opened = new Set([...region.querySelectorAll("details[open][id]")].map((one) => one.id));
-    region.innerHTML = html;
-    for (const one of region.querySelectorAll("details[id]")) one.open = opened.has(one.id);
-    tellTimes(region);
-    offerCopies(region);
+  const regions = [...document.querySelectorAll("[data-live-part]")];
+  const waiting = new Map();
+  // Whoever is in the middle of something keeps the ground under the feet.
+  const settle = () => {
+    for (const [region, html] of waiting) {
+      if (isInUse(region)) continue;
+      waiting.delete(region);
+      show(region, html);
+    }
   };
+  const source = new EventSource(address);
   source.addEventListener("open", () => say("Live"));
   source.addEventListener("error", () => say("Not live"));
   source.addEventListener("part", (event) => {
-    const { html } = JSON.parse(event.data);
-    // Whoever is in the middle of it keeps the ground under the feet.
-    if (region.contains(document.activeElement) || region.contains(getSelection()?.anchorNode ?? null) && !getSelection().isCollapsed) {
-      waiting = html;
-      return;
+    const parts = JSON.parse(event.data);
+    for (const region of regions) {
+      const html = parts[region.dataset.livePart];
+      if (html !== undefined) waiting.set(region, html);
     }
-    waiting = null;
-    show(html);
+    settle();
   });
-  region.addEventListener("focusout", () => setTimeout(() => {
-    if (waiting !== null && !region.contains(document.activeElement)) {
-      show(waiting);
-      waiting = null;
-    }
-  }));
+  document.addEventListener("focusout", () => setTimeout(settle));
+  document.addEventListener("selectionchange", () => setTimeout(settle));
   window.addEventListener("pagehide", () => source.close());
 }
 
@@ -112,5 +122,5 @@ function reloadWhileRunning(element) {
 tellTimes(document);
 offerCopies(document);
 setInterval(() => tellTimes(document), 30000);
-for (const region of document.querySelectorAll("[data-live]")) follow(region);
+for (const region of document.querySelectorAll("[data-live]")) follow(region.dataset.live);
 for (const element of document.querySelectorAll("[data-reload]")) reloadWhileRunning(element);

@@ -35,6 +35,6 @@ pub(in crate::web) async fn search(visit: Visit) -> Result<Response, Trouble> {
     ];
     let found: List<AuditLink> = visit.get(&with_query("/audit", &query)).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
-    let shell = visit.shell("Audit")?;
+    let shell = visit.shell("Audit");
     page(&AuditPage { shell, links: found.data, org, actor, action, subject, next })
 }

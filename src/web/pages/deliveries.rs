@@ -101,7 +101,7 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let filter = Filter::of(&visit);
     let found: List<Delivery> = visit.get(&with_query("/deliveries", &filter.query())).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
-    let shell = visit.shell("Deliveries")?;
+    let shell = visit.shell("Deliveries");
     let states = filter.states();
     page(&DeliveryList { shell, deliveries: found.data, filter, states, next })
 }
@@ -116,7 +116,7 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
     let owners: &[Role] =
         if is_locked { &[Role::Operator, Role::Vendor] } else { &[Role::Operator, Role::Admin] };
     page(&DeliveryPage {
-        shell: visit.shell(format!("{} delivery", delivery.event_type))?,
+        shell: visit.shell(format!("{} delivery", delivery.event_type)),
         can_retry: visit.is_any(owners)
             && webhook.is_some()
             && !delivery.state.is_named("cancelled"),

@@ -21,19 +21,14 @@ struct EventPage {
     event: Option<Event>,
 }
 
-fn template(
-    visit: &Visit,
-    title: &str,
-    wanted: String,
-    event: Option<Event>,
-) -> Result<EventPage, Trouble> {
-    Ok(EventPage {
-        shell: visit.shell(title)?,
+fn template(visit: &Visit, wanted: String, event: Option<Event>) -> EventPage {
+    EventPage {
+        shell: visit.shell("Why did it not arrive?"),
         wanted,
         org: visit.parameter("org"),
         needs_org: visit.is_any(&[Role::Operator]),
         event,
-    })
+    }
 }
 
 /// Asks for an event.
@@ -43,7 +38,7 @@ pub(in crate::web) async fn ask(visit: Visit) -> Result<Response, Trouble> {
         let path = format!("/pages/events/{}", segment(&wanted));
         return Ok(Redirect::to(&with_query(&path, &[("org", &org)])).into_response());
     }
-    page(&template(&visit, "Why did it not arrive?", String::new(), None)?)
+    page(&template(&visit, String::new(), None))
 }
 
 /// Shows an event, and for every webhook whether it matched.
@@ -56,5 +51,5 @@ pub(in crate::web) async fn show(
         if visit.is_any(&[Role::Operator]) { &[("orgId", &org)] } else { &[] };
     let path = with_query(&format!("/events/{}", segment(&id)), query);
     let event: Option<Event> = visit.find(&path).await?;
-    page(&template(&visit, "Why did it not arrive?", id, event)?)
+    page(&template(&visit, id, event))
 }

@@ -46,7 +46,7 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let found: List<Extension> =
         visit.get(&with_query("/extensions", &[("cursor", &cursor)])).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
-    page(&ExtensionList { shell: visit.shell("Extensions")?, extensions: found.data, next })
+    page(&ExtensionList { shell: visit.shell("Extensions"), extensions: found.data, next })
 }
 
 async fn shown(
@@ -56,7 +56,7 @@ async fn shown(
     done: &str,
 ) -> Result<Response, Trouble> {
     let extension: Extension = visit.get(&format!("/extensions/{key}")).await?;
-    let mut shell = visit.shell(extension.name.clone())?;
+    let mut shell = visit.shell(extension.name.clone());
     if !done.is_empty() {
         shell = shell.done(done);
     }
@@ -83,7 +83,7 @@ pub(in crate::web) async fn compare(
     let (from, to) = (visit.parameter("from"), visit.parameter("to"));
     let query = [("from", from.as_str()), ("to", to.as_str())];
     let upgrade = visit.get(&with_query(&format!("/extensions/{key}/compare"), &query)).await?;
-    let shell = visit.shell(format!("{key}: {from} to {to}"))?;
+    let shell = visit.shell(format!("{key}: {from} to {to}"));
     page(&ComparePage { shell, key, from, to, upgrade })
 }
 

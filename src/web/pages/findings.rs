@@ -26,7 +26,7 @@ struct FindingsPage {
 pub(in crate::web) async fn show(visit: Visit) -> Result<Response, Trouble> {
     let last: LastPass = visit.get("/reconcile").await?;
     page(&FindingsPage {
-        shell: visit.shell("Findings")?,
+        shell: visit.shell("Findings"),
         requested_by: last.requested_by.to_string(),
         report: last.report,
         held_since: last.held_since,
@@ -42,7 +42,7 @@ pub(in crate::web) async fn compare(visit: Visit, Sent(form): Sent) -> Result<Re
         serde_json::from_value(report).map_err(|error| Trouble::internal(&error))?;
     let last: LastPass = visit.get("/reconcile").await?;
     page(&FindingsPage {
-        shell: visit.shell("Findings")?.done("compared"),
+        shell: visit.shell("Findings").done("compared"),
         requested_by: String::new(),
         report: Some(report),
         held_since: last.held_since,

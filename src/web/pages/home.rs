@@ -50,7 +50,7 @@ pub(in crate::web) async fn show(visit: Visit) -> Result<Response, Trouble> {
     match visit.role()? {
         Role::Operator => {
             let operation = visit.get("/operation").await?;
-            let shell = visit.shell("Operation")?;
+            let shell = visit.shell("Operation");
             page(&OperatorHome { shell, notices, can_dismiss: true, operation })
         }
         Role::Vendor => {
@@ -58,7 +58,7 @@ pub(in crate::web) async fn show(visit: Visit) -> Result<Response, Trouble> {
                 .get(&with_query("/extensions", &[("limit", "100"), ("cursor", &cursor)]))
                 .await?;
             let next = next_page(&visit, found.next_cursor.as_deref());
-            let shell = visit.shell("Extensions")?;
+            let shell = visit.shell("Extensions");
             let extensions = found.data;
             page(&VendorHome { shell, notices, can_dismiss: true, extensions, next })
         }
@@ -66,9 +66,11 @@ pub(in crate::web) async fn show(visit: Visit) -> Result<Response, Trouble> {
             let path = with_query("/installations", &[("limit", "100"), ("cursor", &cursor)]);
             let found: List<Installation> = visit.get(&path).await?;
             let next = next_page(&visit, found.next_cursor.as_deref());
-            let shell = visit.shell("Extensions")?;
+            let shell = visit.shell("Extensions");
             let can_dismiss = role == Role::Admin;
-            let installations = found.data;
+            let mut installations = found.data;
+            // What lives before what was.
+            installations.sort_by_key(|one| !one.is_live());
             page(&OrgHome { shell, notices, can_dismiss, installations, next })
         }
     }

@@ -78,7 +78,7 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let found: List<Installation> = visit.get(&with_query("/installations", &query)).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
     page(&InstallationList {
-        shell: visit.shell("Installations")?,
+        shell: visit.shell("Installations"),
         installations: found.data,
         states: choices(STATES, &state),
         org,
@@ -100,7 +100,7 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
         Role::Marketplace | Role::Host | Role::Viewer => "",
     };
     page(&InstallationPage {
-        shell: visit.shell(installation.extension_name.clone())?,
+        shell: visit.shell(installation.extension_name.clone()),
         installation,
         history: history.data,
         has_more_history: history.next_cursor.is_some(),
@@ -163,7 +163,7 @@ pub(in crate::web) async fn authorization(
     let Some(start_url) = start_url else {
         return Ok(back_to(&format!("/pages/installations/{id}"), ""));
     };
-    page(&AuthorizationPage { shell: visit.shell("Authorise")?, installation: id, start_url })
+    page(&AuthorizationPage { shell: visit.shell("Authorise"), installation: id, start_url })
 }
 
 /// Says what uninstalling will do.
@@ -176,7 +176,7 @@ pub(in crate::web) async fn before_uninstall(
         return Ok(back_to(&format!("/pages/installations/{id}"), ""));
     }
     let title = format!("Uninstall {}", installation.extension_name);
-    page(&UninstallPage { shell: visit.shell(title)?, installation })
+    page(&UninstallPage { shell: visit.shell(title), installation })
 }
 
 /// Uninstalls it.

@@ -33,7 +33,7 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let cursor = visit.parameter("cursor");
     let found: List<Job> = visit.get(&with_query("/jobs", &[("cursor", &cursor)])).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
-    page(&JobList { shell: visit.shell("Jobs")?, jobs: found.data, next })
+    page(&JobList { shell: visit.shell("Jobs"), jobs: found.data, next })
 }
 
 /// Shows one.
@@ -43,7 +43,7 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
     let owners: &[Role] =
         if is_locked { &[Role::Operator, Role::Vendor] } else { &[Role::Operator, Role::Admin] };
     let can_cancel = visit.is_any(owners) && !job.is_over();
-    page(&JobPage { shell: visit.shell(job.what().to_owned())?, can_cancel, job })
+    page(&JobPage { shell: visit.shell(job.what().to_owned()), can_cancel, job })
 }
 
 /// Calls one off.

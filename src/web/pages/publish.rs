@@ -89,7 +89,7 @@ fn show(
     let is_bad = !fault.is_empty() || verdict.as_ref().is_some_and(|verdict| !verdict.is_valid);
     let status = if is_bad { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let template = PublishPage {
-        shell: visit.shell("Publish a version")?,
+        shell: visit.shell("Publish a version"),
         key: form.text("extension").to_owned(),
         name: form.text("name").to_owned(),
         version: form.text("version").to_owned(),
@@ -165,18 +165,17 @@ fn lay_out(
 ) -> (Vec<Diagnostic>, Vec<SourceFile>) {
     let mut loose = Vec::new();
     let mut by_file: BTreeMap<String, Vec<(u32, Note)>> = BTreeMap::new();
-    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    let mut texts: BTreeMap<String, Option<String>> = BTreeMap::new();
     for diagnostic in all {
         let Some(line) = diagnostic.line else {
             loose.push(diagnostic);
             continue;
         };
-        if !texts.contains_key(&diagnostic.file) {
-            let Some(text) = text_of(&diagnostic.file) else {
-                loose.push(diagnostic);
-                continue;
-            };
-            texts.insert(diagnostic.file.clone(), text);
+        let text =
+            texts.entry(diagnostic.file.clone()).or_insert_with(|| text_of(&diagnostic.file));
+        if text.is_none() {
+            loose.push(diagnostic);
+            continue;
         }
         let note = Note {
             tone: if diagnostic.severity.is_named("error") { "bad" } else { "waiting" },
@@ -190,7 +189,7 @@ fn lay_out(
     let files = by_file
         .into_iter()
         .map(|(name, notes)| {
-            let text = texts.get(&name).map_or("", String::as_str);
+            let text = texts.get(&name).and_then(Option::as_deref).unwrap_or_default();
             SourceFile { lines: lines(text, &notes), name }
         })
         .collect();

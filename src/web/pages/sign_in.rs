@@ -52,7 +52,7 @@ pub(in crate::web) async fn ask(visit: Visit) -> Result<Response, Trouble> {
     if visit.visitor.is_some() && visit.parameter("done").is_empty() {
         return Ok(Redirect::to("/pages").into_response());
     }
-    page(&SignIn { shell: visit.shell("Sign in")?, next: visit.parameter("next"), fault: "" })
+    page(&SignIn { shell: visit.shell("Sign in"), next: visit.parameter("next"), fault: "" })
 }
 
 /// A path of ours to go on to; the first page for everything else.
@@ -95,7 +95,7 @@ pub(in crate::web) async fn by_token(
     };
     let Some(record) = record.filter(|_| fault.is_empty()) else {
         let next = form.text("next").to_owned();
-        let template = SignIn { shell: visit.shell("Sign in")?, next, fault };
+        let template = SignIn { shell: visit.shell("Sign in"), next, fault };
         return page_with(StatusCode::UNPROCESSABLE_ENTITY, &template);
     };
     let (secret, session) = begin_by_token(state.store(), state.seam(), &record, visit.address)

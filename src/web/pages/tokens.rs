@@ -28,7 +28,7 @@ async fn show(visit: &Visit, made: Option<Copy>) -> Result<Response, Trouble> {
     let cursor = visit.parameter("cursor");
     let found: List<Token> = visit.get(&with_query("/tokens", &[("cursor", &cursor)])).await?;
     let next = next_page(visit, found.next_cursor.as_deref());
-    let shell = visit.shell("Tokens")?;
+    let shell = visit.shell("Tokens");
     page(&TokenPage { shell, tokens: found.data, roles: Role::ALL, made, next })
 }
 

@@ -43,10 +43,16 @@ struct WebhookPage {
 
 /// What of a webhook's page changes while it is looked at.
 #[derive(Template)]
-#[template(path = "webhook_live.html")]
-struct LivePart {
+#[template(path = "webhook_figures.html")]
+struct FiguresPart {
     webhook: Webhook,
     figures: Statistics,
+}
+
+/// The same of its deliveries.
+#[derive(Template)]
+#[template(path = "webhook_deliveries.html")]
+struct DeliveriesPart {
     deliveries: Vec<Delivery>,
     filter: Filter,
     next: Option<String>,
@@ -68,7 +74,7 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let found: List<Webhook> = visit.get(&with_query("/webhooks", &query)).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
     page(&WebhookList {
-        shell: visit.shell("Webhooks")?,
+        shell: visit.shell("Webhooks"),
         webhooks: found.data,
         org,
         has_org: visit.is_any(&[Role::Admin, Role::Viewer]),
@@ -114,7 +120,7 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
     };
     let live = with_query(&format!("/pages/webhooks/{id}/live"), &filter.page_query());
     page(&WebhookPage {
-        shell: visit.shell(webhook.title())?,
+        shell: visit.shell(webhook.title()),
         // An older page does not change under the reader.
         live: if filter.is_first_page() { live } else { String::new() },
         webhook,
@@ -128,7 +134,7 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
     })
 }
 
-/// What of a webhook's page changes while it is looked at, as HTML.
+/// What of a webhook's page changes while it is looked at: HTML by the name of the part, as JSON.
 pub(in crate::web) async fn live_part(visit: &Visit, id: Uuid) -> Result<String, Trouble> {
     let webhook: Webhook = visit.get(&format!("/webhooks/{id}")).await?;
     let figures: Statistics = visit.get(&format!("/webhooks/{id}/statistics")).await?;
@@ -137,8 +143,13 @@ pub(in crate::web) async fn live_part(visit: &Visit, id: Uuid) -> Result<String,
     let mut page = visit.clone();
     page.path = format!("/pages/webhooks/{id}");
     let next = next_page(&page, found.next_cursor.as_deref());
-    let part = LivePart { webhook, figures, deliveries: found.data, filter, next };
-    part.render().map_err(|error| Trouble::internal(&error))
+    let figures = FiguresPart { webhook, figures }.render();
+    let deliveries = DeliveriesPart { deliveries: found.data, filter, next }.render();
+    let parts = json!({
+        "figures": figures.map_err(|error| Trouble::internal(&error))?,
+        "deliveries": deliveries.map_err(|error| Trouble::internal(&error))?,
+    });
+    Ok(parts.to_string())
 }
 
 async fn own(visit: &Visit, id: Uuid) -> Result<Webhook, Trouble> {
@@ -153,7 +164,7 @@ async fn test_page(
     trial: Option<Trial>,
 ) -> Result<Response, Trouble> {
     let types: List<EventType> = visit.get("/event-types").await?;
-    let shell = visit.shell(format!("Test {}", webhook.title()))?;
+    let shell = visit.shell(format!("Test {}", webhook.title()));
     let types = types
         .data
         .into_iter()

@@ -61,7 +61,7 @@ impl Browser {
         let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
         let port = loop {
             let line = lines.next_line().await.expect("it speaks").expect("it says its port");
-            if let Some((_, rest)) = line.split_once("on port ") {
+            if let Some((_, rest)) = line.split_once("started successfully on port ") {
                 break rest.trim_end_matches('.').to_owned();
             }
         };
@@ -260,9 +260,5 @@ impl Browser {
 
 #[expect(clippy::disallowed_methods, reason = "a client of the driver, not a call of the server")]
 fn client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .timeout(Duration::from_secs(60))
-        .no_proxy()
-        .build()
-        .expect("a client")
+    reqwest::Client::builder().timeout(Duration::from_mins(1)).no_proxy().build().expect("a client")
 }

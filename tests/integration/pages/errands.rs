@@ -137,7 +137,7 @@ async fn figures_are_those_of_the_deliveries(backend: Backend) {
     let ada = Visitor::admin(&world.server, ORG).await;
     let page = format!("/pages/webhooks/{}", world.webhook);
     let shown = ada.get(&page).await.expect(200).text;
-    for words in ["80.0 %", "of 5 attempts", "4 taken and 1 not taken", "answered 503"] {
+    for words in ["80.0 %", "of 5 attempts", "4 succeeded and 1 failed", "answered 503"] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
     let only = ada.get(&format!("{page}?state=delivered")).await.expect(200).text;

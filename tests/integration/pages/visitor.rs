@@ -198,7 +198,7 @@ fn keeps_promises(answer: &Answer, path: &str) {
     }
     assert!(!policy.contains("unsafe"), "{path}: {policy}");
     assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
-    assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
+    assert_eq!(answer.header("referrer-policy"), "same-origin", "{path}");
     assert!(!answer.header("cache-control").is_empty(), "{path}");
     assert!(!answer.text.to_lowercase().contains("href=\"javascript:"), "{path}");
     // What stands in quotes is no name of an attribute.
