@@ -223,7 +223,7 @@ async fn request(
         .await?
         .ok_or_else(|| Problem::not_found("delivery"))?;
     let body = RequestBody {
-        method: view.method.to_owned(),
+        method: view.method,
         url: view.url,
         headers: view.headers.into_iter().map(|(name, value)| json!([name, value])).collect(),
         body: view.body,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::output::CliError;
 use crate::crypto::Signer;
-use crate::dialect::{Dialect, EventParts};
+use crate::dialect::{Dialect, EventParts, desk_body};
 use crate::event::catalogue::{self, EventType};
 use crate::seam::Timestamp;
 
@@ -53,13 +53,7 @@ pub(crate) fn payload(known: &EventType, file: Option<&Path>) -> Result<Bytes, C
 /// The body of a delivery in the desk dialect.
 pub(crate) fn body(known: &EventType, org: &str, payload: &[u8], at: Timestamp) -> Bytes {
     let previous = known.sample_previous.as_ref().map(|previous| previous.get().as_bytes());
-    Dialect::Desk.body(&EventParts {
-        event_type: known.name,
-        org,
-        event_time: at,
-        payload,
-        previous,
-    })
+    desk_body(&EventParts { previous, ..EventParts::new(known.name, org, at, payload) })
 }
 
 /// The headers of a delivery; without a signer they carry no signature.

@@ -15,6 +15,7 @@ use super::dispatcher::Dispatcher;
 use super::hint::{control_hint, status_hint};
 use super::lane::{Job, Kind, LaneOutcome};
 use super::retry::{self, Decision, Reply, RetryPolicy, Schedule};
+use super::tap::Offered;
 use crate::crypto::{CryptoError, JwtClaims, SecurityContext, Signer, desk_hash};
 use crate::dialect::{self, EventParts};
 use crate::egress::{
@@ -148,7 +149,13 @@ impl Dispatcher {
             }
         };
         if self.inner.taps.is_active() {
-            self.inner.taps.offer(&job, &endpoint, &request, self.inner.seam.clock.now());
+            let offered = Offered {
+                method: &request.method,
+                url: request.url.url(),
+                headers: &request.headers,
+                body: &request.body,
+            };
+            self.inner.taps.offer(&job, &endpoint, &offered, self.inner.seam.clock.now());
         }
         let context = endpoint.security_context.as_ref();
         let policy = policy_of(&endpoint);

@@ -16,6 +16,7 @@ use super::dispatcher::Dispatcher;
 use super::endpoint_tokens::{Fetching, NoToken};
 use super::lane::{Job, LaneOutcome};
 use super::retry::{RetryPolicy, Schedule};
+use super::tap::Offered;
 use crate::crypto::{SecretText, Signer};
 use crate::dialect::{self, Dialect, EventParts, Occasion, Rendered, Template};
 use crate::egress::{
@@ -280,6 +281,15 @@ impl Dispatcher {
                 return LaneOutcome::Untried;
             }
         };
+        if self.inner.taps.is_active() {
+            let offered = Offered {
+                method: &request.method,
+                url: request.url.url(),
+                headers: &request.headers,
+                body: &request.body,
+            };
+            self.inner.taps.offer(job, endpoint, &offered, at);
+        }
         crash_point("delivery.before-send");
         let gate = self.gate_of(job);
         let exchange = self.exchange_own(to, &request, endpoint.terms.deadline, Some(gate), true);

@@ -4,12 +4,15 @@ use sea_orm::EntityTrait;
 use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
+use super::own_request::{Occurrence, Receiver, render};
+use super::trial::shown_headers;
 use super::views::EndpointScope;
-use crate::dialect::{Dialect, EventParts};
+use crate::dialect::{Dialect, EventParts, desk_body};
 use crate::seam::Timestamp;
 use crate::store::StoreError;
-use crate::store::entity::{delivery, endpoint, event};
-use crate::webhook::mask_context;
+use crate::store::entity::{delivery, delivery_variant, endpoint, event};
+use crate::webhook::own::{OwnFace, RoutedRule};
+use crate::webhook::{Endpoint, mask_context};
 
 /// How much of a body is shown, in bytes.
 const LONGEST_BODY: usize = 64 << 10;
@@ -18,7 +21,7 @@ const LONGEST_BODY: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct RequestView {
     /// The method.
-    pub method: &'static str,
+    pub method: String,
     /// The webhook's present address; nothing where it is no more, or may not be called.
     pub url: Option<String>,
     /// The headers that follow from the delivery.
@@ -29,6 +32,20 @@ pub struct RequestView {
     pub truncated: bool,
     /// How long the whole body is, in bytes.
     pub length: usize,
+}
+
+impl RequestView {
+    fn new(method: &str, url: Option<String>, headers: Vec<(String, String)>, body: &[u8]) -> Self {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(LONGEST_BODY)]).into_owned();
+        Self {
+            method: method.to_owned(),
+            url,
+            headers,
+            body: Some(shown),
+            truncated: body.len() > LONGEST_BODY,
+            length: body.len(),
+        }
+    }
 }
 
 impl Dispatcher {
@@ -50,6 +67,11 @@ impl Dispatcher {
         let event = event::Entity::find_by_id(row.event_id).one(store.reader()).await?;
         let (Some(owner), Some(event)) = (owner, event) else { return Ok(None) };
         let live = self.inner.routing.endpoint(row.endpoint_id);
+        if let Some(endpoint) = &live
+            && let Some(own) = &endpoint.own
+        {
+            return Ok(Some(self.own_request_of(endpoint, own, &row, &event).await?));
+        }
         let dialect = live.as_ref().map_or(Dialect::Desk, |endpoint| endpoint.dialect);
         let url = live
             .as_ref()
@@ -71,23 +93,79 @@ impl Dispatcher {
         }
         if event.payload.is_empty() {
             let (body, truncated, length) = (None, false, 0);
-            return Ok(Some(RequestView { method: "POST", url, headers, body, truncated, length }));
+            let method = "POST".to_owned();
+            return Ok(Some(RequestView { method, url, headers, body, truncated, length }));
         }
-        let body = dialect.body(&EventParts {
-            event_type: &event.event_type,
-            org: &owner.org_id,
-            event_time: Timestamp::from_millis(event.event_time),
-            payload: &event.payload,
+        let time = Timestamp::from_millis(event.event_time);
+        let body = desk_body(&EventParts {
             previous: event.previous.as_deref().filter(|_| wants_previous),
+            ..EventParts::new(&event.event_type, &owner.org_id, time, &event.payload)
         });
-        let shown = String::from_utf8_lossy(&body[..body.len().min(LONGEST_BODY)]).into_owned();
-        Ok(Some(RequestView {
-            method: "POST",
+        Ok(Some(RequestView::new("POST", url, headers, &body)))
+    }
+
+    /// The same of an org's own webhook: rendered as it would be sent now, without credentials.
+    async fn own_request_of(
+        &self,
+        endpoint: &Endpoint,
+        own: &OwnFace,
+        row: &delivery::Model,
+        event: &event::Model,
+    ) -> Result<RequestView, StoreError> {
+        let nothing = |url| RequestView {
+            method: own.request.method.to_string(),
             url,
-            headers,
-            body: Some(shown),
-            truncated: body.len() > LONGEST_BODY,
-            length: body.len(),
-        }))
+            headers: Vec::new(),
+            body: None,
+            truncated: false,
+            length: 0,
+        };
+        if event.payload.is_empty() {
+            return Ok(nothing(None));
+        }
+        let store = &self.inner.store;
+        let variant = delivery_variant::Entity::find_by_id(row.id).one(store.reader()).await?;
+        let variant = variant.as_ref().map(|found| found.variant.as_str());
+        let rule = match variant.and_then(RoutedRule::id_of) {
+            None => None,
+            Some(id) => match own.rule(id) {
+                Some(rule) => Some(rule),
+                // It is no more, and with it what it would send.
+                None => return Ok(nothing(None)),
+            },
+        };
+        let wants_previous = endpoint.dialect.has_names()
+            || endpoint.wants_previous.iter().any(|name| **name == *event.event_type);
+        let time = Timestamp::from_millis(event.event_time);
+        let occurrence = Occurrence {
+            event: EventParts {
+                previous: event.previous.as_deref().filter(|_| wants_previous),
+                department: event.department_id.as_deref(),
+                automation: event.origin != 0,
+                actor: event.actor.as_deref(),
+                ..EventParts::new(&event.event_type, &endpoint.org_id, time, &event.payload)
+            },
+            name: match (rule, variant) {
+                (None, Some(variant)) => variant,
+                _ => &event.event_type,
+            },
+            template: rule.map(|rule| &rule.template),
+            delivery_id: row.id,
+            is_test: false,
+            is_replay: row.replay != 0,
+        };
+        let to =
+            Receiver { id: endpoint.id, dialect: endpoint.dialect, own, signer: &endpoint.signer };
+        let at = self.inner.seam.clock.now();
+        let Ok(request) = render(&endpoint.destination, to, &occurrence, at) else {
+            return Ok(nothing(None));
+        };
+        // Each attempt is signed anew, and no signature is shown that was never sent.
+        let headers = shown_headers(&request.headers, None)
+            .into_iter()
+            .filter(|(name, _)| !name.contains("signature") && !name.contains("timestamp"))
+            .collect();
+        let url = Some(request.url.url().to_string());
+        Ok(RequestView::new(request.method.as_str(), url, headers, &request.body))
     }
 }

@@ -105,6 +105,14 @@ struct Inner {
     written: Notify,
 }
 
+/// A request that is about to be sent, without credentials of an endpoint's own.
+pub(super) struct Offered<'a> {
+    pub(super) method: &'a http::Method,
+    pub(super) url: &'a url::Url,
+    pub(super) headers: &'a http::HeaderMap,
+    pub(super) body: &'a bytes::Bytes,
+}
+
 impl Taps {
     pub(super) fn new(clock: Clock) -> Self {
         let (queue, receiver) = mpsc::channel(QUEUE);
@@ -138,7 +146,7 @@ impl Taps {
         &self,
         job: &Job,
         endpoint: &Endpoint,
-        request: &OutgoingRequest,
+        request: &Offered<'_>,
         at: Timestamp,
     ) {
         let taps = Arc::clone(&self.0.taps.read().unwrap_or_else(PoisonError::into_inner));
@@ -152,8 +160,8 @@ impl Taps {
                 event_type: Arc::clone(&job.content.event_type),
                 attempt: job.attempts_before.saturating_add(1),
                 method: request.method.clone(),
-                url: mask_context(request.url.url()),
-                headers: shown_headers(&request.headers),
+                url: mask_context(request.url),
+                headers: shown_headers(request.headers, None),
                 body: (request.body.len() <= LARGEST_BODY).then(|| request.body.clone()),
                 body_bytes: request.body.len(),
             };
