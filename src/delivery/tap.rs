@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use super::lane::Job;
 use super::trial::shown_headers;
-use crate::egress::OutgoingRequest;
 use crate::rate::KeyedRate;
 use crate::seam::{Clock, Timestamp};
 use crate::webhook::{Endpoint, mask_context};
