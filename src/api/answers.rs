@@ -299,6 +299,8 @@ impl AnswerGuard {
         body: &[u8],
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        use kept_answer::Column;
+
         let Some(Claim { answers, key }) = &self.claim else { return Ok(()) };
         let inner = &answers.inner;
         let sealed = inner
@@ -308,7 +310,6 @@ impl AnswerGuard {
                 tracing::error!(%error, "an answer could not be sealed");
                 StoreError::Corrupt { what: "key for answers" }
             })?;
-        use kept_answer::Column;
         // One that is there still but no longer counts makes room.
         let kept = kept_answer::Entity::insert(kept_answer::ActiveModel {
             scope: Set(key.scope.to_vec()),

@@ -281,7 +281,7 @@ impl Lifecycle {
         }
         for webhook in plan.create.iter().filter_map(|planned| planned.webhook()) {
             let new = extension_webhook(&locked.row, webhook);
-            provisioning::provision(authority, work, new, now, &inner.seam.randomness).await?;
+            provisioning::provision(authority, work, new, now, &inner.seam.randomness);
         }
         let subject = notice_subject(id);
         inner.notices.resolve(work, &[NoticeKind::UpgradeExpired], &subject).await?;

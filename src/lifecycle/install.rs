@@ -131,13 +131,12 @@ impl Lifecycle {
                 reason: extension.suspended_reason.unwrap_or_default(),
             });
         }
-        let (version, manifest) = match agreed.unasked() {
-            Some(read) => read,
-            None => {
-                let version = self.version_to_install(request).await?;
-                let manifest = read_manifest(&version)?;
-                (version, manifest)
-            }
+        let (version, manifest) = if let Some(read) = agreed.unasked() {
+            read
+        } else {
+            let version = self.version_to_install(request).await?;
+            let manifest = read_manifest(&version)?;
+            (version, manifest)
         };
         check_whose(request, &manifest)?;
         if manifest.installation_validator.is_some() && !agreed.covers(version.id) {

@@ -339,8 +339,7 @@ impl Lifecycle {
         let webhook = webhook.provision(None);
         let inner = &self.inner;
         let new = extension_webhook(&locked.row, &webhook);
-        let id = provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness)
-            .await?;
+        let id = provisioning::provision(&inner.authority, work, new, now, &inner.seam.randomness);
         reconcile::remember(work, id, &locked.row, &webhook).await
     }
 

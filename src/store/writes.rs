@@ -128,11 +128,8 @@ fn shifted(sql: &str, by: usize) -> String {
     while let Some(character) = rest.next() {
         text.push(character);
         match quote {
-            Some(open) => {
-                if character == open {
-                    quote = None;
-                }
-            }
+            Some(open) if character == open => quote = None,
+            Some(_) => {}
             None if character == '\'' || character == '"' => quote = Some(character),
             None if character == '$' => {
                 let mut number = 0_usize;

@@ -59,13 +59,13 @@ pub struct NewExtensionWebhook {
 }
 
 /// Writes a webhook of an extension. Returns its id.
-pub async fn provision(
+pub fn provision(
     _authority: &ExtensionAuthority,
     work: &mut UnitOfWork,
     new: NewExtensionWebhook,
     now: Timestamp,
     randomness: &Randomness,
-) -> Result<Uuid, StoreError> {
+) -> Uuid {
     let id = randomness.id();
     work.write_later(&endpoint::Entity::insert(endpoint::ActiveModel {
         id: Set(id),
@@ -98,7 +98,7 @@ pub async fn provision(
         modified_at: Set(now.micros()),
         delivery: Set(new.delivery),
     }));
-    Ok(id)
+    id
 }
 
 /// Changes a webhook of an installation in place, by its resource name: its id, its secret, its
