@@ -37,7 +37,7 @@ struct Fetched {
     settings_digest: String,
     token: SecretText,
     expires_at: Option<Timestamp>,
-    fetched_at: Timestamp,
+    since: Timestamp,
 }
 
 /// What one webhook has; locked while a token is fetched.
@@ -100,7 +100,7 @@ impl EndpointTokens {
         let is_fit = |fetched: &Fetched| {
             let ends = fetched.expires_at.is_some_and(|end| end <= now.plus(MARGIN));
             let is_refused =
-                refused == Some(&fetched.token) && now.since(fetched.fetched_at) >= REFUSED_PAUSE;
+                refused == Some(&fetched.token) && now.since(fetched.since) >= REFUSED_PAUSE;
             fetched.settings_digest == own.settings_digest && !ends && !is_refused
         };
         if let Some(fetched) = held.as_ref().filter(|fetched| is_fit(fetched)) {
@@ -159,7 +159,7 @@ async fn fetch(own: &OwnFace, with: Fetching<'_>) -> Result<Fetched, NoToken> {
         settings_digest: own.settings_digest.clone(),
         token: SecretText::new(answer.access_token().secret().clone()),
         expires_at: answer.expires_in().map(|span| now.plus(span)),
-        fetched_at: now,
+        since: now,
     })
 }
 
@@ -185,7 +185,7 @@ async fn read(id: Uuid, with: Fetching<'_>) -> Result<Option<Fetched>, StoreErro
             settings_digest: row.settings_digest,
             token: SecretText::new(std::str::from_utf8(opened.expose()).ok()?),
             expires_at: row.expires_at.map(Timestamp::from_micros),
-            fetched_at: Timestamp::from_micros(row.fetched_at),
+            since: Timestamp::from_micros(row.fetched_at),
         })
     }))
 }
@@ -207,7 +207,7 @@ async fn keep(id: Uuid, fetched: &Fetched, with: Fetching<'_>) -> Result<(), Sto
         settings_digest: Set(fetched.settings_digest.clone()),
         sealed_access_token: Set(sealed),
         expires_at: Set(fetched.expires_at.map(Timestamp::micros)),
-        fetched_at: Set(fetched.fetched_at.micros()),
+        fetched_at: Set(fetched.since.micros()),
     })
     .on_conflict(
         OnConflict::column(own_webhook_token::Column::Id)

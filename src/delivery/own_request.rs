@@ -210,14 +210,15 @@ impl Dispatcher {
         let circumstances = &content.circumstances;
         let rule = match variant.as_deref().and_then(RoutedRule::id_of) {
             None => None,
-            Some(id) => match own.rule(id) {
-                Some(rule) => Some(rule),
-                None => {
+            Some(id) => {
+                let found = own.rule(id);
+                if found.is_none() {
                     // It was removed or switched off since: nobody knows any more what to send.
                     self.settle(job, DeliveryState::Cancelled, None).await;
                     return LaneOutcome::Untried;
                 }
-            },
+                found
+            }
         };
         if let Some(rule) = rule
             && job.attempts_before == 0

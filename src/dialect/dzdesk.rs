@@ -283,8 +283,13 @@ mod tests {
             .unwrap();
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
         let tag = aws_lc_rs::hmac::sign(&key, &made.body);
-        let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(made.headers["x-dzdesk-signature"], format!("sha256={hex}").as_str());
+        let sent = made.headers["x-dzdesk-signature"].to_str().unwrap();
+        let hex = sent.strip_prefix("sha256=").expect("its prefix");
+        let read: Vec<u8> = (0..hex.len() / 2)
+            .map(|place| u8::from_str_radix(&hex[place * 2..place * 2 + 2], 16).unwrap())
+            .collect();
+        assert_eq!(read, tag.as_ref());
+        assert_eq!(hex, hex.to_lowercase());
     }
 
     #[test]

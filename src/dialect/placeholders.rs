@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::seam::Timestamp;
 
-    fn scene<'s>(event: EventParts<'s>) -> Scene<'s> {
+    fn scene(event: EventParts<'_>) -> Scene<'_> {
         let webhook = WebhookFace { id: Uuid::nil(), alias: 1, name: "Wall" };
         Scene::new(event, "request.commented", webhook, Uuid::nil()).unwrap()
     }

@@ -21,7 +21,7 @@ pub enum Verdict {
 }
 
 /// The longest wait that [`Verdict::RetryOnlyWhenAskedSoon`] goes along with.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// One rule: the statuses from the first to the second, and what they mean.
 pub type StatusRule = (u16, u16, Verdict);

@@ -47,17 +47,14 @@ pub(super) fn body(occasion: &Occasion<'_>) -> Result<Made, RenderError> {
         occasion.name.strip_prefix(names::ZENDESK_PREFIX).and_then(|name| name.split('.').next());
     let parent = subject.parents.iter().find(|(word, _)| noun == Some(*word));
     let about = noun.unwrap_or(subject.word);
-    let (id, detail, told) = match parent {
-        Some((_, field)) => {
-            let id = payload.get(field).cloned().unwrap_or(Value::Null);
-            let told = Value::Object(Map::from_iter([(subject.word.to_owned(), payload)]));
-            (id.clone(), Detail::Reference { id }, told)
-        }
-        None => {
-            let id = payload.get("id").cloned().unwrap_or(Value::Null);
-            let told = change(occasion, &payload)?;
-            (id, Detail::Resource(resource), told)
-        }
+    let (id, detail, told) = if let Some((_, field)) = parent {
+        let id = payload.get(field).cloned().unwrap_or(Value::Null);
+        let told = Value::Object(Map::from_iter([(subject.word.to_owned(), payload)]));
+        (id.clone(), Detail::Reference { id }, told)
+    } else {
+        let id = payload.get("id").cloned().unwrap_or(Value::Null);
+        let told = change(occasion, &payload)?;
+        (id, Detail::Resource(resource), told)
     };
     let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
     let envelope = Envelope {

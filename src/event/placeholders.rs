@@ -120,15 +120,13 @@ pub fn is_known(event_type: &EventType, name: &str) -> bool {
 /// Whether a schema knows a path, or leaves it open (custom fields, lists).
 fn has_path(schema: &Value, path: &[&str]) -> bool {
     let Some((first, rest)) = path.split_first() else { return true };
-    match schema["properties"].as_object() {
-        Some(properties) => properties.get(*first).is_some_and(|inner| has_path(inner, rest)),
-        None => {
-            let is_open = |kind: &Value| matches!(kind.as_str(), Some("object" | "array"));
-            match &schema["type"] {
-                Value::Array(kinds) => kinds.iter().any(is_open),
-                kind => is_open(kind),
-            }
-        }
+    if let Some(properties) = schema["properties"].as_object() {
+        return properties.get(*first).is_some_and(|inner| has_path(inner, rest));
+    }
+    let is_open = |kind: &Value| matches!(kind.as_str(), Some("object" | "array"));
+    match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().any(is_open),
+        kind => is_open(kind),
     }
 }
 

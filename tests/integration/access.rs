@@ -354,6 +354,10 @@ async fn bad_bodies_are_refused_on_every_route(backend: Backend) {
         // Takes anything.
         "/inspect/",
         "/listeners/{id}/",
+        // The webhook here is an extension's: locked, which is said before a body is read.
+        "/webhooks/{id}/clone",
+        "/webhooks/{id}/enable",
+        "/webhooks/{id}/disable",
     ];
     let posts = ROUTES.iter().filter(|route| {
         // There is a webhook here, and none of these.

@@ -93,7 +93,7 @@ impl<'t> Scan<'t> {
     fn markup(&mut self) -> Result<(), Refused> {
         if self.take("<!--") {
             let inside = self.until("-->", "a comment is not closed")?;
-            self.nothing_in(inside, "in a comment")?;
+            nothing_in(inside, "in a comment")?;
             return if inside.contains("--") {
                 Err("a comment has two hyphens".into())
             } else {
@@ -110,14 +110,14 @@ impl<'t> Scan<'t> {
         }
         if self.take("<?") {
             let inside = self.until("?>", "a processing instruction is not closed")?;
-            return self.nothing_in(inside, "in a processing instruction");
+            return nothing_in(inside, "in a processing instruction");
         }
         if self.take("<!") {
             return Err("a document type is not allowed".into());
         }
         if self.take("</") {
             let inside = self.until(">", "a closing tag is not closed")?;
-            self.nothing_in(inside, "in a tag")?;
+            nothing_in(inside, "in a tag")?;
             let name = inside.trim_end();
             return match self.open.pop() {
                 Some(open) if open == name => Ok(()),
@@ -221,10 +221,6 @@ impl<'t> Scan<'t> {
         Ok(())
     }
 
-    fn nothing_in(&self, text: &str, place: &'static str) -> Result<(), Refused> {
-        if text.contains(PLACEHOLDER) { Err(Refused::Place(place)) } else { Ok(()) }
-    }
-
     fn take(&mut self, start: &str) -> bool {
         let Some(rest) = self.rest.strip_prefix(start) else { return false };
         self.rest = rest;
@@ -242,6 +238,11 @@ impl<'t> Scan<'t> {
         self.rest = rest;
         Ok(before)
     }
+}
+
+/// Refuses placeholders in a text.
+fn nothing_in(text: &str, place: &'static str) -> Result<(), Refused> {
+    if text.contains(PLACEHOLDER) { Err(Refused::Place(place)) } else { Ok(()) }
 }
 
 #[cfg(test)]

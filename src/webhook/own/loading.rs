@@ -159,12 +159,13 @@ impl Loader {
         let Read { signer, mut face, unreadable } = self.read_own(row, own, dialect)?;
         let form = RequestForm { method: face.request.method(), format: face.request.format() };
         for rule in rows.rules.get(&row.id).into_iter().flatten() {
-            match RoutedRule::read(rule, form) {
-                Some(rule) => face.rules.push(Arc::new(rule)),
-                None => tracing::error!(
+            if let Some(rule) = RoutedRule::read(rule, form) {
+                face.rules.push(Arc::new(rule));
+            } else {
+                tracing::error!(
                     rule = %rule.id,
                     "what is stored of a trigger or automation cannot be read by this release; it does not fire"
-                ),
+                );
             }
         }
         let signer = match dialect {

@@ -30,8 +30,8 @@ pub use plan_changes::PlanChanged;
 pub use request::{TlsRequest, WebhookPatch, WebhookRequest};
 pub use rule_writing::RuleView;
 pub use rules::{
-    MOST_RULES, RequestForm, RoutedRule, RuleAction, RuleDefinition, RuleKind, RulePatch,
-    RuleRequest, Vocabulary,
+    FindUnknown, MOST_RULES, RequestForm, RoutedRule, RuleAction, RuleDefinition, RuleKind,
+    RulePatch, RuleRequest, Vocabulary,
 };
 pub use subscriptions::SubscriptionRequest;
 pub use writing::{Created, OwnRefusal, OwnWebhooks, Updated, id_of_alias};

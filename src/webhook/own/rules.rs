@@ -121,18 +121,22 @@ pub struct RulePatch {
     pub unless: Option<Option<Conditions>>,
 }
 
+#[expect(clippy::option_option, reason = "left out, null and conditions are three things")]
 fn present<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<Conditions>>, D::Error> {
     Option::<Conditions>::deserialize(deserializer).map(Some)
 }
 
+/// What finds the placeholders, of some names, that events of none of some types have.
+pub type FindUnknown<'f> = &'f dyn Fn(&[&str], &[&str]) -> Vec<String>;
+
 /// What the catalogue of events knows, as far as a rule asks.
 pub struct Vocabulary<'v> {
     /// Finds an event type.
     pub find: FindEventType<'v>,
     /// The placeholders that events of none of the types have, in words; of no types means of all.
-    pub unknown: &'v dyn Fn(&[&str], &[&str]) -> Vec<String>,
+    pub unknown: FindUnknown<'v>,
     /// The longest wait of an automation: less than payloads are kept.
     pub longest_wait_minutes: u32,
 }

@@ -293,9 +293,10 @@ impl OwnWebhooks {
         let all = counted(work.connection(), seen.org_id()).await?;
         let events = event_keys(definition.dialect.as_str(), definition.names());
         let others = PlanUse::of(all.iter().filter(|one| one.id != id));
+        let wanted_subscriptions = definition.subscriptions_json().to_string();
         let is_wider = is_switched_on
             || definition.dialect.as_str() != current.row.dialect
-            || definition.subscriptions_json().to_string() != current.row.subscriptions;
+            || wanted_subscriptions != current.row.subscriptions;
         if is_wider {
             plan.admits(&others, definition.dialect, &events, false, definition.is_enabled)?;
         }
