@@ -181,7 +181,7 @@ fn fit(text: &str) -> String {
 }
 
 /// The refusal of the receiver's certificate, wherever in an error it is wrapped.
-fn refused_certificate(error: &(dyn StdError + 'static)) -> Option<&CertificateRefused> {
+fn refused_certificate<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e CertificateRefused> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<io::Error>() {
