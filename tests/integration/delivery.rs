@@ -232,7 +232,7 @@ async fn every_way_to_fail_is_recorded_with_its_hint(backend: Backend) {
             Some("status"),
             Some("redirect"),
         ),
-        ("bad", Behaviour::status(400).with_body("no"), Some(400), Some("status"), Some("success")),
+        ("bad", Behaviour::status(400).with_body("no"), Some(400), Some("status"), Some("read")),
         ("forbidden", Behaviour::status(403), Some(403), Some("status"), Some("signature")),
         ("missing", Behaviour::status(404), Some(404), Some("status"), Some("path")),
         ("broken", Behaviour::status(500), Some(500), Some("status"), Some("log")),

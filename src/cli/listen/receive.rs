@@ -52,31 +52,31 @@ pub(super) async fn run(
             () = signals.next() => return Ok(Exit::Success),
             next = receiver.next(LOOK) => next,
         };
-        let received = match next {
-            Ok(received) => received,
+        let request = match next {
+            Ok(request) => request,
             Err(DevelopmentError::TimedOut { .. }) => continue,
             Err(error) => return Err(CliError::failed(error)),
         };
         left = left.map(|left| left - 1);
-        let headers = header_map(&received.headers);
-        let verdict = judge(&headers, &received.body, verifier.as_ref(), received.arrived);
+        let headers = header_map(&request.headers);
+        let verdict = judge(&headers, &request.body, verifier.as_ref(), request.arrived);
         let answer = match &forward {
-            Some((out, url)) => forwarded(out, url, &received, seam).await,
+            Some((out, url)) => forwarded(out, url, &request, seam).await,
             None => Answer::Chosen(arguments.status),
         };
-        let org = received.parameter("orgId").unwrap_or_else(|| "?".to_owned());
+        let org = request.parameter("orgId").unwrap_or_else(|| "?".to_owned());
         let line = Line {
-            at: received.arrived,
-            event_type: &received.event_name(),
+            at: request.arrived,
+            event_type: &request.event_name(),
             org_id: &org,
-            delivery: received.header("webhook-id").unwrap_or("-"),
+            delivery: request.header("webhook-id").unwrap_or("-"),
             attempt: None,
             verdict: &verdict,
             answer: &answer,
         };
         print(&line, output)?;
         if arguments.verbose {
-            print_whole(&received.headers, &received.body, output)?;
+            print_whole(&request.headers, &request.body, output)?;
         }
         let is_believed = match verdict.name() {
             "valid" => true,

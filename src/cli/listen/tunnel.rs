@@ -301,7 +301,8 @@ impl Secrets {
             return self.given.as_ref();
         }
         let key = tapped.extension_key.clone()?;
-        if !self.fetched.contains_key(&key) {
+        let is_asked = self.fetched.contains_key(&key);
+        if !is_asked {
             let path = format!("/extensions/{key}/signing-secret");
             let fetched = match server.call(Method::GET, &path, None).await {
                 Ok(answer) => answer["secret"].as_str().and_then(verifier_of),
