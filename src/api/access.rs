@@ -239,15 +239,13 @@ pub(crate) async fn guard(state: &ApiState, request: &mut Request) -> Result<(),
     if let Access::Roles(roles) = route.access {
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let address = address.map(|ConnectInfo(address)| address.ip());
-        let caller = match request.extensions_mut().remove::<Admitted>() {
-            Some(Admitted(caller)) => {
-                permit(route, roles, caller.role, caller.scopes.as_ref())?;
-                caller
-            }
-            None => {
-                let value = bearer_token(request.headers(), route.path)?;
-                admit(state, route, roles, &value, address).await?
-            }
+        let admitted = request.extensions_mut().remove::<Admitted>();
+        let caller = if let Some(Admitted(caller)) = admitted {
+            permit(route, roles, caller.role, caller.scopes.as_ref())?;
+            caller
+        } else {
+            let value = bearer_token(request.headers(), route.path)?;
+            admit(state, route, roles, &value, address).await?
         };
         tracing::Span::current().record("caller", tracing::field::display(caller.token));
         request.extensions_mut().insert(caller);

@@ -390,7 +390,7 @@ pub async fn still_lives(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let row = page_session::Entity::find_by_id(session.id).one(store.reader()).await?;
-    if !row.is_some_and(|row| row.expires_at > now.micros()) {
+    if row.is_none_or(|row| row.expires_at <= now.micros()) {
         return Ok(false);
     }
     Ok(find_by_id(store, session.token).await?.is_some_and(|token| token.is_live(now)))

@@ -505,11 +505,11 @@ pub(super) async fn stay(
     let content = Content::Json(json!({
         "role": "admin", "orgId": ORG, "subject": "demo-admin", "displayName": "The administrator",
     }));
-    let link = scene.call(Who::Host, Method::POST, "/api/v1/portal-links", content, 201).await?;
+    let opened = scene.call(Who::Host, Method::POST, "/api/v1/portal-links", content, 201).await?;
     scene.say.line(format_args!(
         "\n# Look at the administrator's pages: this link works once, for 15 minutes; with \
          ADMIN_TOKEN, VENDOR_TOKEN\n# or the operator's you come in at {base}/sign-in\n{}",
-        text(&link, "/url")
+        text(&opened, "/url")
     ))?;
     scene.say.heading("What the vendor receives")?;
     demo.vendor.forget();

@@ -1,4 +1,5 @@
 //! What the API answers, as pages read it. What a page does not show is not read.
+#![expect(clippy::struct_field_names, reason = "members are named as the API names them")]
 
 use std::collections::BTreeMap;
 

@@ -95,7 +95,7 @@ pub(super) async fn enter(
     let answered = async {
         match admit(&pages, visitors, visitor.as_ref(), request).await {
             Ok(request) => next.run(request).await,
-            Err(refusal) => *refusal,
+            Err(Refusal(response)) => *response,
         }
     };
     let response = match AssertUnwindSafe(answered).catch_unwind().await {
@@ -125,10 +125,11 @@ async fn find_visitor(
     }))
 }
 
-type Refusal = Box<Response>;
+/// Why a request does not come in: an answer already.
+struct Refusal(Box<Response>);
 
 fn refuse(trouble: Trouble) -> Refusal {
-    Box::new(trouble.into_response())
+    Refusal(Box::new(trouble.into_response()))
 }
 
 async fn admit(
@@ -139,7 +140,7 @@ async fn admit(
 ) -> Result<Request, Refusal> {
     match (visitors, visitor) {
         (Visitors::Everybody, _) => {}
-        (Visitors::Roles(_), None) => return Err(Box::new(sign_in_first(&request))),
+        (Visitors::Roles(_), None) => return Err(Refusal(Box::new(sign_in_first(&request)))),
         (Visitors::Roles(roles), Some(visitor)) => {
             if !roles.contains(&visitor.session.visitor.role) {
                 return Err(refuse(Trouble::not_found()));

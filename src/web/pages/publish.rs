@@ -86,7 +86,10 @@ fn show(
     verdict: Option<Verdict>,
 ) -> Result<Response, Trouble> {
     let own = visit.visitor()?.session.visitor.vendor.as_ref().map(ToString::to_string);
-    let is_bad = !fault.is_empty() || verdict.as_ref().is_some_and(|verdict| !verdict.is_valid);
+    // A check that found faults did what it was asked for.
+    let is_refused = form.text("action") == "publish"
+        && verdict.as_ref().is_some_and(|verdict| !verdict.is_valid);
+    let is_bad = !fault.is_empty() || is_refused;
     let status = if is_bad { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     let template = PublishPage {
         shell: visit.shell("Publish a version"),

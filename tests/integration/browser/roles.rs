@@ -24,6 +24,9 @@ async fn enter(browser: &Browser, url: &str) {
     assert_eq!(browser.path().await, "/pages");
 }
 
+/// The pages of which pictures are kept in the dark and on a phone too.
+const PICTURED_ALL_WAYS: &[&str] = &["admin-extensions", "admin-webhook"];
+
 /// Looks at a page closely, and keeps pictures of it under a name.
 async fn examine(browser: &Browser, name: &str) {
     browser.resize(1280, 860).await;
@@ -32,7 +35,9 @@ async fn examine(browser: &Browser, name: &str) {
     browser.picture(name).await;
     browser.prefer("dark").await;
     assert_eq!(browser.violations().await, Vec::<String>::new(), "{name}, dark");
-    browser.picture(&format!("{name}-dark")).await;
+    if PICTURED_ALL_WAYS.contains(&name) {
+        browser.picture(&format!("{name}-dark")).await;
+    }
     browser.resize(390, 844).await;
     browser.prefer("light").await;
     assert_eq!(browser.violations().await, Vec::<String>::new(), "{name}, on a phone");
@@ -40,7 +45,9 @@ async fn examine(browser: &Browser, name: &str) {
         "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
     let overflow = browser.script(overflow).await;
     assert!(overflow.as_i64().unwrap_or(0) <= 0, "{name} is wider than a phone by {overflow}");
-    browser.picture(&format!("{name}-phone")).await;
+    if PICTURED_ALL_WAYS.contains(&name) {
+        browser.picture(&format!("{name}-phone")).await;
+    }
     browser.resize(1280, 860).await;
     assert_eq!(browser.complaints().await, Vec::<String>::new(), "{name}");
 }
