@@ -113,7 +113,7 @@ impl Dispatcher {
         event: &event::Model,
     ) -> Result<RequestView, StoreError> {
         let nothing = |url| RequestView {
-            method: own.request.method().to_string(),
+            method: own.request.method().as_str().to_owned(),
             url,
             headers: Vec::new(),
             body: None,
