@@ -544,14 +544,13 @@ async fn verifier_of(
     parts: &Parts,
 ) -> Result<Option<Verifier>, Problem> {
     let routing = &state.services()?.routing;
-    let webhook = match view.webhook_id {
-        Some(webhook) => Some(webhook),
-        None => {
-            let id = parts.headers.get("webhook-id").and_then(|value| value.to_str().ok());
-            match id.and_then(|id| id.parse().ok()) {
-                Some(delivery) => delivery::endpoint_of(state.store(), delivery).await?,
-                None => None,
-            }
+    let webhook = if view.webhook_id.is_some() {
+        view.webhook_id
+    } else {
+        let id = parts.headers.get("webhook-id").and_then(|value| value.to_str().ok());
+        match id.and_then(|id| id.parse().ok()) {
+            Some(delivery) => delivery::endpoint_of(state.store(), delivery).await?,
+            None => None,
         }
     };
     let Some(endpoint) = webhook.and_then(|webhook| routing.endpoint(webhook)) else {

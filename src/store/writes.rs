@@ -129,7 +129,6 @@ fn shifted(sql: &str, by: usize) -> String {
         text.push(character);
         match quote {
             Some(open) if character == open => quote = None,
-            Some(_) => {}
             None if character == '\'' || character == '"' => quote = Some(character),
             None if character == '$' => {
                 let mut number = 0_usize;
@@ -143,7 +142,7 @@ fn shifted(sql: &str, by: usize) -> String {
                     text.push_str(&number.saturating_add(by).to_string());
                 }
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
     text

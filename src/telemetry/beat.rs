@@ -55,7 +55,10 @@ impl Beat {
 
 /// The loops of a server. Cloning shares them.
 #[derive(Clone, Debug, Default)]
-pub struct Beats(Arc<Mutex<Vec<(&'static str, Duration, Beat)>>>);
+pub struct Beats(Arc<Mutex<Vec<Watched>>>);
+
+/// A loop, how long it may be silent, and its beat.
+type Watched = (&'static str, Duration, Beat);
 
 impl Beats {
     /// Watches a loop: it stalls where it is silent for longer than `limit`.

@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, Connection, Executor, Row};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::statements::Parts;
+use super::statements::{Events, Parts};
 use super::{
     AttemptResult, Command, Group, HandOver, NewEvent, RETRY_PAUSE, Settlement, Written,
     due_micros, finish,
@@ -246,9 +246,12 @@ type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArgu
 fn parts(events: &[&NewEvent], first: &[&AttemptResult], keyed: bool) -> Parts {
     let mut deliveries = events.iter().flat_map(|event| &event.deliveries);
     Parts {
-        events: !events.is_empty(),
+        events: match (events.is_empty(), keyed) {
+            (true, _) => Events::None,
+            (false, false) => Events::Plain,
+            (false, true) => Events::Keyed,
+        },
         ordered: deliveries.any(|delivery| delivery.placement.is_ordered()),
-        keyed,
         results: !first.is_empty(),
     }
 }
@@ -262,9 +265,9 @@ fn bind<'q>(
     epoch: i64,
 ) -> PgQuery<'q> {
     let mut query = query;
-    if parts.events {
+    if parts.events != Events::None {
         query = bind_events(query, events);
-        if parts.keyed {
+        if parts.events == Events::Keyed {
             let counts = events
                 .iter()
                 .map(|event| i32::try_from(event.deliveries.len()).unwrap_or(i32::MAX));

@@ -12,13 +12,22 @@ use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Parts {
     /// Events, and their deliveries.
-    pub(super) events: bool,
+    pub(super) events: Events,
     /// Deliveries among them that go in order.
     pub(super) ordered: bool,
-    /// Events with keys of their callers: the first one wins.
-    pub(super) keyed: bool,
     /// Results of first attempts.
     pub(super) results: bool,
+}
+
+/// Which events a group has to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Events {
+    /// None.
+    None,
+    /// None with a key of its caller.
+    Plain,
+    /// Some with keys of their callers: the first one wins.
+    Keyed,
 }
 
 /// The columns of `events` with the types of their arrays, in the order of binding.
@@ -95,11 +104,9 @@ impl Parts {
     /// With keys it returns the events that are new (`true`) and the deliveries whose result was
     /// written (`false`); without, the rows that it affected are the latter, where it has results.
     pub(super) fn statement(self) -> &'static str {
-        static STATEMENTS: [OnceLock<String>; 16] = [const { OnceLock::new() }; 16];
-        let index = usize::from(self.events)
-            | usize::from(self.ordered) << 1
-            | usize::from(self.keyed) << 2
-            | usize::from(self.results) << 3;
+        static STATEMENTS: [OnceLock<String>; 12] = [const { OnceLock::new() }; 12];
+        let index =
+            self.events as usize * 4 + usize::from(self.ordered) * 2 + usize::from(self.results);
         STATEMENTS[index].get_or_init(|| self.build())
     }
 
@@ -107,15 +114,16 @@ impl Parts {
         let mut numbers = Numbers(1);
         let mut with = Vec::new();
         let mut last = String::new();
-        if self.events {
+        let is_keyed = self.events == Events::Keyed;
+        if self.events != Events::None {
             // A node that was taken for dead while it waited hands nothing over in memory any more:
             // `alive` is nothing then, and its rows wait in the table. The lock keeps whoever takes
             // over waiting for this statement, and so from missing its rows.
             with.push(
                 "alive as materialized (select 1 from nodes where epoch = $1 for share)".to_owned(),
             );
-            let events = if self.keyed {
-                self.keyed_events(&mut numbers, &mut with)
+            let events = if is_keyed {
+                keyed_events(&mut numbers, &mut with)
             } else {
                 format!(
                     "insert into events ({}) {} on conflict (id) do nothing",
@@ -140,7 +148,7 @@ impl Parts {
             last = self.deliveries(&mut numbers);
         }
         if self.results {
-            if self.events {
+            if self.events != Events::None {
                 with.push(format!("d as ({last})"));
             }
             last = format!(
@@ -152,38 +160,14 @@ from ({}) r where d.id = r.id and d.claim = $1 and d.attempts = 0",
                 numbers.rows(&RESULT)
             );
         }
-        if self.keyed {
+        if is_keyed {
             let kind = if self.results { "r" } else { "d" };
             let returning = if self.results { " returning d.id" } else { "" };
             with.push(format!("{kind} as ({last}{returning})"));
-            last = "select id, true from e".to_owned();
-            if self.results {
-                last.push_str(" union all select id, false from r");
-            }
+            let results = if self.results { " union all select id, false from r" } else { "" };
+            last = format!("select id, true from e{results}");
         }
         if with.is_empty() { last } else { format!("with {}\n{last}", with.join(", ")) }
-    }
-
-    /// Enters the keys first; the events whose keys were new, and those without, follow.
-    fn keyed_events(self, numbers: &mut Numbers, with: &mut Vec<String>) -> String {
-        let columns = [&EVENT[..], &[("deliveries", "integer")]].concat();
-        with.push(format!("input as ({})", numbers.rows(&columns)));
-        with.push(
-            "k as (
-    insert into event_keys (org_id, event_key, event_id, deliveries, accepted_at)
-    select org_id, event_key, id, deliveries, accepted_at from input where event_key is not null
-    order by org_id, event_key, id
-    on conflict do nothing
-    returning event_id
-)"
-            .to_owned(),
-        );
-        format!(
-            "insert into events ({0}) select {0} from input
-    where event_key is null or id in (select event_id from k)
-    on conflict (id) do nothing returning id",
-            names(&EVENT)
-        )
     }
 
     fn deliveries(self, numbers: &mut Numbers) -> String {
@@ -201,7 +185,7 @@ from ({}) r where d.id = r.id and d.claim = $1 and d.attempts = 0",
         // `is true` keeps the list a hashed one: as a join, with hash joins switched off, it would
         // compare each with each.
         let of_new_events =
-            if self.keyed { "\n    where (u.event_id in (select id from e)) is true" } else { "" };
+            if self.events == Events::Keyed { "\n    where (u.event_id in (select id from e)) is true" } else { "" };
         format!(
             "insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, \
              ordered, created_at, sequence)
@@ -213,6 +197,28 @@ from ({}) r where d.id = r.id and d.claim = $1 and d.attempts = 0",
             numbers.rows(&columns)
         )
     }
+}
+
+/// Enters the keys first; the events whose keys were new, and those without, follow.
+fn keyed_events(numbers: &mut Numbers, with: &mut Vec<String>) -> String {
+    let columns = [&EVENT[..], &[("deliveries", "integer")]].concat();
+    with.push(format!("input as ({})", numbers.rows(&columns)));
+    with.push(
+        "k as (
+    insert into event_keys (org_id, event_key, event_id, deliveries, accepted_at)
+    select org_id, event_key, id, deliveries, accepted_at from input where event_key is not null
+    order by org_id, event_key, id
+    on conflict do nothing
+    returning event_id
+)"
+        .to_owned(),
+    );
+    format!(
+        "insert into events ({0}) select {0} from input
+    where event_key is null or id in (select event_id from k)
+    on conflict (id) do nothing returning id",
+        names(&EVENT)
+    )
 }
 
 #[cfg(test)]
@@ -229,20 +235,20 @@ mod tests {
 
     #[test]
     fn each_part_brings_its_parameters_and_no_others() {
-        let only = Parts { events: false, ordered: false, keyed: false, results: false };
+        let only = Parts { events: Events::None, ordered: false, results: false };
         let results = Parts { results: true, ..only };
         assert_eq!(parameters(results.statement()), 1 + 8);
         assert!(
             results.statement().starts_with("update deliveries"),
             "no plan for what is not there"
         );
-        let events = Parts { events: true, ..only };
+        let events = Parts { events: Events::Plain, ..only };
         assert_eq!(parameters(events.statement()), 1 + 12 + 8);
         assert!(!events.statement().contains("endpoint_sequences"));
         assert_eq!(parameters(Parts { results: true, ..events }.statement()), 1 + 12 + 8 + 8);
         let ordered = Parts { ordered: true, ..events };
         assert_eq!(parameters(ordered.statement()), 1 + 12 + 2 + 8 + 2);
-        let all = Parts { keyed: true, results: true, ..ordered };
+        let all = Parts { events: Events::Keyed, results: true, ..ordered };
         assert_eq!(parameters(all.statement()), 1 + 13 + 2 + 8 + 2 + 8);
         assert!(all.statement().ends_with("union all select id, false from r"));
     }
