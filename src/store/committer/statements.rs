@@ -10,6 +10,10 @@ use std::sync::OnceLock;
 
 /// What a group has to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of one part of the statement whether it is there"
+)]
 pub(super) struct Parts {
     /// Events, and their deliveries.
     pub(super) events: bool,
@@ -115,7 +119,7 @@ impl Parts {
                 "alive as materialized (select 1 from nodes where epoch = $1 for share)".to_owned(),
             );
             let events = if self.keyed {
-                self.keyed_events(&mut numbers, &mut with)
+                Self::keyed_events(&mut numbers, &mut with)
             } else {
                 format!(
                     "insert into events ({}) {} on conflict (id) do nothing",
@@ -156,7 +160,7 @@ from ({}) r where d.id = r.id and d.claim = $1 and d.attempts = 0",
             let kind = if self.results { "r" } else { "d" };
             let returning = if self.results { " returning d.id" } else { "" };
             with.push(format!("{kind} as ({last}{returning})"));
-            last = "select id, true from e".to_owned();
+            "select id, true from e".clone_into(&mut last);
             if self.results {
                 last.push_str(" union all select id, false from r");
             }
@@ -165,7 +169,7 @@ from ({}) r where d.id = r.id and d.claim = $1 and d.attempts = 0",
     }
 
     /// Enters the keys first; the events whose keys were new, and those without, follow.
-    fn keyed_events(self, numbers: &mut Numbers, with: &mut Vec<String>) -> String {
+    fn keyed_events(numbers: &mut Numbers, with: &mut Vec<String>) -> String {
         let columns = [&EVENT[..], &[("deliveries", "integer")]].concat();
         with.push(format!("input as ({})", numbers.rows(&columns)));
         with.push(
