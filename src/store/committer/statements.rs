@@ -10,10 +10,6 @@ use std::sync::OnceLock;
 
 /// What a group has to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each says of one part of the statement whether it is there"
-)]
 pub(super) struct Parts {
     /// Events, and their deliveries.
     pub(super) events: Events,
@@ -126,13 +122,8 @@ impl Parts {
             with.push(
                 "alive as materialized (select 1 from nodes where epoch = $1 for share)".to_owned(),
             );
-<<<<<<< HEAD
             let events = if is_keyed {
                 keyed_events(&mut numbers, &mut with)
-=======
-            let events = if self.keyed {
-                Self::keyed_events(&mut numbers, &mut with)
->>>>>>> own
             } else {
                 format!(
                     "insert into events ({}) {} on conflict (id) do nothing",
@@ -173,44 +164,12 @@ from ({}) r where d.id = r.id and d.claim = $1 and d.attempts = 0",
             let kind = if self.results { "r" } else { "d" };
             let returning = if self.results { " returning d.id" } else { "" };
             with.push(format!("{kind} as ({last}{returning})"));
-<<<<<<< HEAD
             let results = if self.results { " union all select id, false from r" } else { "" };
             last = format!("select id, true from e{results}");
-=======
-            "select id, true from e".clone_into(&mut last);
-            if self.results {
-                last.push_str(" union all select id, false from r");
-            }
->>>>>>> own
         }
         if with.is_empty() { last } else { format!("with {}\n{last}", with.join(", ")) }
     }
 
-<<<<<<< HEAD
-=======
-    /// Enters the keys first; the events whose keys were new, and those without, follow.
-    fn keyed_events(numbers: &mut Numbers, with: &mut Vec<String>) -> String {
-        let columns = [&EVENT[..], &[("deliveries", "integer")]].concat();
-        with.push(format!("input as ({})", numbers.rows(&columns)));
-        with.push(
-            "k as (
-    insert into event_keys (org_id, event_key, event_id, deliveries, accepted_at)
-    select org_id, event_key, id, deliveries, accepted_at from input where event_key is not null
-    order by org_id, event_key, id
-    on conflict do nothing
-    returning event_id
-)"
-            .to_owned(),
-        );
-        format!(
-            "insert into events ({0}) select {0} from input
-    where event_key is null or id in (select event_id from k)
-    on conflict (id) do nothing returning id",
-            names(&EVENT)
-        )
-    }
-
->>>>>>> own
     fn deliveries(self, numbers: &mut Numbers) -> String {
         let mut columns = DELIVERY.to_vec();
         let (ordered, sequence) = if self.ordered {
