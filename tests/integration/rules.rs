@@ -213,9 +213,9 @@ async fn a_rule_is_changed_listed_and_deleted(backend: Backend) {
         all.iter().map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
     };
     assert_eq!(names().await, ["first", "second"]);
-    let path = |id: &str| format!("{TRIGGERS}/{id}");
+    let of = |id: &str| format!("{TRIGGERS}/{id}");
     let patch = async |id: &str, patch: Value| {
-        client.call(Method::PATCH, &path(id), &world.admin, Some(&patch)).await
+        client.call(Method::PATCH, &of(id), &world.admin, Some(&patch)).await
     };
     patch(&first, json!({ "position": 9, "isActive": false })).await.expect(200);
     assert_eq!(names().await, ["second", "first"]);
@@ -226,11 +226,11 @@ async fn a_rule_is_changed_listed_and_deleted(backend: Backend) {
     assert_eq!(world.fans_out(&event("Ticket_Add", "2")).await, 0);
     assert_eq!(world.fans_out(&event("Contact_Add", "3")).await, 1);
     patch(&second, json!({ "conditions": {} })).await.refused(422, "INVALID_DATA");
-    let read = client.get(&path(&second), &world.admin).await.expect(200).json;
+    let read = client.get(&of(&second), &world.admin).await.expect(200).json;
     assert_eq!(read["conditions"]["all"][0]["value"], "Contact_Add", "{read}");
-    client.call(Method::DELETE, &path(&second), &world.admin, None).await.expect(204);
+    client.call(Method::DELETE, &of(&second), &world.admin, None).await.expect(204);
     assert_eq!(world.fans_out(&event("Contact_Add", "4")).await, 0);
-    client.get(&path(&second), &world.admin).await.refused(404, "RESOURCE_NOT_FOUND");
+    client.get(&of(&second), &world.admin).await.refused(404, "RESOURCE_NOT_FOUND");
     // The same request again is answered as the first time.
     let body = rule(&id, "third", &new_tickets(), "{}");
     let keyed = async || {

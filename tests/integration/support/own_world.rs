@@ -54,9 +54,9 @@ impl OwnWorld {
     }
 
     /// Changes a webhook as the administrator.
-    pub(crate) async fn patch(&self, id: &str, patch: &Value) -> Answer {
+    pub(crate) async fn patch(&self, id: &str, change: &Value) -> Answer {
         let path = Self::path(id, "");
-        self.server.client.call(Method::PATCH, &path, &self.admin, Some(patch)).await
+        self.server.client.call(Method::PATCH, &path, &self.admin, Some(change)).await
     }
 
     /// Does something with a webhook as the administrator.

@@ -83,12 +83,11 @@ impl TlsReceiver {
             answering: Arc::new(Mutex::new(answering)),
         };
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let (received, answering) =
-            (Arc::clone(&receiver.received), Arc::clone(&receiver.answering));
+        let (log, answering) = (Arc::clone(&receiver.received), Arc::clone(&receiver.answering));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, received, answering) =
-                    (acceptor.clone(), Arc::clone(&received), Arc::clone(&answering));
+                let (acceptor, log, answering) =
+                    (acceptor.clone(), Arc::clone(&log), Arc::clone(&answering));
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
                     while let Some(request) = read(&mut stream).await {
@@ -96,7 +95,7 @@ impl TlsReceiver {
                             let answer = answering.lock().expect("a lock");
                             answer(&request)
                         };
-                        received.lock().expect("a lock").push(request);
+                        log.lock().expect("a lock").push(request);
                         let answer = format!(
                             "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                             body.len()
