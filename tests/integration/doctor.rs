@@ -321,16 +321,16 @@ async fn a_restored_backup_sends_nothing_until_it_is_released(backend: Backend) 
         .filter_map(|one| one["callback"]["installationId"].as_str())
         .collect();
     assert!(told.contains(&gone.as_str()), "{journal:#}");
-    let changes = format!("/api/v1/installations?since=1970-01-01T00:00:00Z&cursor={change_end}");
-    let changes = program.client.get(&changes, &ground.operator).await.expect(200).json;
-    let changed: Vec<&str> = changes["data"]
+    let path = format!("/api/v1/installations?since=1970-01-01T00:00:00Z&cursor={change_end}");
+    let changes = program.client.get(&path, &ground.operator).await.expect(200).json;
+    let seen: Vec<&str> = changes["data"]
         .as_array()
         .expect("rows")
         .iter()
         .filter_map(|one| one["installationId"].as_str())
         .collect();
     for id in [&gone, &wiped, &quiet] {
-        assert!(changed.contains(&id.as_str()), "{changes:#}");
+        assert!(seen.contains(&id.as_str()), "{changes:#}");
     }
     // The marketplace installs again: no generation that it has seen comes back.
     let anew = ground.active(&program, "again").await;

@@ -38,8 +38,7 @@ async fn copy(server: &TestServer, is_sqlite: bool) {
         .iter()
         .map(|name| match name.as_str() {
             "id" => id.to_owned(),
-            "user_id" => "'u-' || n".to_owned(),
-            "granted_by" => "'u-' || n".to_owned(),
+            "user_id" | "granted_by" => "'u-' || n".to_owned(),
             "shared" => "0".to_owned(),
             name => format!("c.{name}"),
         })

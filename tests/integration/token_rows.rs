@@ -119,36 +119,35 @@ async fn a_token_opens_in_its_own_installation_only(backend: Backend) {
 async fn a_reconciler_reads_keys_that_came_after_it(backend: Backend) {
     let is_sqlite = matches!(backend, Backend::Sqlite);
     let (server, installation, id) = active(backend).await;
-    let server = server
-        .restart_after(async |place| {
-            let store = place.store().await;
-            let seam = Seam::default();
-            let master = place.folder().join("master.key");
-            let former = open_keys(&store, &master, &seam).await.expect("the keys open");
-            let config = place.config();
-            let reconciler = mortise::server::reconciler(&config, &store, &former, &seam);
-            let keys = open_keys(&store, &master, &seam).await.expect("the keys open");
-            let rotations = Rotations::of_command(store.clone(), keys, seam.clone());
-            let mut work = store.begin().await.expect("a transaction");
-            let actor = Actor::system("test");
-            rotations.start(&mut work, Purpose::Vault, None, &actor).await.expect("it begins");
-            let _revision = work.commit(seam.clock.now()).await.expect("it is committed");
-            let through = rotations.run_through(Purpose::Vault, |rotation| {
-                if rotation.reason.is_some() {
-                    assert!(!is_sqlite, "alone there is nothing to wait for: {rotation:?}");
-                    seam.clock.advance(Duration::from_secs(90));
-                }
-            });
-            let done = through.await.expect("it comes to its end");
-            assert_eq!(done.state, RotationState::Done);
-            let after = PassPosition::default();
-            let limits = PassLimits { time: None, pause: Duration::ZERO, after };
-            let report = reconciler.kept_pass(&actor, limits).await.expect("a report");
-            assert_eq!(report.found, 0, "{report:#?}");
-            store.close().await.expect("it closes");
-            place
-        })
-        .await;
+    let restarted = server.restart_after(async |place| {
+        let store = place.store().await;
+        let seam = Seam::default();
+        let master = place.folder().join("master.key");
+        let former = open_keys(&store, &master, &seam).await.expect("the keys open");
+        let config = place.config();
+        let reconciler = mortise::server::reconciler(&config, &store, &former, &seam);
+        let keys = open_keys(&store, &master, &seam).await.expect("the keys open");
+        let rotations = Rotations::of_command(store.clone(), keys, seam.clone());
+        let mut work = store.begin().await.expect("a transaction");
+        let actor = Actor::system("test");
+        rotations.start(&mut work, Purpose::Vault, None, &actor).await.expect("it begins");
+        let _revision = work.commit(seam.clock.now()).await.expect("it is committed");
+        let through = rotations.run_through(Purpose::Vault, |rotation| {
+            if rotation.reason.is_some() {
+                assert!(!is_sqlite, "alone there is nothing to wait for: {rotation:?}");
+                seam.clock.advance(Duration::from_secs(90));
+            }
+        });
+        let done = through.await.expect("it comes to its end");
+        assert_eq!(done.state, RotationState::Done);
+        let after = PassPosition::default();
+        let limits = PassLimits { time: None, pause: Duration::ZERO, after };
+        let report = reconciler.kept_pass(&actor, limits).await.expect("a report");
+        assert_eq!(report.found, 0, "{report:#?}");
+        store.close().await.expect("it closes");
+        place
+    });
+    let server = Box::pin(restarted).await;
     assert_eq!(server.installation(&installation.id).await["connection"]["health"], "ok");
     let token = ask(&server, id).await.expect("a token");
     assert!(server.provider.is_live(token.token.expose()));

@@ -210,7 +210,7 @@ async fn vendor(verifies: bool) -> (String, tokio::task::JoinHandle<()>) {
     let listener = mortise::server::Listener::bind(bound).await.expect("a port");
     let address = format!("http://{}/hook", listener.address());
     let secret = SigningSecret::from_chosen_bytes(SECRET.as_bytes()).expect("a secret");
-    let verifier = Verifier::new([&secret], []).expect("a verifier");
+    let keys = Verifier::new([&secret], []).expect("a verifier");
     let check = move |headers: http::HeaderMap, body: bytes::Bytes| {
         let one = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let signed = SignatureHeaders {
@@ -219,7 +219,7 @@ async fn vendor(verifies: bool) -> (String, tokio::task::JoinHandle<()>) {
             signature: one("webhook-signature").unwrap_or_default(),
         };
         let now = Clock::default().now();
-        verifier.verify(signed, &body, now, DEFAULT_TOLERANCE).is_ok()
+        keys.verify(signed, &body, now, DEFAULT_TOLERANCE).is_ok()
     };
     let app = axum::Router::new().route(
         "/hook",

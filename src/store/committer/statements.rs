@@ -184,8 +184,11 @@ from ({}) r where d.id = r.id and d.claim = $1 and d.attempts = 0",
         };
         // `is true` keeps the list a hashed one: as a join, with hash joins switched off, it would
         // compare each with each.
-        let of_new_events =
-            if self.events == Events::Keyed { "\n    where (u.event_id in (select id from e)) is true" } else { "" };
+        let of_new_events = if self.events == Events::Keyed {
+            "\n    where (u.event_id in (select id from e)) is true"
+        } else {
+            ""
+        };
         format!(
             "insert into deliveries (id, event_id, endpoint_id, generation, state, due_at, claim, \
              ordered, created_at, sequence)

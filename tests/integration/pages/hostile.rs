@@ -64,14 +64,14 @@ async fn one_round(backend: Backend, hostile: &str) {
         backend,
         |_| {},
         |package| {
-            package.name = name.clone();
+            package.name.clone_from(&name);
             let webhook = &mut package.resources["webhook"];
             webhook["name"] = name.clone().into();
             webhook["description"] = text.clone().into();
         },
     )
     .await;
-    let header: String = hostile.chars().filter(|letter| letter.is_ascii_graphic()).collect();
+    let header: String = hostile.chars().filter(char::is_ascii_graphic).collect();
     let behaviour = Behaviour::status(500).with_header("x-hostile", &header).with_body(hostile);
     world.server.vendor.behave("/hooks/desk", behaviour);
     let event = json!({
