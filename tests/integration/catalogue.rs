@@ -387,7 +387,7 @@ async fn every_schema_is_published(backend: Backend) {
             seen += 1;
         }
     }
-    assert_eq!(seen, 2 + 56 + 13, "two files, the event types' options, their payloads by module");
+    assert_eq!(seen, 2 + 56 + 15, "two files, the event types' options, their payloads by module");
     for path in ["/schemas/", "/schemas/plugin-manifest", "/schemas//resources.json"] {
         assert_eq!(server.client.get(path, &server.operator).await.status, 404, "{path}");
     }
