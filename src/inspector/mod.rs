@@ -3,7 +3,7 @@
 //!
 //! The address is unguessable and ends; of what came the last [`KEPT`] requests are kept for
 //! [`KEPT_FOR`]. It is open to the internet: everything that comes is bounded before it is kept, and
-//! what is answered cannot act in the name of this origin (see [`answer`]).
+//! what is answered cannot act in the name of this origin (see `inspector/answer.rs`).
 
 mod answer;
 mod gate;
