@@ -90,9 +90,12 @@ impl Dispatcher {
             // There is no webhook that could be failing: its deliveries tell how they went.
             return;
         }
+        // Of the present index: an attempt under way knows its webhook as it was at its begin.
+        let present = self.inner.routing.endpoint(endpoint.id);
+        let is_failing = present.map_or(endpoint.is_failing, |present| present.is_failing);
         let health = match decision {
-            Decision::Delivered if endpoint.is_failing => Health::Ok,
-            Decision::Failed if !endpoint.is_failing => Health::Failing,
+            Decision::Delivered if is_failing => Health::Ok,
+            Decision::Failed if !is_failing => Health::Failing,
             Decision::Gone => Health::Gone,
             Decision::Disabled { .. } => Health::Declined,
             Decision::Delivered | Decision::Failed | Decision::Aborted | Decision::RetryAt(_) => {
@@ -180,18 +183,30 @@ impl Dispatcher {
     fn write_health(&self, endpoint: Uuid, health: Health, change: Option<RoutingChange>) {
         let dispatcher = self.clone();
         self.inner.tasks.spawn(async move {
-            if let Err(error) = dispatcher.store_health(endpoint, health, change).await {
-                tracing::warn!(%endpoint, error = %error, "cannot keep an endpoint's health");
+            let org = change.clone();
+            match dispatcher.store_health(endpoint, health, change).await {
+                // A success that ended before the index knew of the failing wrote nothing of it.
+                Ok(true) => {
+                    if let Err(error) = dispatcher.store_health(endpoint, Health::Ok, org).await {
+                        tracing::warn!(%endpoint, %error, "cannot keep that an endpoint recovered");
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%endpoint, error = %error, "cannot keep an endpoint's health");
+                }
             }
         });
     }
 
-    async fn store_health(
+    /// Writes what is new of an endpoint's health. Says whether the endpoint took a delivery after
+    /// the failure that is written, so that it has recovered already.
+    pub(super) async fn store_health(
         &self,
         endpoint: Uuid,
         health: Health,
         change: Option<RoutingChange>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let now = self.inner.seam.clock.now();
         let mut work = self.inner.store.begin().await?;
         // Requests under way end in any order: a late success must not undo a "gone", and nothing
@@ -213,8 +228,11 @@ impl Dispatcher {
             None => None,
         };
         if undoes || (change.is_some() && row.is_none()) {
-            return work.rollback().await;
+            work.rollback().await?;
+            return Ok(false);
         }
+        let may_recover = health == Health::Failing && change.is_some();
+        let took_before = may_recover && self.inner.pulses.took_the_last(endpoint);
         let is_news = current.as_deref().unwrap_or("ok") != health.name();
         self.write_state(&work, endpoint, health, is_news, change.is_none(), now).await?;
         if let Some(row) = row.filter(|_| is_news) {
@@ -227,7 +245,7 @@ impl Dispatcher {
         if let Err(error) = self.inner.routing.settle(revision).await {
             tracing::warn!(%endpoint, error = %error, "cannot apply an endpoint's health");
         }
-        Ok(())
+        Ok(may_recover && (took_before || self.inner.pulses.took_the_last(endpoint)))
     }
 
     /// Writes a health with all that was noted of the endpoint.

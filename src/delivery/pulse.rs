@@ -5,13 +5,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Statement, Value};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Statement,
+    Value,
+};
 use uuid::Uuid;
 
 use super::dispatcher::Dispatcher;
-use super::outcome::LIVES;
+use super::outcome::{Health, LIVES};
 use crate::seam::Timestamp;
-use crate::store::StoreError;
+use crate::store::entity::endpoint_state;
+use crate::store::{RoutingChange, StoreError};
 
 /// How often what was noted is written.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -65,6 +70,13 @@ impl Pulses {
         self.lock().remove(&endpoint)
     }
 
+    /// Whether the last that was noted of an endpoint is a success.
+    pub(super) fn took_the_last(&self, endpoint: Uuid) -> bool {
+        self.lock()
+            .get(&endpoint)
+            .is_some_and(|pulse| pulse.failures == 0 && pulse.last_success.is_some())
+    }
+
     fn take_all(&self) -> Vec<(Uuid, Pulse)> {
         // In one order on every node, so that two that write at once do not hold each other.
         let mut all: Vec<_> = std::mem::take(&mut *self.lock()).into_iter().collect();
@@ -101,10 +113,36 @@ pub(super) async fn run(dispatcher: Dispatcher) {
         if stopping {
             return;
         }
+        if let Err(error) = recover(&dispatcher).await {
+            tracing::warn!(%error, "cannot look for webhooks that recovered; tried again");
+        }
         if let Err(error) = super::disabling::sweep(&dispatcher).await {
             tracing::warn!(%error, "cannot look for webhooks that fail for too long");
         }
     }
+}
+
+/// Writes that webhooks recovered that took their last delivery, but are still said to be failing:
+/// their success ended on a node whose index did not know of the failing yet.
+async fn recover(dispatcher: &Dispatcher) -> Result<(), StoreError> {
+    let inner = &dispatcher.inner;
+    if !inner.lease.may_deliver() {
+        return Ok(());
+    }
+    let last_failure = Expr::col(endpoint_state::Column::LastFailureAt);
+    let rows = endpoint_state::Entity::find()
+        .filter(endpoint_state::Column::Health.eq("failing"))
+        .filter(endpoint_state::Column::ConsecutiveFailures.eq(0))
+        .filter(Expr::col(endpoint_state::Column::LastSuccessAt).gt(last_failure))
+        .limit(CHUNK as u64)
+        .all(inner.store.reader())
+        .await?;
+    for row in rows {
+        let Some(endpoint) = inner.routing.endpoint(row.endpoint_id) else { continue };
+        let org = RoutingChange::Org(endpoint.org_id.to_string());
+        dispatcher.store_health(endpoint.id, Health::Ok, Some(org)).await?;
+    }
+    Ok(())
 }
 
 async fn flush(dispatcher: &Dispatcher) -> Result<(), StoreError> {

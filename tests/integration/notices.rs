@@ -12,6 +12,7 @@ use crate::support::server::{Backend, ORG, eventually};
 
 on_both!(
     notices_are_counted_dismissed_and_shown_to_those_they_concern,
+    a_success_that_another_node_saw_ends_the_failing,
     notices_are_sent_as_signed_events_until_they_arrive,
     a_test_tells_all_and_stores_nothing,
     what_is_not_saved_can_be_tried,
@@ -72,6 +73,28 @@ async fn notices_are_counted_dismissed_and_shown_to_those_they_concern(backend: 
         let refused = server.client.get(&format!("/api/v1/notices?{faulty}"), &admin).await;
         refused.refused(422, "INVALID_DATA");
     }
+}
+
+/// Its index did not know of the failing when the success ended: nothing told that it is over.
+async fn a_success_that_another_node_saw_ends_the_failing(backend: Backend) {
+    let world = World::with(backend, |s| s.set("delivery.schedule", "1s"), |_| {}).await;
+    let server = &world.server;
+    server.vendor.behave(HOOK, Behaviour::status(500));
+    world.ticket("failing").await;
+    world.attempted("failing", 1).await;
+    server.advance(Duration::from_secs(2));
+    world.in_state("failing", "failed").await;
+    world.health("failing").await;
+    server.advance(Duration::from_secs(11));
+    world.health("failing").await;
+    server
+        .execute(
+            "update endpoint_states set consecutive_failures = 0, \
+             last_success_at = last_failure_at + 1 where health = 'failing'",
+        )
+        .await;
+    server.advance(Duration::from_secs(11));
+    world.health("ok").await;
 }
 
 async fn notices_are_sent_as_signed_events_until_they_arrive(backend: Backend) {
