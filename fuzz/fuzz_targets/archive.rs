@@ -1,16 +1,8 @@
-//! Any bytes as a zip: reading never panics and never keeps more than the limits allow.
+//! See `bodies/archive.rs`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use mortise::manifest::{Limits, MANIFEST_FILE, PackageSource, Policy, RESOURCES_FILE, check};
+#[path = "../bodies/archive.rs"]
+mod body;
 
-fuzz_target!(|bytes: &[u8]| {
-    let limits = Limits { total_bytes: 1_000_000, file_bytes: 100_000, ..Limits::default() };
-    if let Ok(source) = PackageSource::from_zip(bytes, &limits) {
-        for name in [MANIFEST_FILE, RESOURCES_FILE] {
-            assert!(source.content(name).is_none_or(|content| content.len() <= 100_000));
-        }
-        check(&source, &Policy::strict_offline());
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::run(bytes));

@@ -23,6 +23,7 @@ mod events;
 mod examples;
 mod exchanges;
 mod faults;
+mod fuzzing;
 mod ground;
 mod history;
 mod incoming;
