@@ -26,7 +26,7 @@ use crate::delivery::{PING_EVENT, Trial, TrialEvent, UnsavedWebhook};
 use crate::dialect::{self, Dialect};
 use crate::event::catalogue::{self, EventType};
 use crate::identifier::WebhookId;
-use crate::webhook::own::{Definition, OwnFace, WebhookRequest, signing_secret};
+use crate::webhook::own::{Definition, OwnFace, WebhookRequest, is_ours, signing_secret};
 use crate::webhook::{Endpoint, Passage};
 
 /// How many parameters or headers a test may add.
@@ -182,32 +182,12 @@ fn checked_params(params: BTreeMap<String, String>) -> Result<Vec<(String, Strin
 
 /// Headers that are added; those that frame, route or sign a request stay ours.
 fn checked_headers(headers: BTreeMap<String, String>) -> Result<HeaderMap, Problem> {
-    const OURS: [&str; 14] = [
-        "host",
-        "connection",
-        "content-length",
-        "content-type",
-        "transfer-encoding",
-        "te",
-        "trailer",
-        "upgrade",
-        "expect",
-        "keep-alive",
-        "user-agent",
-        "hash",
-        "x-zdesk-jwt",
-        "accept-encoding",
-    ];
     check_count("/headers", headers.len())?;
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         check_length("/headers", &name, &value)?;
         let lower = name.to_ascii_lowercase();
-        let is_ours = OURS.contains(&lower.as_str())
-            || ["webhook-", "x-mortise-", "proxy-", "x-forwarded-"]
-                .iter()
-                .any(|prefix| lower.starts_with(prefix));
-        if is_ours {
+        if is_ours(&lower) {
             return Err(invalid("/headers", format!("`{name}` is Mortise's own")));
         }
         let header = HeaderName::from_bytes(lower.as_bytes())
@@ -366,13 +346,13 @@ fn org_of(caller: &Caller, parts: &http::request::Parts) -> Result<String, Probl
 }
 
 /// A webhook that is only described, checked as one that is saved but for what it subscribes to.
-fn unsaved(
+async fn unsaved(
     state: &ApiState,
     org_id: String,
     body: WebhookRequest,
     place: &str,
 ) -> Result<(UnsavedWebhook, Definition), Problem> {
-    let egress = state.services()?.own_webhooks.egress();
+    let egress = &state.services()?.own_webhooks.door(&org_id).await?;
     let definition = body.check_for_trial(egress).map_err(|faults| {
         Problem::invalid(faults.into_iter().map(|mut fault| {
             fault.pointer.insert_str(0, place);
@@ -465,7 +445,7 @@ async fn ping_unsaved(
     let request = Request::from_parts(parts, body);
     let request = Idempotent::<UnsavedPingRequest>::from_request(request, &state).await?;
     let body = WebhookRequest { url: request.value.url, ..WebhookRequest::default() };
-    let (webhook, _) = unsaved(&state, org, body, "")?;
+    let (webhook, _) = unsaved(&state, org, body, "").await?;
     send(&state, &caller, request.key, Target::Unsaved(Box::new(webhook)), ping_event()).await
 }
 
@@ -496,7 +476,7 @@ async fn test_unsaved(
         params,
         headers,
     } = request.value;
-    let (webhook, definition) = unsaved(&state, org, described, "/webhook")?;
+    let (webhook, definition) = unsaved(&state, org, described, "/webhook").await?;
     let wanted = TestRequest { event_type, body, payload, parameters, params, headers };
     let event = test_event(wanted, webhook.dialect, Some(&webhook.own), |name| {
         definition.wants_previous(name)

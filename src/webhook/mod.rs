@@ -8,6 +8,7 @@ mod callback_url;
 pub mod conditions;
 mod endpoint;
 pub mod header_rules;
+pub mod importing;
 mod incoming;
 mod loading;
 pub mod matching;
