@@ -50,6 +50,7 @@ mod portal_links;
 pub mod problem;
 mod properties;
 mod rates;
+mod recipes;
 pub(crate) mod reconcile;
 pub mod role;
 mod rollouts;
@@ -109,6 +110,7 @@ pub fn rooms() -> ApiRouter {
         .merge(events::router())
         .merge(event_types::router())
         .merge(rules::router())
+        .merge(recipes::router())
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(trials::router())

@@ -248,6 +248,12 @@ pub static ROUTES: &[Route] = &[
     row(Method::POST, "/api/v1/webhooks/{id}/explain", DELIVERIES, WEBHOOKS_READ,
         "Say whether an event that is made up would match, and why not"),
 
+    row(Method::GET, "/api/v1/recipes", CONFIGURATION, WEBHOOKS_READ,
+        "List recipes: own webhooks with two values to type in"),
+    row(Method::GET, "/api/v1/recipes/{id}", CONFIGURATION, WEBHOOKS_READ,
+        "Show a recipe"),
+    row(Method::POST, "/api/v1/recipes/{id}/apply", CONFIGURERS, WEBHOOKS_CREATE,
+        "Try a recipe with two values, and make its webhook where the test is taken"),
     row(Method::GET, "/api/v1/triggers", CONFIGURATION, WEBHOOKS_READ,
         "List an org's triggers"),
     row(Method::POST, "/api/v1/triggers", CONFIGURERS, WEBHOOKS_CREATE,

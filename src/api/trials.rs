@@ -22,7 +22,7 @@ use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;
 use super::trial_templates::{TestContent, template};
 use crate::crypto::{Signer, SigningSecret};
-use crate::delivery::{PING_EVENT, Trial, TrialEvent, UnsavedWebhook};
+use crate::delivery::{PING_EVENT, Trial, TrialEvent, TrialOutcome, UnsavedWebhook};
 use crate::dialect::{self, Dialect};
 use crate::event::catalogue::{self, EventType};
 use crate::identifier::WebhookId;
@@ -113,9 +113,9 @@ struct UnsavedTestRequest {
 }
 
 /// What came of a test request.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct TrialBody {
+pub(super) struct TrialBody {
     /// `delivered` (2xx), `failed`, or `refused` where nothing was sent.
     outcome: String,
     /// Whose doing that is: `endpoint` or `mortise`.
@@ -132,6 +132,13 @@ struct TrialBody {
     response: Option<Value>,
     /// How long it took, in milliseconds.
     duration_ms: f64,
+}
+
+impl TrialBody {
+    /// Whether the endpoint took it.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.outcome == TrialOutcome::Delivered.name()
+    }
 }
 
 impl From<Trial> for TrialBody {
@@ -376,6 +383,32 @@ async fn unsaved(
         own: OwnFace::of(&definition, egress),
     };
     Ok((webhook, definition))
+}
+
+/// Tries a webhook that is only described, with the sample of an event.
+pub(super) async fn try_described(
+    state: &ApiState,
+    caller: &Caller,
+    org_id: String,
+    described: WebhookRequest,
+    event_type: &str,
+    payload: Option<String>,
+) -> Result<TrialBody, Problem> {
+    let (webhook, definition) = unsaved(state, org_id, described, "").await?;
+    let wanted = TestRequest {
+        event_type: event_type.to_owned(),
+        body: None,
+        payload,
+        parameters: None,
+        params: BTreeMap::new(),
+        headers: BTreeMap::new(),
+    };
+    let event = test_event(wanted, webhook.dialect, Some(&webhook.own), |name| {
+        definition.wants_previous(name)
+    })?;
+    let services = state.services()?;
+    let _under_way = services.trials.admit(caller.token)?;
+    Ok(services.dispatcher.try_unsaved(&webhook, event).await.into())
 }
 
 /// Sends a signed event of the type `Ping` to a webhook.

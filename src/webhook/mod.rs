@@ -14,6 +14,7 @@ mod loading;
 pub mod matching;
 pub mod own;
 pub mod provisioning;
+pub mod recipes;
 pub(crate) mod restoring;
 mod routing;
 mod terms;

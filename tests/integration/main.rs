@@ -49,6 +49,7 @@ mod own_plans;
 mod own_webhooks;
 mod pages;
 mod properties;
+mod recipes;
 mod reconciler;
 mod recovery;
 mod reinstalls;
