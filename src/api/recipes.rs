@@ -133,8 +133,8 @@ async fn apply(
     let (parts, body) = request.into_parts();
     let head = parts.clone();
     let request = Request::from_parts(parts, body);
-    let recipe = recipe(&id).ok_or_else(|| Problem::not_found("recipe"))?;
     let request = Idempotent::<ApplyRequest>::from_request(request, &state).await?;
+    let recipe = recipe(&id).ok_or_else(|| Problem::not_found("recipe"))?;
     let org = caller.org_of(&head)?;
     let Filled { webhook, trigger } = recipe
         .fill(&request.value.values)
