@@ -1,4 +1,5 @@
 //! Webhooks, triggers and automations of other help desks, imported.
+#![expect(clippy::needless_pass_by_value, reason = "documents are written where they are used")]
 
 use std::time::Duration;
 

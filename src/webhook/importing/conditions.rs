@@ -277,7 +277,7 @@ impl<'m> Translating<'m> {
         }
         match kind {
             Values::Texts => Some(condition(path, operator, json!(wanted))),
-            Values::Parts => Some(self.parts(path, operator, &wanted)),
+            Values::Parts => Some(parts(path, operator, &wanted)),
             Values::Words(words) => self.words(told.field, path, operator, &wanted, words),
             Values::Ids => {
                 self.missing.push(Missing {
@@ -294,16 +294,6 @@ impl<'m> Translating<'m> {
                 });
                 None
             }
-        }
-    }
-
-    /// One of some words is in the field, or a text as a whole is.
-    fn parts(&self, path: &str, operator: Operator, wanted: &str) -> Condition {
-        let words: Vec<Value> = wanted.split_whitespace().map(|word| json!(word)).collect();
-        match operator {
-            Operator::Is => condition(path, Operator::Includes, json!(wanted)),
-            Operator::IsNot => condition(path, Operator::NotIncludes, json!(wanted)),
-            other => condition(path, other, one_or_all(words)),
         }
     }
 
@@ -368,6 +358,16 @@ impl<'m> Translating<'m> {
             }
         };
         Some(known)
+    }
+}
+
+/// One of some words is in the field, or a text as a whole is.
+fn parts(path: &str, operator: Operator, wanted: &str) -> Condition {
+    let words: Vec<Value> = wanted.split_whitespace().map(|word| json!(word)).collect();
+    match operator {
+        Operator::Is => condition(path, Operator::Includes, json!(wanted)),
+        Operator::IsNot => condition(path, Operator::NotIncludes, json!(wanted)),
+        other => condition(path, other, one_or_all(words)),
     }
 }
 

@@ -1,4 +1,5 @@
 //! What exports of other systems become.
+#![expect(clippy::needless_pass_by_value, reason = "documents are written where they are used")]
 
 use serde_json::json;
 
@@ -128,7 +129,7 @@ fn a_webhook_of_events_keeps_what_is_known() {
     assert_eq!(request.description, None);
     assert_eq!(request.include_events_from, Some(vec!["AUTOMATION".to_owned()]));
     assert_eq!(request.headers.as_ref().map(|headers| headers["X-Team"].as_str()), Some("b"));
-    assert!((request.method.is_none(), request.format.is_none()) == (true, true));
+    assert!(request.method.is_none() && request.format.is_none());
     assert!(draft.notes[0].contains("community_post.created"), "{:?}", draft.notes);
     // What it signed with is not needed: another one is made.
     assert!(!draft.is_blocked());
