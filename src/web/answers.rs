@@ -259,6 +259,7 @@ impl Transition {
 /// A webhook.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "it is what the API answers")]
 pub(super) struct Webhook {
     pub(super) id: Uuid,
     pub(super) org_id: String,

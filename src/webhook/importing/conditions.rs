@@ -206,7 +206,7 @@ impl<'m> Translating<'m> {
                 let types = self.ticket_types(&[told]);
                 Some(condition("eventType", Operator::Is, values(&types)))
             }
-            "comment_is_public" => self.publicity(told),
+            "comment_is_public" => publicity(told),
             "comment_includes_word" => self.compared(told, "payload.content", Values::Parts),
             field => match FIELDS.iter().find(|(name, ..)| *name == field) {
                 Some(_) if are_words => {
@@ -245,17 +245,6 @@ impl<'m> Translating<'m> {
         let values = self.mapping.value(told.field, &wanted);
         let values = values.unwrap_or_else(|| vec![told.value.clone()]);
         Some(condition(path, operator, one_or_all(values)))
-    }
-
-    fn publicity(&mut self, told: Told<'_>) -> Option<Condition> {
-        let is_public = match text_of(told.value).as_deref() {
-            Some("true" | "requester_can_see_comment") => true,
-            Some("false") => false,
-            // There is a comment, whichever: the events say so.
-            _ => return None,
-        };
-        let is_public = is_public == (told.operator != "is_not");
-        Some(condition("payload.isPublic", Operator::Is, json!(is_public)))
     }
 
     fn compared(&mut self, told: Told<'_>, path: &str, kind: Values) -> Option<Condition> {
@@ -359,6 +348,18 @@ impl<'m> Translating<'m> {
         };
         Some(known)
     }
+}
+
+/// Whether what was said is public, where that is asked.
+fn publicity(told: Told<'_>) -> Option<Condition> {
+    let is_public = match text_of(told.value).as_deref() {
+        Some("true" | "requester_can_see_comment") => true,
+        Some("false") => false,
+        // There is a comment, whichever: the events say so.
+        _ => return None,
+    };
+    let is_public = is_public == (told.operator != "is_not");
+    Some(condition("payload.isPublic", Operator::Is, json!(is_public)))
 }
 
 /// One of some words is in the field, or a text as a whole is.

@@ -109,12 +109,11 @@ fn departments(ids: &[String], request: &ImportRequest, draft: &mut Draft) -> Ve
     let mut kept = Vec::new();
     let mut all = Vec::new();
     for id in ids {
-        match request.mapping.value("departmentIds", id) {
-            Some(mapped) => all.extend(mapped.iter().filter_map(text_of)),
-            None => {
-                kept.push(id.as_str());
-                all.push(id.clone());
-            }
+        if let Some(mapped) = request.mapping.value("departmentIds", id) {
+            all.extend(mapped.iter().filter_map(text_of));
+        } else {
+            kept.push(id.as_str());
+            all.push(id.clone());
         }
     }
     if !kept.is_empty() {

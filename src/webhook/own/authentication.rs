@@ -433,8 +433,8 @@ impl Authentication {
             (
                 Self::Oauth2ClientCredentials { token_url: one, .. },
                 Self::Oauth2ClientCredentials { token_url: two, .. },
-            ) => one.origin() == two.origin(),
-            (
+            )
+            | (
                 Self::Oauth2AuthorizationCode { token_url: one, .. },
                 Self::Oauth2AuthorizationCode { token_url: two, .. },
             ) => one.origin() == two.origin(),
