@@ -28,6 +28,8 @@ mod m20261121_000014_own_webhooks;
 mod m20261121_000015_pages;
 mod m20261121_000016_rules;
 mod m20261121_000017_tools;
+mod m20261121_000018_imports;
+mod m20261121_000019_grants;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000015_pages::Migration),
             Box::new(m20261121_000016_rules::Migration),
             Box::new(m20261121_000017_tools::Migration),
+            Box::new(m20261121_000018_imports::Migration),
+            Box::new(m20261121_000019_grants::Migration),
         ]
     }
 }

@@ -263,7 +263,7 @@ async fn create(
     members.insert("dialect".to_owned(), json!(Dialect::Assist.as_str()));
     let text = serde_json::to_vec(&members).map_err(|error| Problem::internal(&error))?;
     let wanted: WebhookRequest = parse_json(&text)?;
-    let definition = state.services()?.own_webhooks.check(wanted)?;
+    let definition = state.services()?.own_webhooks.check(org.as_str(), wanted).await?;
     let effect = match Effect::start(&state, request.key).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,

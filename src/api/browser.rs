@@ -25,13 +25,13 @@ use crate::oauth::OAuthError;
 
 /// The beginning of the cookie's name; each browser flow has its own, so that two at a time do not
 /// disturb each other.
-const COOKIE_NAME: &str = "__Host-mortise-oauth";
+pub(super) const COOKIE_NAME: &str = "__Host-mortise-oauth";
 
 /// How long the cookie lives, in seconds: as long as the state.
-const COOKIE_LIFE: u32 = 600;
+pub(super) const COOKIE_LIFE: u32 = 600;
 
 /// The longest parameter that is looked at.
-const LONGEST_PARAMETER: usize = 4_096;
+pub(super) const LONGEST_PARAMETER: usize = 4_096;
 
 /// The routes of the browser.
 pub(super) fn router() -> ApiRouter {
@@ -77,19 +77,19 @@ async fn start(
 /// What an authorisation server sends back (RFC 6749 section 4.1.2, RFC 9207). Whatever else it
 /// adds is not looked at.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
-struct BackQuery {
+pub(super) struct BackQuery {
     /// The code.
     #[serde(default)]
-    code: Option<String>,
+    pub(super) code: Option<String>,
     /// The state.
     #[serde(default)]
-    state: Option<String>,
+    pub(super) state: Option<String>,
     /// The issuer.
     #[serde(default)]
-    iss: Option<String>,
+    pub(super) iss: Option<String>,
     /// What went wrong there.
     #[serde(default)]
-    error: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// Takes a browser back from the authorisation server.
@@ -209,7 +209,7 @@ fn said(error: LifecycleError) -> Result<Response, Problem> {
 }
 
 /// The values of our cookies.
-fn cookies(headers: &HeaderMap) -> Vec<String> {
+pub(super) fn cookies(headers: &HeaderMap) -> Vec<String> {
     headers
         .get_all(COOKIE)
         .iter()
@@ -222,7 +222,7 @@ fn cookies(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-fn redirect(url: &Url) -> Response {
+pub(super) fn redirect(url: &Url) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
     // A URL has no bytes that a header may not have.
     if let Ok(location) = HeaderValue::from_str(url.as_str()) {
@@ -232,14 +232,14 @@ fn redirect(url: &Url) -> Response {
 }
 
 /// Nothing of these answers is kept or told on: their addresses hold codes and states.
-fn private(mut response: Response) -> Response {
+pub(super) fn private(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
-fn page(status: StatusCode, title: &str, text: &str) -> Response {
+pub(super) fn page(status: StatusCode, title: &str, text: &str) -> Response {
     let escape = |text: &str| {
         text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
     };

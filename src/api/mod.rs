@@ -16,6 +16,7 @@ mod connections;
 pub mod correlation;
 mod deliveries;
 mod descriptions;
+mod development_orgs;
 mod document;
 mod effect;
 mod event_types;
@@ -25,6 +26,7 @@ mod faults;
 mod figures;
 pub mod health;
 mod holds;
+mod imports;
 mod incoming;
 mod incoming_rates;
 mod inspectors;
@@ -48,6 +50,7 @@ mod portal_links;
 pub mod problem;
 mod properties;
 mod rates;
+mod recipes;
 pub(crate) mod reconcile;
 pub mod role;
 mod rollouts;
@@ -63,6 +66,7 @@ mod trials;
 mod upgrades;
 mod url_check;
 mod user_tokens;
+mod webhook_authorizations;
 mod webhooks;
 
 #[cfg(test)]
@@ -98,11 +102,15 @@ pub fn rooms() -> ApiRouter {
         .merge(journal::router())
         .merge(webhooks::router())
         .merge(own_webhooks::router())
+        .merge(webhook_authorizations::router())
+        .merge(imports::router())
         .merge(assist_webhooks::router())
         .merge(plans::router())
+        .merge(development_orgs::router())
         .merge(events::router())
         .merge(event_types::router())
         .merge(rules::router())
+        .merge(recipes::router())
         .merge(deliveries::router())
         .merge(jobs::router())
         .merge(trials::router())

@@ -145,7 +145,7 @@ async fn create(
     // A body that cannot be read is refused before anything that is missing in the head.
     let request = Idempotent::<WebhookRequest>::from_request(request, &state).await?;
     let org = caller.org_of(&head)?;
-    let definition = state.services()?.own_webhooks.check(request.value)?;
+    let definition = state.services()?.own_webhooks.check(org.as_str(), request.value).await?;
     known_in_address(&definition)?;
     let effect = match Effect::start(&state, request.key).await? {
         Start::Answered(answer) => return Ok(*answer),
@@ -162,7 +162,7 @@ pub(super) async fn make(
     definition: &Definition,
     effect: &Effect,
 ) -> Result<Response, Problem> {
-    url_check::check(state, caller, definition).await?;
+    url_check::check(state, caller, org.as_str(), definition).await?;
     let mut turns = Turns::default();
     loop {
         let done = make_once(state, org, definition, None, &caller.actor(), effect).await;
@@ -215,11 +215,16 @@ pub(super) fn known_in_address(definition: &Definition) -> Result<(), Problem> {
 }
 
 /// The request that a patch makes of a webhook that is there, checked.
-fn changed(state: &ApiState, seen: &Current, patch: &WebhookPatch) -> Result<Definition, Problem> {
+async fn changed(
+    state: &ApiState,
+    seen: &Current,
+    patch: &WebhookPatch,
+) -> Result<Definition, Problem> {
     let merged = serde_json::to_vec(&seen.patched(patch.clone()))
         .map_err(|error| Problem::internal(&error))?;
     let request: WebhookRequest = parse_json(&merged)?;
-    let definition = state.services()?.own_webhooks.check_change(request, &seen.kept(patch))?;
+    let own = &state.services()?.own_webhooks;
+    let definition = own.check_change(seen.org_id(), request, &seen.kept(patch)).await?;
     known_in_address(&definition)?;
     Ok(definition)
 }
@@ -244,18 +249,18 @@ async fn clone(
 ) -> Result<Response, Problem> {
     changeable(&state, &caller, id, "clone").await?;
     let request = Idempotent::<WebhookPatch>::from_request(request, &state).await?;
-    let seen = state.services()?.own_webhooks.current(id.0).await?;
-    let patch = request.value.for_copy(seen.name_of_copy());
-    let mut definition = changed(&state, &seen, &patch)?;
-    if !patch.names_source() {
-        definition.ignore_source_id = None;
-    }
     let effect = match Effect::start(&state, request.key).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,
     };
+    let seen = state.services()?.own_webhooks.current(id.0).await?;
+    let patch = request.value.for_copy(seen.name_of_copy());
+    let mut definition = changed(&state, &seen, &patch).await?;
+    if !patch.names_source() {
+        definition.ignore_source_id = None;
+    }
     if definition.url != seen.url() {
-        url_check::check(&state, &caller, &definition).await?;
+        url_check::check(&state, &caller, seen.org_id(), &definition).await?;
     }
     let org = OrgId::new(seen.org_id()).map_err(|error| Problem::internal(&error))?;
     let mut turns = Turns::default();
@@ -369,11 +374,11 @@ pub(super) async fn change(
         }
         // What is only switched off need not be fit to be switched on.
         let definition =
-            if patch.only_disables() { None } else { Some(changed(state, &seen, patch)?) };
+            if patch.only_disables() { None } else { Some(changed(state, &seen, patch).await?) };
         if let Some(definition) = definition.as_ref().filter(|one| one.url != seen.url())
             && checked.as_ref() != Some(&definition.url)
         {
-            url_check::check(state, caller, definition).await?;
+            url_check::check(state, caller, seen.org_id(), definition).await?;
             checked = Some(definition.url.clone());
         }
         let done = change_once(state, &seen, definition, patch, release, caller, effect).await;

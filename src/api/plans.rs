@@ -40,6 +40,8 @@ struct PlanBody {
     invocations_per_minute: Option<u32>,
     /// The dialects; null where all are allowed.
     dialects: Option<Vec<&'static str>>,
+    /// Whether the org is for development: see `/orgs/{orgId}/development`.
+    is_development: bool,
     /// How much of it is used.
     used: UsedBody,
     /// The webhooks that this change switched off, since there is no room for them.
@@ -60,7 +62,13 @@ struct UsedBody {
 }
 
 impl PlanBody {
-    fn new(org: &OrgId, plan: Plan, used: PlanUse, disabled: Option<Vec<Uuid>>) -> Self {
+    fn new(
+        org: &OrgId,
+        plan: Plan,
+        used: PlanUse,
+        is_development: bool,
+        disabled: Option<Vec<Uuid>>,
+    ) -> Self {
         Self {
             org_id: org.to_string(),
             webhooks: plan.webhooks,
@@ -69,6 +77,7 @@ impl PlanBody {
             dialects: plan
                 .dialects
                 .map(|dialects| dialects.into_iter().map(Dialect::as_str).collect()),
+            is_development,
             used: UsedBody {
                 webhooks: used.webhooks,
                 enabled: used.enabled,
@@ -92,8 +101,11 @@ async fn read(
     if caller.org.as_ref().is_some_and(|own| *own != org) {
         return Err(Problem::not_found("org"));
     }
-    let (plan, used) = state.services()?.own_webhooks.plan(org.as_str()).await?;
-    Ok(json_response(StatusCode::OK, &PlanBody::new(&org, plan, used, None)))
+    let own = &state.services()?.own_webhooks;
+    let (plan, used) = own.plan(org.as_str()).await?;
+    let is_development = own.development(org.as_str()).await?.is_some();
+    let body = PlanBody::new(&org, plan, used, is_development, None);
+    Ok(json_response(StatusCode::OK, &body))
 }
 
 /// Sets the plan of an org, as a whole. What it leaves no room for is switched off: the newest own
@@ -137,6 +149,7 @@ async fn set_once(
         Ok(set) => set,
         Err(refusal) => return Err(refused(work, refusal).await),
     };
-    let body = PlanBody::new(org, plan, used, Some(disabled));
+    let is_development = services.own_webhooks.development(org.as_str()).await?.is_some();
+    let body = PlanBody::new(org, plan, used, is_development, Some(disabled));
     Effect::default().finish(state, work, StatusCode::OK, &body).await
 }

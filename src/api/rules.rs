@@ -17,11 +17,15 @@ use super::own_webhooks::refused;
 use super::paging::{AfterPlace, Cursor, Limit, Page};
 use super::problem::Problem;
 use super::state::ApiState;
+use crate::audit::Actor;
 use crate::dialect::Content;
 use crate::event::catalogue::{self, EventType};
 use crate::event::placeholders;
 use crate::identifier::OrgId;
-use crate::webhook::own::{OwnRefusal, RuleKind, RulePatch, RuleRequest, RuleView, Vocabulary};
+use crate::store::UnitOfWork;
+use crate::webhook::own::{
+    OwnRefusal, OwnWebhooks, RuleKind, RulePatch, RuleRequest, RuleView, Vocabulary,
+};
 
 /// The routes of triggers and automations.
 pub(super) fn router() -> ApiRouter {
@@ -47,7 +51,7 @@ struct ActionBody {
 /// A trigger or an automation.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct RuleBody {
+pub(super) struct RuleBody {
     /// Its id.
     id: Uuid,
     /// The org.
@@ -129,6 +133,9 @@ struct RulesQuery {
     limit: Limit,
 }
 
+/// How long a delivery of a rule may be retried, in minutes: the pauses of the dialect, and some time.
+const RETRIED: u64 = 4 * 60;
+
 /// The words of the catalogue of events, for checking a rule.
 fn with_vocabulary<T>(state: &ApiState, use_it: impl FnOnce(&Vocabulary<'_>) -> T) -> T {
     let find = |name: &str| {
@@ -141,8 +148,9 @@ fn with_vocabulary<T>(state: &ApiState, use_it: impl FnOnce(&Vocabulary<'_>) -> 
         unknown.iter().map(ToString::to_string).collect()
     };
     let kept = state.config().delivery.retention.payload.as_secs() / 60;
-    // An hour less, so that what falls due last still has its payload.
-    let longest_wait_minutes = u32::try_from(kept.saturating_sub(60)).unwrap_or(u32::MAX).max(1);
+    // Less than that, so that the last retry of what falls due last still has its payload.
+    let longest_wait_minutes =
+        u32::try_from(kept.saturating_sub(RETRIED)).unwrap_or(u32::MAX).max(1);
     use_it(&Vocabulary { find: &find, unknown: &unknown, longest_wait_minutes })
 }
 
@@ -221,6 +229,33 @@ async fn create(
     }
 }
 
+/// Checks a request for a rule and makes it; says its id, and what may be a mistake.
+pub(super) async fn write_new(
+    state: &ApiState,
+    own: &OwnWebhooks,
+    work: &mut UnitOfWork,
+    org: &OrgId,
+    (kind, request): (RuleKind, RuleRequest),
+    actor: &Actor,
+) -> Result<(Uuid, Vec<String>), OwnRefusal> {
+    let (form, request) = own.check_rule(work, org.as_str(), kind, request).await?;
+    let definition = with_vocabulary(state, |words| request.check(kind, form, words))
+        .map_err(OwnRefusal::Faults)?;
+    let id = own.create_rule(work, org.as_str(), &definition, actor).await?;
+    Ok((id, definition.warnings))
+}
+
+/// A rule as a transaction leaves it.
+pub(super) async fn shown(
+    state: &ApiState,
+    work: &UnitOfWork,
+    kind: RuleKind,
+    id: Uuid,
+) -> Result<RuleBody, Problem> {
+    let view = state.services()?.own_webhooks.rule_within(work, kind, id).await?;
+    view.map(RuleBody::from).ok_or_else(|| not_found(kind))
+}
+
 async fn create_once(
     state: &ApiState,
     caller: &Caller,
@@ -232,23 +267,12 @@ async fn create_once(
     let services = state.services()?;
     let mut work = services.lifecycle.begin().await?;
     let own = &services.own_webhooks;
-    let definition = own.check_rule(&work, org.as_str(), kind, request).await;
-    let definition = definition.and_then(|(form, request)| {
-        with_vocabulary(state, |words| request.check(kind, form, words)).map_err(OwnRefusal::Faults)
-    });
-    let created = match definition {
-        Ok(definition) => own
-            .create_rule(&mut work, org.as_str(), &definition, &caller.actor())
-            .await
-            .map(|id| (id, definition.warnings)),
-        Err(refusal) => Err(refusal),
-    };
+    let created = write_new(state, own, &mut work, org, (kind, request), &caller.actor()).await;
     let (id, warnings) = match created {
         Ok(created) => created,
         Err(refusal) => return Err(refused(work, refusal).await),
     };
-    let view = own.rule_within(&work, kind, id).await?.ok_or_else(|| not_found(kind))?;
-    let body = RuleBody { warnings: Some(warnings), ..RuleBody::from(view) };
+    let body = RuleBody { warnings: Some(warnings), ..shown(state, &work, kind, id).await? };
     effect.finish(state, work, StatusCode::CREATED, &body).await
 }
 

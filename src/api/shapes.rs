@@ -386,7 +386,7 @@ pub(super) struct OwnerBody {
 impl From<WebhookView> for WebhookBody {
     fn from(view: WebhookView) -> Self {
         let health = HealthBody::of(&view);
-        let own = view.own.as_ref().map(|own| OwnBody::new(&view.row, own, view.has_rules));
+        let own = view.own.as_ref().map(|own| OwnBody::new(&view, own));
         let row = view.row;
         let is_extension = row.kind == "extension";
         // An own webhook's address is shown as it was written, placeholders and all.
@@ -477,6 +477,9 @@ pub(super) struct DeliveryBody {
     /// automation that sent it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_name: Option<String>,
+    /// Of one that was cancelled before anybody tried it: why the trigger or automation did not fire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The webhook.
     pub webhook_id: Uuid,
     /// The org.
@@ -568,6 +571,7 @@ impl From<DeliveryView> for DeliveryBody {
             event_id: public_event_id(view.event_key.as_deref(), view.event_id),
             event_type: view.event_type,
             event_name: view.variant,
+            reason: view.reason,
             webhook_id: view.webhook_id,
             org_id: view.org_id,
             installation_id: view.installation_id,

@@ -22,11 +22,11 @@ use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;
 use super::trial_templates::{TestContent, template};
 use crate::crypto::{Signer, SigningSecret};
-use crate::delivery::{PING_EVENT, Trial, TrialEvent, UnsavedWebhook};
+use crate::delivery::{PING_EVENT, Trial, TrialEvent, TrialOutcome, UnsavedWebhook};
 use crate::dialect::{self, Dialect};
 use crate::event::catalogue::{self, EventType};
 use crate::identifier::WebhookId;
-use crate::webhook::own::{Definition, OwnFace, WebhookRequest, signing_secret};
+use crate::webhook::own::{Definition, OwnFace, WebhookRequest, is_ours, signing_secret};
 use crate::webhook::{Endpoint, Passage};
 
 /// How many parameters or headers a test may add.
@@ -113,9 +113,9 @@ struct UnsavedTestRequest {
 }
 
 /// What came of a test request.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct TrialBody {
+pub(super) struct TrialBody {
     /// `delivered` (2xx), `failed`, or `refused` where nothing was sent.
     outcome: String,
     /// Whose doing that is: `endpoint` or `mortise`.
@@ -132,6 +132,13 @@ struct TrialBody {
     response: Option<Value>,
     /// How long it took, in milliseconds.
     duration_ms: f64,
+}
+
+impl TrialBody {
+    /// Whether the endpoint took it.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.outcome == TrialOutcome::Delivered.name()
+    }
 }
 
 impl From<Trial> for TrialBody {
@@ -182,32 +189,12 @@ fn checked_params(params: BTreeMap<String, String>) -> Result<Vec<(String, Strin
 
 /// Headers that are added; those that frame, route or sign a request stay ours.
 fn checked_headers(headers: BTreeMap<String, String>) -> Result<HeaderMap, Problem> {
-    const OURS: [&str; 14] = [
-        "host",
-        "connection",
-        "content-length",
-        "content-type",
-        "transfer-encoding",
-        "te",
-        "trailer",
-        "upgrade",
-        "expect",
-        "keep-alive",
-        "user-agent",
-        "hash",
-        "x-zdesk-jwt",
-        "accept-encoding",
-    ];
     check_count("/headers", headers.len())?;
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         check_length("/headers", &name, &value)?;
         let lower = name.to_ascii_lowercase();
-        let is_ours = OURS.contains(&lower.as_str())
-            || ["webhook-", "x-mortise-", "proxy-", "x-forwarded-"]
-                .iter()
-                .any(|prefix| lower.starts_with(prefix));
-        if is_ours {
+        if is_ours(&lower) {
             return Err(invalid("/headers", format!("`{name}` is Mortise's own")));
         }
         let header = HeaderName::from_bytes(lower.as_bytes())
@@ -366,13 +353,13 @@ fn org_of(caller: &Caller, parts: &http::request::Parts) -> Result<String, Probl
 }
 
 /// A webhook that is only described, checked as one that is saved but for what it subscribes to.
-fn unsaved(
+async fn unsaved(
     state: &ApiState,
     org_id: String,
     body: WebhookRequest,
     place: &str,
 ) -> Result<(UnsavedWebhook, Definition), Problem> {
-    let egress = state.services()?.own_webhooks.egress();
+    let egress = &state.services()?.own_webhooks.door(&org_id).await?;
     let definition = body.check_for_trial(egress).map_err(|faults| {
         Problem::invalid(faults.into_iter().map(|mut fault| {
             fault.pointer.insert_str(0, place);
@@ -396,6 +383,32 @@ fn unsaved(
         own: OwnFace::of(&definition, egress),
     };
     Ok((webhook, definition))
+}
+
+/// Tries a webhook that is only described, with the sample of an event.
+pub(super) async fn try_described(
+    state: &ApiState,
+    caller: &Caller,
+    org_id: String,
+    described: WebhookRequest,
+    event_type: &str,
+    payload: Option<String>,
+) -> Result<TrialBody, Problem> {
+    let (webhook, definition) = unsaved(state, org_id, described, "").await?;
+    let wanted = TestRequest {
+        event_type: event_type.to_owned(),
+        body: None,
+        payload,
+        parameters: None,
+        params: BTreeMap::new(),
+        headers: BTreeMap::new(),
+    };
+    let event = test_event(wanted, webhook.dialect, Some(&webhook.own), |name| {
+        definition.wants_previous(name)
+    })?;
+    let services = state.services()?;
+    let _under_way = services.trials.admit(caller.token)?;
+    Ok(services.dispatcher.try_unsaved(&webhook, event).await.into())
 }
 
 /// Sends a signed event of the type `Ping` to a webhook.
@@ -465,7 +478,7 @@ async fn ping_unsaved(
     let request = Request::from_parts(parts, body);
     let request = Idempotent::<UnsavedPingRequest>::from_request(request, &state).await?;
     let body = WebhookRequest { url: request.value.url, ..WebhookRequest::default() };
-    let (webhook, _) = unsaved(&state, org, body, "")?;
+    let (webhook, _) = unsaved(&state, org, body, "").await?;
     send(&state, &caller, request.key, Target::Unsaved(Box::new(webhook)), ping_event()).await
 }
 
@@ -496,7 +509,7 @@ async fn test_unsaved(
         params,
         headers,
     } = request.value;
-    let (webhook, definition) = unsaved(&state, org, described, "/webhook")?;
+    let (webhook, definition) = unsaved(&state, org, described, "/webhook").await?;
     let wanted = TestRequest { event_type, body, payload, parameters, params, headers };
     let event = test_event(wanted, webhook.dialect, Some(&webhook.own), |name| {
         definition.wants_previous(name)

@@ -7,6 +7,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod explain;
+mod import;
 mod keys;
 mod listen;
 mod local_server;
@@ -64,6 +65,8 @@ enum Command {
     Trigger(trigger::Arguments),
     /// Send deliveries again
     Replay(replay::Arguments),
+    /// Make another help desk's webhooks, triggers and automations on a server
+    Import(import::Arguments),
     /// Look at the database's schema, or bring it up to date
     Migrate(migrate::Arguments),
     /// Copy the SQLite database to a file, while the server runs or not
@@ -88,6 +91,7 @@ impl Arguments {
             Command::Listen(arguments) => Box::pin(listen::run(arguments, output)).await,
             Command::Trigger(arguments) => Box::pin(trigger::run(arguments, output)).await,
             Command::Replay(arguments) => Box::pin(replay::run(arguments, output)).await,
+            Command::Import(arguments) => Box::pin(import::run(arguments, output)).await,
             Command::Migrate(arguments) => migrate::run(arguments, output).await,
             Command::Backup(arguments) => backup::run(arguments, output).await,
             Command::Token(arguments) => token::run(arguments, output).await,

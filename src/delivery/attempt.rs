@@ -405,7 +405,10 @@ impl Dispatcher {
             // Nothing more goes there until that is known everywhere.
             self.lanes().pause(job.endpoint_id, ended_at.plus(CLOSING), ended_at);
         }
-        if job.kind.has_webhook() {
+        // What could not even be written says nothing of an endpoint that nobody called.
+        let is_unwritten =
+            matches!(&sent, Some(Err(error)) if error.class == ErrorClass::InvalidRequest);
+        if job.kind.has_webhook() && !is_unwritten {
             self.note_pulse(job.endpoint_id, ended_at, sent.as_ref());
             // What we broke off ourselves says nothing of the endpoint.
             if sent.is_some() {
@@ -434,7 +437,7 @@ impl Dispatcher {
         count_attempt(decision, sent.as_ref(), micros);
         let outcome = match decision {
             Decision::Delivered | Decision::Disabled { delivered: true } => LaneOutcome::Success,
-            _ if sent.is_none() => LaneOutcome::Untried,
+            _ if sent.is_none() || is_unwritten => LaneOutcome::Untried,
             // The receiver is there and says what it wants: no reason to pause it.
             Decision::Aborted => LaneOutcome::Success,
             Decision::RetryAt(_)

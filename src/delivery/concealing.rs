@@ -1,6 +1,7 @@
 //! What a receiver echoes of what is secret is not kept and not shown.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use crate::crypto::{SecretText, SecurityContext};
 
@@ -29,15 +30,96 @@ impl<'a> Told<'a> {
 
     /// A text without what is secret in it, whole or cut off at the end.
     pub(super) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let context = self.context.map(SecurityContext::expose);
-        let secrets = self.secrets.iter().map(SecretText::expose);
+        let context = self.context.map(|context| context.expose().to_owned());
+        let secrets = self.secrets.iter().flat_map(|secret| forms(secret.expose()));
         context.into_iter().chain(secrets).fold(Cow::Borrowed(text), |text, secret| match mask_one(
-            &text, secret,
+            &text, &secret,
         ) {
             Some(masked) => Cow::Owned(masked),
             None => text,
         })
     }
+}
+
+/// How receivers write what they echo: as it is, within JSON, in an address, in HTML. Longest first,
+/// so that no form leaves the rest of a longer one.
+fn forms(secret: &str) -> Vec<String> {
+    let mut forms = vec![secret.to_owned()];
+    if secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)) {
+        return forms;
+    }
+    for (is_ascii, escapes_slash) in [(false, false), (false, true), (true, false), (true, true)] {
+        forms.push(in_json(secret, is_ascii, escapes_slash));
+    }
+    for (kept, space) in [("-_.~", "%20"), ("-_.!~*'()", "%20"), ("-_.*", "+"), ("-_.~+/=", "%20")]
+    {
+        let encoded = in_address(secret, kept, space);
+        forms.push(lower_hex(&encoded));
+        forms.push(encoded);
+    }
+    for apostrophe in ["&#39;", "&#039;", "&#x27;", "&apos;", "'"] {
+        let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        forms.push(html.replace('"', "&quot;").replace('\'', apostrophe));
+    }
+    forms.sort_unstable_by(|one, two| two.len().cmp(&one.len()).then_with(|| one.cmp(two)));
+    forms.dedup();
+    forms
+}
+
+/// A text within a JSON string.
+fn in_json(text: &str, is_ascii: bool, escapes_slash: bool) -> String {
+    let mut written = String::with_capacity(text.len() + 8);
+    for one in text.chars() {
+        match one {
+            '"' => written.push_str("\\\""),
+            '\\' => written.push_str("\\\\"),
+            '/' if escapes_slash => written.push_str("\\/"),
+            '\n' => written.push_str("\\n"),
+            '\r' => written.push_str("\\r"),
+            '\t' => written.push_str("\\t"),
+            one if u32::from(one) < 0x20 || (is_ascii && !one.is_ascii()) => {
+                for unit in one.encode_utf16(&mut [0; 2]) {
+                    // Writing to a text cannot fail.
+                    let _ = write!(written, "\\u{unit:04x}");
+                }
+            }
+            one => written.push(one),
+        }
+    }
+    written
+}
+
+/// A text in an address: percent-encoded but for letters, digits and what is kept.
+fn in_address(text: &str, kept: &str, space: &str) -> String {
+    let mut written = String::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        match byte {
+            b' ' => written.push_str(space),
+            byte if byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte) => {
+                written.push(char::from(byte));
+            }
+            byte => {
+                // Writing to a text cannot fail.
+                let _ = write!(written, "%{byte:02X}");
+            }
+        }
+    }
+    written
+}
+
+/// The same with the digits of its percent-encoding in lower case.
+fn lower_hex(encoded: &str) -> String {
+    let mut digits = 0;
+    let lowered = encoded.chars().map(|one| {
+        if one == '%' {
+            digits = 2;
+            return one;
+        }
+        let is_digit = digits > 0;
+        digits -= i32::from(is_digit);
+        if is_digit { one.to_ascii_lowercase() } else { one }
+    });
+    lowered.collect()
 }
 
 /// The text without the secret; nothing where it is not in it.
@@ -96,5 +178,31 @@ mod tests {
         assert_eq!(told.mask("Bearer hunter2, a-longer-secret"), "Bearer ***, ***");
         assert_eq!(told.mask("cut: a-longer-s"), "cut: ***");
         assert_eq!(Told::default().mask("hunter2"), "hunter2");
+    }
+
+    #[test]
+    fn echoed_credentials_are_masked_however_they_are_written() {
+        let secret = "a/b\"c'd+é==&x";
+        let secrets = [SecretText::new(secret)];
+        let told = Told { secrets: &secrets, ..Told::default() };
+        for echo in [
+            secret.to_owned(),
+            serde_json::json!({ "authorization": secret }).to_string(),
+            r#"{"a":"a\/b\"c'd+\u00e9==&x"}"#.to_owned(),
+            "?key=a%2Fb%22c%27d%2B%C3%A9%3D%3D%26x".to_owned(),
+            "?key=a%2fb%22c%27d%2b%c3%a9%3d%3d%26x".to_owned(),
+            "?key=a%2Fb%22c'd%2B%C3%A9%3D%3D%26x".to_owned(),
+            "<td>a/b&quot;c&#39;d+é==&amp;x</td>".to_owned(),
+            "<td>a/b&quot;c&#039;d+é==&amp;x</td>".to_owned(),
+        ] {
+            let masked = told.mask(&echo);
+            assert!(masked.contains(MASK), "{echo}");
+            for rest in ["c'd", "c%27d", "c&#", "==", "%3D", "%3d", "&x"] {
+                assert!(!masked.contains(rest), "{echo} became {masked}");
+            }
+        }
+        let spaced = [SecretText::new("pass word")];
+        let told = Told { secrets: &spaced, ..Told::default() };
+        assert_eq!(told.mask("p=pass+word&q=pass%20word"), "p=***&q=***");
     }
 }

@@ -14,8 +14,10 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, EntityTrait, QuerySelect};
 use uuid::Uuid;
 
-use crate::crypto::{AssociatedData, KeyRing, Purpose, SecretText};
+use super::endpoint_grants::{self, Granting, Usable};
+use crate::crypto::{AssociatedData, Keys, Purpose, SecretText};
 use crate::egress::{Egress, OauthHttpClient, OauthHttpError};
+use crate::notice::Board;
 use crate::seam::{Seam, Timestamp};
 use crate::store::entity::{own_webhook, own_webhook_token};
 use crate::store::{Store, StoreError};
@@ -55,6 +57,11 @@ pub(super) struct EndpointTokens {
 pub(super) struct NoToken(String);
 
 impl NoToken {
+    /// For a reason, in words.
+    pub(super) fn because(reason: &str) -> Self {
+        Self(reason.to_owned())
+    }
+
     /// The token endpoint left no time for the request itself.
     pub(super) fn late() -> Self {
         Self("the token endpoint took too long".to_owned())
@@ -65,9 +72,11 @@ impl NoToken {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fetching<'a> {
     pub(super) store: &'a Store,
-    pub(super) ring: &'a KeyRing,
+    pub(super) keys: &'a Keys,
     pub(super) seam: &'a Seam,
     pub(super) egress: &'a Egress,
+    /// Where it is told that an authorisation is over.
+    pub(super) board: &'a Board,
     /// Whether the webhook is there, so that what is fetched may be kept for it.
     pub(super) is_saved: bool,
 }
@@ -82,8 +91,15 @@ impl EndpointTokens {
         with: Fetching<'_>,
         refused: Option<&SecretText>,
     ) -> Result<Option<SecretText>, NoToken> {
-        if !matches!(own.authentication.how, Authentication::Oauth2ClientCredentials { .. }) {
-            return Ok(None);
+        let is_granted = match own.authentication.how {
+            Authentication::Oauth2ClientCredentials { .. } => false,
+            Authentication::Oauth2AuthorizationCode { .. } => true,
+            _ => return Ok(None),
+        };
+        if is_granted && !with.is_saved {
+            let why =
+                "a webhook is authorised once it is saved: save it, authorise it, and test it";
+            return Err(NoToken::because(why));
         }
         if !with.is_saved {
             return Box::pin(fetch(own, with)).await.map(|fetched| Some(fetched.token));
@@ -106,6 +122,17 @@ impl EndpointTokens {
         if let Some(fetched) = held.as_ref().filter(|fetched| is_fit(fetched)) {
             return Ok(Some(fetched.token.clone()));
         }
+        if is_granted {
+            let usable = granted(id, own, with, refused).await?;
+            let token = usable.token.clone();
+            *held = Some(Fetched {
+                settings_digest: own.settings_digest.clone(),
+                token: usable.token,
+                expires_at: usable.expires_at,
+                since: usable.since,
+            });
+            return Ok(Some(token));
+        }
         let kept = match read(id, with).await {
             Ok(kept) => kept.filter(is_fit),
             Err(error) => {
@@ -126,6 +153,26 @@ impl EndpointTokens {
         *held = Some(fetched);
         Ok(Some(token))
     }
+}
+
+/// The token that somebody granted, refreshed where that is needed. In a task of its own: see
+/// [`Granting`].
+async fn granted(
+    id: Uuid,
+    own: &OwnFace,
+    with: Fetching<'_>,
+    refused: Option<&SecretText>,
+) -> Result<Usable, NoToken> {
+    let granting = Granting {
+        store: with.store.clone(),
+        keys: with.keys.clone(),
+        seam: with.seam.clone(),
+        egress: with.egress.clone(),
+        board: with.board.clone(),
+        authentication: own.authentication.clone(),
+    };
+    let task = tokio::spawn(endpoint_grants::token(id, granting, refused.cloned()));
+    task.await.unwrap_or_else(|_| Err(NoToken::because("the refresh was broken off")))
 }
 
 async fn fetch(own: &OwnFace, with: Fetching<'_>) -> Result<Fetched, NoToken> {
@@ -180,7 +227,8 @@ async fn read(id: Uuid, with: Fetching<'_>) -> Result<Option<Fetched>, StoreErro
     let row = own_webhook_token::Entity::find_by_id(id).one(with.store.reader()).await?;
     Ok(row.and_then(|row| {
         let place = AssociatedData { subject: id, field: TOKEN_FIELD };
-        let opened = with.ring.unseal(Purpose::Vault, &place, &row.sealed_access_token).ok()?;
+        let opened =
+            with.keys.ring.unseal(Purpose::Vault, &place, &row.sealed_access_token).ok()?;
         Some(Fetched {
             settings_digest: row.settings_digest,
             token: SecretText::new(std::str::from_utf8(opened.expose()).ok()?),
@@ -194,6 +242,7 @@ async fn read(id: Uuid, with: Fetching<'_>) -> Result<Option<Fetched>, StoreErro
 async fn keep(id: Uuid, fetched: &Fetched, with: Fetching<'_>) -> Result<(), StoreError> {
     let place = AssociatedData { subject: id, field: TOKEN_FIELD };
     let sealed = with
+        .keys
         .ring
         .seal(Purpose::Vault, &place, fetched.token.expose().as_bytes(), &with.seam.randomness)
         .map_err(|_| StoreError::Corrupt { what: "key for an access token" })?;

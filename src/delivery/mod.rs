@@ -12,6 +12,7 @@ mod callbacks;
 mod concealing;
 mod disabling;
 mod dispatcher;
+mod endpoint_grants;
 mod endpoint_tokens;
 mod hint;
 mod history;

@@ -1,9 +1,11 @@
 //! The requests of an org's own webhooks: rendered in their dialect, with what the endpoint is to
 //! believe us by.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, header};
+use sea_orm::EntityTrait as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -17,6 +19,7 @@ use super::endpoint_tokens::{Fetching, NoToken};
 use super::lane::{Job, LaneOutcome};
 use super::retry::{RetryPolicy, Schedule};
 use super::tap::Offered;
+use super::views::keep_reason;
 use crate::crypto::{SecretText, Signer};
 use crate::dialect::{self, Dialect, EventParts, Occasion, Rendered, Template};
 use crate::egress::{
@@ -24,8 +27,18 @@ use crate::egress::{
 };
 use crate::seam::{Timestamp, crash_point};
 use crate::store::claims::DeliveryState;
-use crate::webhook::own::{OwnFace, RoutedRule, add_secret};
+use crate::store::entity::webhook_rule;
+use crate::webhook::own::{OwnFace, RequestForm, RoutedRule, add_secret};
 use crate::webhook::{Endpoint, Gate};
+
+/// When it is looked again for what this node cannot read.
+const ANOTHER_LOOK: Duration = Duration::from_mins(1);
+
+/// Why a delivery is given up whose rule is no more.
+const ENDED: &str = "the trigger or automation was deleted or switched off meanwhile";
+
+/// Why a delivery of an automation is given up, with its name.
+const OVERTAKEN: &str = "meanwhile an event came that fulfils `unless` of the automation";
 
 /// What is left of a deadline at the least, where fetching a token took long.
 const LEAST: Duration = Duration::from_millis(500);
@@ -40,6 +53,16 @@ pub(super) struct Occurrence<'a> {
     pub(super) template: Option<&'a Template>,
     pub(super) is_test: bool,
     pub(super) is_replay: bool,
+}
+
+/// What is known of the trigger or automation that a delivery is of.
+enum RuleState {
+    /// It says what is sent.
+    Known(Arc<RoutedRule>),
+    /// It was removed or switched off.
+    Ended,
+    /// This node cannot read it; another one may, or this one later.
+    Unreadable,
 }
 
 /// Whom a request is for.
@@ -140,9 +163,10 @@ impl Dispatcher {
         };
         let fetching = Fetching {
             store: &inner.store,
-            ring: &inner.keys.ring,
+            keys: &inner.keys,
             seam: &inner.seam,
             egress,
+            board: &inner.options.notices,
             is_saved,
         };
         let end = inner.seam.clock.instant() + deadline;
@@ -203,23 +227,28 @@ impl Dispatcher {
         let clock = &self.inner.seam.clock;
         let (at, started) = (clock.now(), clock.instant());
         let policy = policy_of(endpoint);
-        let content = std::sync::Arc::clone(&job.content);
+        let content = Arc::clone(&job.content);
         let variant = job.variant.clone();
         let wants_previous =
             endpoint.dialect.has_names() || endpoint.wants_previous.contains(&content.event_type);
         let circumstances = &content.circumstances;
         let rule = match variant.as_deref().and_then(RoutedRule::id_of) {
             None => None,
-            Some(id) => {
-                let found = own.rule(id);
-                if found.is_none() {
-                    // It was removed or switched off since: nobody knows any more what to send.
-                    self.settle(job, DeliveryState::Cancelled, None).await;
+            Some(id) => match self.rule_of(own, id).await {
+                RuleState::Known(rule) => Some(rule),
+                RuleState::Ended => {
+                    // Nobody knows any more what to send.
+                    self.give_up(job, ENDED).await;
                     return LaneOutcome::Untried;
                 }
-                found
-            }
+                RuleState::Unreadable => {
+                    let later = clock.now().plus(ANOTHER_LOOK);
+                    self.settle(job, DeliveryState::Pending, Some(later)).await;
+                    return LaneOutcome::Untried;
+                }
+            },
         };
+        let rule = rule.as_deref();
         if let Some(rule) = rule
             && job.attempts_before == 0
             && !job.is_replay
@@ -227,7 +256,8 @@ impl Dispatcher {
             match automations::is_overtaken(&self.inner.store, rule, job.id, &content).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.settle(job, DeliveryState::Cancelled, None).await;
+                    let reason = format!("{OVERTAKEN} `{}`", rule.name);
+                    self.give_up(job, &reason).await;
                     return LaneOutcome::Untried;
                 }
                 Err(error) => {
@@ -267,9 +297,13 @@ impl Dispatcher {
                     Unrendered::Address(reason) => (refused(&reason), policy),
                     Unrendered::Content(reason) => (unsendable(&reason), final_policy(&policy)),
                 };
+                let is_ours = error.class == ErrorClass::InvalidRequest;
                 let (outcome, decision) =
                     self.record(job, at, 0, Some(Err(error)), Told::default(), &policy).await;
-                self.note_webhook(endpoint, decision);
+                // What a value makes unfit to be sent says nothing of the endpoint: nobody called it.
+                if !is_ours {
+                    self.note_webhook(endpoint, decision);
+                }
                 return outcome;
             }
         };
@@ -316,6 +350,39 @@ impl Dispatcher {
         let (outcome, decision) = self.record(job, at, micros, sent, told, &policy).await;
         self.note_webhook(endpoint, decision);
         outcome
+    }
+
+    /// Cancels a delivery that nobody tried, and keeps why.
+    async fn give_up(&self, job: &mut Job, reason: &str) {
+        let inner = &self.inner;
+        let kept = keep_reason(&inner.store, job.id, reason, inner.seam.clock.now()).await;
+        if let Err(error) = kept {
+            tracing::warn!(delivery = %job.id, %error, "cannot keep why a delivery was given up");
+        }
+        self.settle(job, DeliveryState::Cancelled, None).await;
+    }
+
+    /// The trigger or automation that a delivery is of. What the index does not have is asked of the
+    /// table: it may have come a moment ago, have gone to another webhook since, or be of a later
+    /// release.
+    async fn rule_of(&self, own: &OwnFace, id: Uuid) -> RuleState {
+        if let Some(rule) = own.rule(id) {
+            return RuleState::Known(Arc::clone(rule));
+        }
+        let row = webhook_rule::Entity::find_by_id(id).one(self.inner.store.reader()).await;
+        match row {
+            Ok(Some(row)) if row.is_active != 0 => {
+                let form =
+                    RequestForm { method: own.request.method(), format: own.request.format() };
+                RoutedRule::read(&row, form)
+                    .map_or(RuleState::Unreadable, |rule| RuleState::Known(Arc::new(rule)))
+            }
+            Ok(_) => RuleState::Ended,
+            Err(error) => {
+                tracing::error!(rule = %id, %error, "cannot read the rule of a delivery");
+                RuleState::Unreadable
+            }
+        }
     }
 
     /// Adds what the desk dialect's receivers may verify beside the signature.

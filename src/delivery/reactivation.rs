@@ -12,6 +12,7 @@ use super::recovery::{
     HELD_BY_SUSPENSION, JobKind, JobView, Recoveries, RecoveryRefusal, RecoveryRequest,
 };
 use crate::audit::{self, Actor, Entry};
+use crate::notice::NoticeKind;
 use crate::seam::Timestamp;
 use crate::store::claims::{self, DeliveryState};
 use crate::store::entity::{endpoint_state, installation, webhook};
@@ -61,6 +62,8 @@ impl Recoveries {
                 Err(OwnRefusal::Store(error)) => return Err(error.into()),
                 Err(_) => return Err(RecoveryRefusal::Held(OVER_PLAN)),
             }
+            let board = &inner.dispatcher.inner.options.notices;
+            board.resolve(work, &[NoticeKind::WebhookOverPlan], &notice_subject(id)).await?;
             if !release {
                 claims::discard_held(&inner.store, work, id, own::DISCARDED).await?;
             }

@@ -125,12 +125,13 @@ async fn scan(dispatcher: &Dispatcher) -> Result<Option<Timestamp>, StoreError> 
         if due_at <= now {
             due.push(waiting.endpoint_id);
             oldest_due = Some(oldest_due.map_or(due_at, |former| former.min(due_at)));
-        } else if waiting.due_at < PARKED && is_stopped(dispatcher, waiting.endpoint_id) {
-            // A retry that is due later is held now, and says so.
-            if let Err(error) = hold(dispatcher, waiting.endpoint_id).await {
-                tracing::warn!(endpoint = %waiting.endpoint_id, %error, "cannot hold what waits");
-            }
         } else if waiting.due_at < PARKED {
+            if is_stopped(dispatcher, waiting.endpoint_id) {
+                // A retry that is due later is held now, and says so.
+                if let Err(error) = hold(dispatcher, waiting.endpoint_id).await {
+                    tracing::warn!(endpoint = %waiting.endpoint_id, %error, "cannot hold what waits");
+                }
+            }
             next_due = Some(next_due.map_or(due_at, |former| former.min(due_at)));
         }
     }
@@ -207,10 +208,13 @@ async fn cancel(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Holds what waits of an endpoint that does not deliver now, step by step, whenever it is due.
+/// Holds what waits of an endpoint that does not deliver now, step by step.
 async fn hold(dispatcher: &Dispatcher, id: Uuid) -> Result<(), StoreError> {
     let inner = &dispatcher.inner;
     let now = inner.seam.clock.now();
+    if !claims::has_to_hold(&inner.store, id, now).await? {
+        return Ok(());
+    }
     let work = inner.store.begin().await?;
     let held = claims::hold_waiting(&inner.store, &work, id, now, HELD_AT_ONCE).await?;
     let _settled = work.commit(now).await?;

@@ -64,7 +64,7 @@ pub async fn run(store: Store, clock: Clock, retention: Retention, stop: Cancell
 fn statements(
     now: Timestamp,
     retention: Retention,
-) -> [(&'static str, &'static str, Vec<Value>); 15] {
+) -> [(&'static str, &'static str, Vec<Value>); 16] {
     let payload_cut = id_at(now.minus(retention.payload));
     let history = now.minus(retention.attempts.max(retention.payload));
     let history_cut = id_at(history);
@@ -86,6 +86,12 @@ fn statements(
             "names of deliveries",
             "delete from delivery_variants where delivery_id in (select delivery_id from \
              delivery_variants where delivery_id < $1 order by delivery_id limit 1000)",
+            vec![history_cut.into()],
+        ),
+        (
+            "reasons of deliveries",
+            "delete from delivery_reasons where delivery_id in (select delivery_id from \
+             delivery_reasons where delivery_id < $1 order by delivery_id limit 1000)",
             vec![history_cut.into()],
         ),
         (

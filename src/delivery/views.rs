@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use super::dispatcher::Dispatcher;
 use super::recovery::{Standing, standing};
 use crate::seam::Timestamp;
 use crate::store::claims::{DeliveryState, PARKED};
-use crate::store::entity::{attempt, delivery, delivery_variant, endpoint, event};
+use crate::store::entity::{attempt, delivery, delivery_reason, delivery_variant, endpoint, event};
 use crate::store::{Store, StoreError};
 use crate::webhook::Endpoint;
 
@@ -91,6 +92,8 @@ pub struct DeliveryView {
     pub event_type: String,
     /// What it tells of, where the webhook's dialect has names of its own.
     pub variant: Option<String>,
+    /// Why it was given up that nobody tried, where that is known.
+    pub reason: Option<String>,
     /// The webhook.
     pub webhook_id: Uuid,
     /// The org.
@@ -185,8 +188,10 @@ pub async fn find(
     let event = events_of(store, std::slice::from_ref(&row)).await?.pop();
     let (Some(owner), Some(event)) = (owner, event) else { return Ok(None) };
     let later = later_attempts(store, id).await?;
-    let variant = variants_of(store, [id]).await?.remove(&id);
-    Ok(Some(DeliveryView { variant, ..view(row, event, owner, later) }))
+    let mut views = [view(row, event, owner, later)];
+    name_variants(store, &mut views).await?;
+    let [view] = views;
+    Ok(Some(view))
 }
 
 /// The endpoint of a delivery, whoever asks: what is told of it must be vetted by the caller.
@@ -255,9 +260,48 @@ pub(super) async fn name_variants(
         return Ok(());
     }
     let mut variants = variants_of(store, own).await?;
-    for view in views {
+    let mut given_up = Vec::new();
+    for view in views.iter_mut() {
         view.variant = variants.remove(&view.id);
+        if view.variant.is_some() && view.state == DeliveryState::Cancelled {
+            given_up.push(view.id);
+        }
     }
+    if given_up.is_empty() {
+        return Ok(());
+    }
+    let rows = delivery_reason::Entity::find()
+        .filter(delivery_reason::Column::DeliveryId.is_in(given_up))
+        .all(store.reader())
+        .await?;
+    let mut reasons: HashMap<Uuid, String> =
+        rows.into_iter().map(|row| (row.delivery_id, row.reason)).collect();
+    for view in views {
+        view.reason = reasons.remove(&view.id);
+    }
+    Ok(())
+}
+
+/// Keeps why a delivery is given up that nobody tried.
+pub(super) async fn keep_reason(
+    store: &Store,
+    delivery_id: Uuid,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let work = store.begin().await?;
+    delivery_reason::Entity::insert(delivery_reason::ActiveModel {
+        delivery_id: Set(delivery_id),
+        reason: Set(reason.to_owned()),
+    })
+    .on_conflict(
+        OnConflict::column(delivery_reason::Column::DeliveryId)
+            .update_column(delivery_reason::Column::Reason)
+            .to_owned(),
+    )
+    .exec_without_returning(work.connection())
+    .await?;
+    let _settled = work.commit(now).await?;
     Ok(())
 }
 
@@ -323,6 +367,7 @@ pub(super) fn view(
         detail: detail(attempt.detail),
     });
     DeliveryView {
+        reason: None,
         id: row.id,
         event_id: event.id,
         event_key: event.event_key,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error};
 
@@ -35,6 +36,7 @@ pub(super) enum CertificateFault {
     SelfSigned,
     UnknownIssuer,
     Revoked,
+    NotPinned,
     Other,
 }
 
@@ -65,6 +67,7 @@ impl CertificateFault {
             Self::SelfSigned => "is self-signed",
             Self::UnknownIssuer => "comes from an issuer that is not trusted here",
             Self::Revoked => "was revoked",
+            Self::NotPinned => "is not the one that the webhook pins",
             Self::Other => "is not acceptable",
         }
     }
@@ -82,10 +85,13 @@ impl CertificateFault {
                 "The receiver's certificate is made for other names. Use one of those in the URL, or get a certificate for this name; with a load balancer, look which certificate it presents for this name."
             }
             Self::SelfSigned => {
-                "The receiver presents a certificate that it signed itself. Get one from a public authority, such as Let's Encrypt; or have the operator trust it in egress.ca_file, or give the webhook its own CA where it is the org's own."
+                "The receiver presents a certificate that it signed itself. Get one from a public authority, such as Let's Encrypt; or have the operator trust it in egress.ca_file, or give the webhook its own CA where it is the org's own; in an org for development, pin this certificate (tls.pinnedCertificate)."
             }
             Self::UnknownIssuer => {
                 "Nobody whom this server trusts issued the receiver's certificate. Most often it sends its own certificate only: have it send the intermediate ones too (the full chain). From a private authority: have the operator trust it in egress.ca_file, or give the webhook its own CA where it is the org's own."
+            }
+            Self::NotPinned => {
+                "The receiver presents another certificate than the one that is pinned. Where it was renewed, give the webhook the new one (tls.pinnedCertificate); else look whether the name leads to the right machine."
             }
             Self::Revoked => "The receiver's certificate was revoked by its issuer. Get a new one.",
             Self::Other => {
@@ -109,6 +115,18 @@ impl CertificateRefused {
         let certificate = Described::read(certificate);
         let fault = CertificateFault::of(error, certificate.is_self_signed);
         Self { fault, certificate, why: error.to_string() }
+    }
+
+    /// It is another one than the one that is pinned.
+    pub(super) fn not_pinned(certificate: &CertificateDer<'_>) -> Self {
+        let fault = CertificateFault::NotPinned;
+        let digest = digest(&SHA256, certificate);
+        let hex = digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a text cannot fail.
+            let _ = fmt::Write::write_fmt(&mut hex, format_args!("{byte:02x}"));
+            hex
+        });
+        Self { fault, certificate: Described::read(certificate), why: format!("SHA-256 {hex}") }
     }
 }
 

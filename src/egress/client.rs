@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_rustls::TlsConnector;
@@ -53,8 +53,8 @@ pub struct TlsProfile {
     pub extra_roots: Option<Vec<u8>>,
     /// Our certificate and key (PEM), for receivers that ask for one.
     pub identity: Option<SecretBytes>,
-    /// Whether any certificate passes; only where the operator allows it.
-    pub accept_any_certificate: bool,
+    /// The one certificate (PEM) that passes, whatever it says of itself and whoever signed it.
+    pub pinned: Option<Vec<u8>>,
 }
 
 /// Why the door could not be built.
@@ -97,6 +97,8 @@ struct Inner {
     policy: Arc<Policy>,
     options: EgressOptions,
     clock: Clock,
+    /// The door for orgs that are for development, opened when it is first needed.
+    development: OnceLock<Egress>,
 }
 
 impl fmt::Debug for Egress {
@@ -143,7 +145,39 @@ impl Egress {
             options.own_server.as_ref().map(|server| own(tls.clone(), Some(server.listener())));
         let vetted =
             if options.proxy.is_some() { library(tls, Trust::Vetted)? } else { own(tls, None) };
-        Ok(Self(Arc::new(Inner { vetted, trusted, inspectors, policy, options, clock })))
+        let development = OnceLock::new();
+        Ok(Self(Arc::new(Inner {
+            vetted,
+            trusted,
+            inspectors,
+            policy,
+            options,
+            clock,
+            development,
+        })))
+    }
+
+    /// The door for orgs that are for development: private addresses and plain http too, but neither
+    /// link-local addresses, nor those where clouds serve credentials, nor this server's own ports.
+    pub fn development(&self) -> Result<Self, EgressError> {
+        if self.is_development() {
+            return Ok(self.clone());
+        }
+        if let Some(door) = self.0.development.get() {
+            return Ok(door.clone());
+        }
+        let own = &self.0.options.own_server;
+        let own_ports = own.iter().flat_map(|server| server.ports().iter().copied()).collect();
+        let mut options = self.0.options.clone();
+        options.policy = (self.0.policy.for_development(own_ports))
+            .map_err(|error| EgressError::Client(error.to_string()))?;
+        let door = Self::new(options, self.0.clock.clone())?;
+        Ok(self.0.development.get_or_init(|| door).clone())
+    }
+
+    /// Whether it is a door for orgs that are for development.
+    pub fn is_development(&self) -> bool {
+        self.0.policy.is_development
     }
 
     /// What is allowed.

@@ -17,6 +17,8 @@ const INSPECT: &str = "/inspect/";
 pub struct OwnServer {
     origin: Origin,
     listener: SocketAddr,
+    /// Where it listens, for inspectors and for everything else.
+    ports: Vec<u16>,
 }
 
 impl OwnServer {
@@ -28,7 +30,19 @@ impl OwnServer {
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        Self { origin: public_url.origin(), listener: SocketAddr::new(ip, listen.port()) }
+        let listener = SocketAddr::new(ip, listen.port());
+        Self { origin: public_url.origin(), listener, ports: vec![listen.port()] }
+    }
+
+    /// The same with another port of this server's, such as that of its metrics.
+    #[must_use]
+    pub fn with_port(mut self, port: Option<u16>) -> Self {
+        self.ports.extend(port);
+        self
+    }
+
+    pub(super) fn ports(&self) -> &[u16] {
+        &self.ports
     }
 
     /// Whether a URL is one of this server's inspectors.

@@ -111,7 +111,7 @@ fn egress(resolver: Resolver, allow: &[&str]) -> Egress {
         policy: Policy {
             allow: allow.iter().map(|rule| rule.parse().unwrap()).collect(),
             require_https: false,
-            refuse_ports: Vec::new(),
+            ..Policy::default()
         },
         user_agent: "Mortise/test".to_owned(),
         resolver,

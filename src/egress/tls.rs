@@ -16,6 +16,9 @@ use rustls_platform_verifier::Verifier;
 use super::certificate::CertificateRefused;
 use super::client::{EgressError, EgressOptions, TlsProfile, chain};
 
+/// What a pinned certificate is called where it cannot be read.
+pub(super) const PINNED: &str = "the webhook's pinned certificate";
+
 /// The settings of all connections of one door: the system's roots with those of the operator and
 /// of the profile, TLS 1.2 and 1.3, HTTP/1.1.
 pub(super) fn client_config(
@@ -34,8 +37,13 @@ pub(super) fn client_config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(failed)?;
-    let builder = if profile.accept_any_certificate {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    let builder = if let Some(pem) = &profile.pinned {
+        let certificate = match certificates(pem, PINNED)?.as_slice() {
+            [one] => one.clone(),
+            _ => return Err(EgressError::Certificates { what: PINNED.to_owned() }),
+        };
+        let pinned = PinnedCertificate { certificate, provider };
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned))
     } else {
         match Verifier::new_with_extra_roots(roots.iter().cloned(), provider) {
             Ok(verifier) => {
@@ -146,21 +154,28 @@ pub(super) fn certificate_refused(error: &Error) -> Option<&CertificateRefused> 
     }
 }
 
-/// Takes any certificate, where the operator allows that for a webhook. The handshake itself is
-/// still checked.
+/// Takes one certificate and no other, where the operator allows that for an org: its names and times
+/// are not looked at. The handshake itself is checked, so that whoever has it has its key.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct PinnedCertificate {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for PinnedCertificate {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
+        end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+        if *end_entity == self.certificate {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let refused = CertificateRefused::not_pinned(end_entity);
+        Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused)))))
     }
 
     fn verify_tls12_signature(
@@ -169,7 +184,7 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
@@ -179,11 +194,11 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -176,9 +176,17 @@ async fn a_webhook_can_bring_its_own_tls_settings() {
     let with_authority = plain.with_tls(&own_authority).unwrap();
     assert_eq!(call(&with_authority, "hooks.vendor.com", port).await, Ok("ok".to_owned()));
     assert_eq!(call(&with_authority, "other.vendor.com", port).await, Err(ErrorClass::Tls));
-    let anything = TlsProfile { accept_any_certificate: true, ..TlsProfile::default() };
-    let careless = plain.with_tls(&anything).unwrap();
-    assert_eq!(call(&careless, "other.vendor.com", port).await, Ok("ok".to_owned()));
+    let other = TlsProfile {
+        pinned: Some(authority.certificate.pem().into_bytes()),
+        ..TlsProfile::default()
+    };
+    let url = format!("https://hooks.vendor.com:{port}/");
+    let pinning = plain.with_tls(&other).unwrap();
+    let error = pinning.send(post(&pinning, &url, LONG)).await.unwrap_err();
+    assert!(error.detail.contains("not the one that the webhook pins"), "{}", error.detail);
+    assert!(error.hint.contains("tls.pinnedCertificate"), "{}", error.hint);
+    let two = authority.certificate.pem().repeat(2).into_bytes();
+    assert!(plain.with_tls(&TlsProfile { pinned: Some(two), ..TlsProfile::default() }).is_err());
     assert_eq!(call(&plain, "hooks.vendor.com", port).await, Err(ErrorClass::Tls));
     let broken =
         TlsProfile { identity: Some(SecretBytes::new(*b"no PEM")), ..TlsProfile::default() };

@@ -28,15 +28,44 @@ pub struct Policy {
     pub require_https: bool,
     /// Ports that may not be called, besides those of other protocols.
     pub refuse_ports: Vec<u16>,
+    /// Whether it is for orgs that are for development: names that mean something inside of a network
+    /// only are judged by their addresses.
+    pub is_development: bool,
+    /// Ports of this very server: never called at a loopback address.
+    pub own_ports: Vec<u16>,
 }
+
+/// Networks that an org for development may call. Link-local and metadata addresses are in none of
+/// them for a rule of a whole network.
+const OF_DEVELOPMENT: [&str; 6] =
+    ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "[fc00::]/7"];
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { allow: Vec::new(), require_https: true, refuse_ports: Vec::new() }
+        Self {
+            allow: Vec::new(),
+            require_https: true,
+            refuse_ports: Vec::new(),
+            is_development: false,
+            own_ports: Vec::new(),
+        }
     }
 }
 
 impl Policy {
+    /// The same for orgs that are for development: private addresses and plain http too, but never a
+    /// listener of this server.
+    pub(super) fn for_development(&self, own_ports: Vec<u16>) -> Result<Self, InvalidAllowRule> {
+        let mut policy = self.clone();
+        for network in OF_DEVELOPMENT {
+            policy.allow.push(network.parse()?);
+        }
+        policy.require_https = false;
+        policy.is_development = true;
+        policy.own_ports = own_ports;
+        Ok(policy)
+    }
+
     fn allows(&self, address: IpAddr, port: u16) -> bool {
         self.allow.iter().any(|rule| rule.covers(address, port))
     }
@@ -297,6 +326,9 @@ pub fn host_verdict(host: &Host<&str>, port: u16, policy: &Policy) -> HostVerdic
 
 /// Whether an address may be connected to at the given port.
 pub fn vet_address(address: IpAddr, port: u16, policy: &Policy) -> Result<(), Refusal> {
+    if policy.own_ports.contains(&port) && address.to_canonical().is_loopback() {
+        return Err(Refusal::Port { port });
+    }
     if !policy.allows(address, port)
         && let Some(range) = address::special_range(address)
     {

@@ -17,10 +17,11 @@ use super::service::{read_manifest, state_of};
 use super::state::Holders;
 use crate::seam::Timestamp;
 use crate::store::entity::{
-    endpoint_state, extension, extension_version, installation, org_plan, own_webhook, transition,
-    webhook, webhook_rule,
+    endpoint_state, extension, extension_version, installation, org_plan, own_webhook,
+    own_webhook_grant, transition, webhook, webhook_rule,
 };
 use crate::store::{Store, UnitOfWork};
+use crate::webhook::own::development_orgs;
 
 /// Which installations a caller may see: every query carries it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +169,10 @@ pub struct WebhookView {
     pub(crate) rate_per_minute: Option<u32>,
     /// Whether a trigger or an automation calls it.
     pub(crate) has_rules: bool,
+    /// What somebody granted for its endpoint.
+    pub(crate) grant: Option<own_webhook_grant::Model>,
+    /// Whether it is an own one of an org that is for development.
+    pub(crate) is_development: bool,
 }
 
 /// Which webhooks are asked for.
@@ -464,6 +469,8 @@ pub(super) async fn named_views<C: ConnectionTrait>(
                 rate_per_minute: own.rates.get(&row.org_id).copied(),
                 own: own.rows.remove(&row.id),
                 has_rules: own.with_rules.contains(&row.id),
+                is_development: own.development.contains(&row.org_id),
+                grant: own.grants.remove(&row.id),
                 row,
             }
         })
@@ -476,6 +483,8 @@ struct OwnParts {
     rows: HashMap<Uuid, own_webhook::Model>,
     rates: HashMap<String, u32>,
     with_rules: HashSet<Uuid>,
+    development: HashSet<String>,
+    grants: HashMap<Uuid, own_webhook_grant::Model>,
 }
 
 async fn own_parts<C: ConnectionTrait>(
@@ -509,7 +518,14 @@ async fn own_parts<C: ConnectionTrait>(
             .all(connection)
             .await?
     };
+    let grants = own_webhook_grant::Entity::find()
+        .filter(own_webhook_grant::Column::Id.is_in(own.iter().map(|row| row.id)))
+        .all(connection)
+        .await?;
+    let orgs: HashSet<String> = own.iter().map(|row| row.org_id.clone()).collect();
     Ok(OwnParts {
+        development: development_orgs(connection, orgs).await?,
+        grants: grants.into_iter().map(|row| (row.id, row)).collect(),
         with_rules: with_rules.into_iter().collect(),
         rows: found.into_iter().map(|row| (row.id, row)).collect(),
         rates: plans

@@ -90,6 +90,7 @@ fn egress_policy(config: &Config) -> Result<egress::Policy, StartError> {
         allow,
         require_https: config.egress.require_https,
         refuse_ports: config.egress.refuse_ports.clone(),
+        ..egress::Policy::default()
     })
 }
 
@@ -107,7 +108,10 @@ pub(super) fn open_egress(config: &Config, seam: &Seam) -> Result<Egress, StartE
         ca_file: config.egress.ca_file.clone(),
         user_agent: concat!("Mortise/", env!("CARGO_PKG_VERSION")).to_owned(),
         resolver: Resolver::default(),
-        own_server: Some(OwnServer::new(&config.public_url, config.listen)),
+        own_server: Some(
+            OwnServer::new(&config.public_url, config.listen)
+                .with_port(config.metrics.listen.map(|address| address.port())),
+        ),
     };
     Egress::new(options, seam.clock.clone()).map_err(|error| StartError::Egress(error.to_string()))
 }

@@ -469,8 +469,27 @@ pub(crate) async fn cancel_unresolved(
     Ok(done.rows_affected())
 }
 
-/// Holds what waits of an endpoint in the table, due or not, up to `limit` rows: its webhook does
-/// not deliver now. What is under way at this moment keeps its claim.
+/// What of an endpoint's rows in the table is held where its webhook does not deliver: what is due, and
+/// retries whenever they are due. What an automation waits with keeps its time: it is held when that
+/// has come. What is under way at this moment keeps its claim.
+const TO_HOLD: &str =
+    "due_at < $4 and (claim is null or due_at <= $3) and (due_at <= $3 or attempts > 0)";
+
+/// Whether there is something to be held of an endpoint. Found out by reading only.
+pub(crate) async fn has_to_hold(
+    store: &Store,
+    endpoint: Uuid,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    // The first value stands where the statement that holds has one.
+    let sql =
+        format!("select 1 from deliveries where $1 > 0 and endpoint_id = $2 and {TO_HOLD} limit 1");
+    let values: [Value; 4] = [HELD.into(), endpoint.into(), now.micros().into(), PARKED.into()];
+    let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
+    Ok(store.reader().query_one_raw(statement).await?.is_some())
+}
+
+/// Holds what waits of an endpoint in the table, up to `limit` rows: its webhook does not deliver now.
 pub(crate) async fn hold_waiting(
     store: &Store,
     work: &UnitOfWork,
@@ -481,9 +500,9 @@ pub(crate) async fn hold_waiting(
     let sql = format!(
         "update deliveries set state = 1, claim = null, due_at = $1 where id in (
             select id from deliveries
-            where endpoint_id = $2 and due_at < $4 and (claim is null or due_at <= $3)
+            where endpoint_id = $2 and {TO_HOLD}
             order by due_at limit {limit})
-         and due_at < $4 and (claim is null or due_at <= $3)"
+         and {TO_HOLD}"
     );
     let done = work
         .connection()

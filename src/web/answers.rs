@@ -259,6 +259,7 @@ impl Transition {
 /// A webhook.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "it is what the API answers")]
 pub(super) struct Webhook {
     pub(super) id: Uuid,
     pub(super) org_id: String,
@@ -277,6 +278,8 @@ pub(super) struct Webhook {
     pub(super) extension: Option<Owner>,
     #[serde(default)]
     pub(super) delivery: Option<Terms>,
+    #[serde(default)]
+    is_development: bool,
 }
 
 /// An event type with what is asked of it.
@@ -295,6 +298,10 @@ impl Webhook {
     pub(super) fn owner(&self) -> String {
         match &self.extension {
             Some(owner) => owner.extension_name.or_text(&owner.extension_key).to_owned(),
+            None if self.is_development => {
+                "The org's own; the org is for development: private addresses and plain http are allowed"
+                    .to_owned()
+            }
             None => "The org's own".to_owned(),
         }
     }
@@ -1019,6 +1026,7 @@ mod tests {
     #[test]
     fn subscriptions_of_every_shape_are_listed() {
         let webhook = |subscriptions: Value| Webhook {
+            is_development: false,
             id: Uuid::nil(),
             org_id: String::new(),
             name: Text::default(),

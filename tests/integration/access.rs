@@ -358,6 +358,7 @@ async fn bad_bodies_are_refused_on_every_route(backend: Backend) {
         "/webhooks/{id}/clone",
         "/webhooks/{id}/enable",
         "/webhooks/{id}/disable",
+        "/webhooks/{id}/authorization",
     ];
     let posts = ROUTES.iter().filter(|route| {
         // There is a webhook here, and none of these.

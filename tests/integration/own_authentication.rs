@@ -18,6 +18,7 @@ on_both!(
     a_token_that_ends_is_told_of_ahead,
     an_authority_of_ones_own_is_trusted_for_one_webhook,
     a_certificate_of_ours_opens_the_door,
+    an_endpoint_that_asks_who_calls_can_be_saved,
 );
 
 /// Makes a webhook of the receiver.
@@ -336,4 +337,32 @@ async fn a_certificate_of_ours_opens_the_door(backend: Backend) {
     let broken = json!({ "type": "mtls", "certificate": certificate, "privateKey": "no key" });
     let refused = make(&world, &receiver, "/own", broken).await.refused(422, "INVALID_DATA");
     assert_eq!(refused.json["errors"][0]["fieldName"], "/authentication/certificate");
+}
+
+async fn an_endpoint_that_asks_who_calls_can_be_saved(backend: Backend) {
+    let world = OwnWorld::start(backend).await;
+    let receiver = TlsReceiver::start(false).await;
+    receiver.answer(|request| match request.header("authorization") {
+        "Bearer right" => (200, String::new()),
+        _ => (401, String::new()),
+    });
+    // Nothing is known of who calls: so nobody takes requests there.
+    let none = make(&world, &receiver, "/own", json!({ "type": "none" })).await;
+    none.refused(422, "UNPROCESSABLE_ENTITY");
+    // Credentials come along; those that are fetched, or kept, need not.
+    let bearer = json!({ "type": "bearer", "token": "right" });
+    let id = make(&world, &receiver, "/own", bearer).await.expect(201).text_of("id");
+    world.patch(&id, &json!({ "url": receiver.url("/moved") })).await.expect(200);
+    make(&world, &receiver, "/own", client_credentials(&receiver)).await.expect(201);
+    // A receiver that asks for our certificate is asked with it, or not at all.
+    let receiver = TlsReceiver::start(true).await;
+    let (certificate, key) = receiver.client.clone();
+    let mtls = json!({ "type": "mtls", "certificate": certificate, "privateKey": key });
+    let id = make(&world, &receiver, "/own", mtls).await.expect(201).text_of("id");
+    world.patch(&id, &json!({ "url": receiver.url("/moved") })).await.expect(200);
+    // A key fits its own certificate alone.
+    let other = TlsReceiver::start(true).await.client.0;
+    let renewed = json!({ "authentication": { "type": "mtls", "certificate": other } });
+    let refused = world.patch(&id, &renewed).await.refused(422, "INVALID_DATA");
+    assert_eq!(refused.json["errors"][0]["fieldName"], "/authentication/privateKey");
 }

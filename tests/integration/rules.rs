@@ -20,6 +20,9 @@ on_both!(
     rules_belong_to_their_org,
     an_automation_fires_when_its_time_has_come,
     an_automation_does_not_fire_where_something_happened,
+    an_automation_keeps_its_time_while_its_webhook_is_off,
+    an_automation_that_went_to_another_webhook_still_fires,
+    what_cannot_be_sent_says_nothing_of_the_endpoint,
     placeholders_and_names_are_listed,
     a_test_sends_what_a_trigger_would,
 );
@@ -312,6 +315,70 @@ async fn an_automation_fires_when_its_time_has_come(backend: Backend) {
     world.settled(&id, "delivered", 1).await;
 }
 
+async fn an_automation_keeps_its_time_while_its_webhook_is_off(backend: Backend) {
+    let world = OwnWorld::start(backend).await;
+    let id = automation(&world, None).await;
+    assert_eq!(world.fans_out(&event("Ticket_Add", "1")).await, 1);
+    for action in ["/disable", "/enable"] {
+        world.act(&id, action, &json!({})).await.expect(200);
+        a_while().await;
+        let waiting = world.deliveries(&id).await.remove(0);
+        assert_eq!(waiting["state"], "pending", "{action}: {waiting}");
+    }
+    world.server.advance(Duration::from_mins(119));
+    a_while().await;
+    assert_eq!(world.deliveries(&id).await[0]["state"], "pending");
+    // Off when its time has come, it is held from then on, and goes out with the rest.
+    world.act(&id, "/disable", &json!({})).await.expect(200);
+    world.server.advance(Duration::from_mins(2));
+    world.settled(&id, "held", 1).await;
+    world.act(&id, "/enable", &json!({})).await.expect(200);
+    assert_eq!(world.arrived("/later", 1).await.len(), 1);
+    world.settled(&id, "delivered", 1).await;
+}
+
+async fn an_automation_that_went_to_another_webhook_still_fires(backend: Backend) {
+    let world = OwnWorld::start(backend).await;
+    let id = automation(&world, None).await;
+    assert_eq!(world.fans_out(&event("Ticket_Add", "1")).await, 1);
+    let other = connected(&world, "/other", "automation", json!({})).await;
+    let path = format!("{AUTOMATIONS}?webhookId={id}");
+    let rule = world.server.client.get(&path, &world.admin).await.expect(200).data()[0].clone();
+    let path = format!("{AUTOMATIONS}/{}", rule["id"].as_str().expect("an id"));
+    let moved =
+        json!({ "action": { "webhookId": other, "payload": r#"{"moved":"{{ticket.id}}"}"# } });
+    let client = &world.server.client;
+    client.call(Method::PATCH, &path, &world.admin, Some(&moved)).await.expect(200);
+    world.server.advance(Duration::from_mins(121));
+    let received = world.arrived("/later", 1).await.remove(0);
+    assert_eq!(received.json().expect("JSON"), json!({ "moved": "1" }));
+    world.settled(&id, "delivered", 1).await;
+    // One that was deleted fires no more.
+    assert_eq!(world.fans_out(&event("Ticket_Add", "2")).await, 1);
+    client.call(Method::DELETE, &path, &world.admin, None).await.expect(204);
+    world.server.advance(Duration::from_mins(121));
+    world.settled(&other, "cancelled", 1).await;
+}
+
+async fn what_cannot_be_sent_says_nothing_of_the_endpoint(backend: Backend) {
+    let world = OwnWorld::start(backend).await;
+    let url = world.server.vendor.url("/t/{{ticket.subject}}");
+    let id = connected(&world, "/t", "trigger", json!({ "url": url })).await;
+    make(&world, TRIGGERS, &rule(&id, "New", &new_tickets(), "{}")).await;
+    for number in 0..15 {
+        let subject = if number % 2 == 0 { ".." } else { "" };
+        let odd = ticket(&number.to_string(), json!({ "id": "1", "subject": subject }));
+        assert_eq!(world.fans_out(&odd).await, 1);
+    }
+    world.settled(&id, "failed", 15).await;
+    let read = world.read(&id).await;
+    assert_eq!(read["health"]["state"], "ok", "{read}");
+    assert!(world.notices("webhook.failing").await.is_empty());
+    let fit = ticket("fit", json!({ "id": "1", "subject": "a" }));
+    assert_eq!(world.fans_out(&fit).await, 1);
+    world.arrived("/t/a", 1).await;
+}
+
 async fn an_automation_does_not_fire_where_something_happened(backend: Backend) {
     let world = OwnWorld::start(backend).await;
     let unless = json!({ "all": [{ "field": "eventType", "operator": "is",
@@ -341,6 +408,12 @@ async fn an_automation_does_not_fire_where_something_happened(backend: Backend) 
         (cancelled == 2).then_some(())
     })
     .await;
+    // They say why.
+    let path = format!("/api/v1/deliveries?webhookId={id}&state=cancelled");
+    for one in world.server.client.all(&path, &world.admin).await {
+        let reason = one["reason"].as_str().expect("a reason");
+        assert!(reason.contains("unless") && reason.contains("Unanswered"), "{reason}");
+    }
     a_while().await;
     assert_eq!(world.arrived("/later", 1).await.len(), 1, "and no more");
 }

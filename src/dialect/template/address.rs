@@ -16,6 +16,8 @@ const STAND_IN: &str = "0";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressTemplate {
     base: Url,
+    /// As it was written, with the stand-in for each placeholder.
+    probe: String,
     text: Text,
 }
 
@@ -85,7 +87,7 @@ impl AddressTemplate {
             .ok()
             .filter(Url::has_host)
             .ok_or_else(|| refused("must be an absolute http or https URL"))?;
-        Ok(Self { base, text: Text::new(segments) })
+        Ok(Self { base, probe, text: Text::new(segments) })
     }
 
     /// Whether there are placeholders in it.
@@ -109,7 +111,11 @@ impl AddressTemplate {
         let mut output = Output::new("address");
         self.text.write(values, &mut output)?;
         let refused = |reason: &str| RenderError::Address { reason: reason.to_owned() };
-        let url = Url::parse(&output.take()).map_err(|error| refused(&error.to_string()))?;
+        let written = output.take();
+        if leads_elsewhere(&self.probe, &written) {
+            return Err(refused("a value makes a segment of its path empty, or . or .."));
+        }
+        let url = Url::parse(&written).map_err(|error| refused(&error.to_string()))?;
         let depth = |url: &Url| url.path_segments().map_or(0, Iterator::count);
         if url.origin() != self.base.origin()
             || url.username() != self.base.username()
@@ -120,6 +126,25 @@ impl AddressTemplate {
         }
         Ok(url)
     }
+}
+
+/// The segments of an address's path, as they are written.
+fn segments(address: &str) -> impl Iterator<Item = &str> {
+    let after = address.split_once("://").map_or(address, |(_, after)| after);
+    let path = after.split(['?', '#']).next().unwrap_or_default();
+    // The first is the host.
+    path.split(['/', '\\']).skip(1)
+}
+
+/// Whether a value makes a segment one that a URL's parser takes for another place: nothing, or dots,
+/// which may be written in percent-encoding.
+fn leads_elsewhere(probe: &str, written: &str) -> bool {
+    let is_lost = |segment: &str| {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        matches!(plain.as_str(), "" | "." | "..")
+    };
+    segments(probe).zip(segments(written)).any(|(before, after)| before != after && is_lost(after))
+        || segments(probe).count() != segments(written).count()
 }
 
 #[cfg(test)]
@@ -149,6 +174,24 @@ mod tests {
         assert!(
             AddressTemplate::parse(&format!("https://a.example/{}", "a".repeat(LONGEST))).is_err()
         );
+    }
+
+    #[test]
+    fn a_value_that_leads_elsewhere_is_found_as_it_is_written() {
+        for (probe, written, expected) in [
+            ("https://a.example/t/0", "https://a.example/t/7", false),
+            ("https://a.example/t/0", "https://a.example/t/0", false),
+            ("https://a.example/t/0", "https://a.example/t/", true),
+            ("https://a.example/t/0", "https://a.example/t/.", true),
+            ("https://a.example/t/0?q=0", "https://a.example/t/..?q=.", true),
+            ("https://a.example/t/0?q=0", "https://a.example/t/7?q=..", false),
+            ("https://a.example/t/%2e0", "https://a.example/t/%2E.", true),
+            ("https://a.example/0/x", "https://a.example//x", true),
+            ("https://a.example/t\\0", "https://a.example/t\\.", true),
+            ("https://a.example//0", "https://a.example//7", false),
+        ] {
+            assert_eq!(leads_elsewhere(probe, written), expected, "{probe} {written}");
+        }
     }
 
     #[test]

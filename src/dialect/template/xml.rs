@@ -65,6 +65,19 @@ pub(super) fn parse(text: &str) -> Result<Text, TemplateFault> {
     Ok(Text::new(segments.collect()))
 }
 
+/// Whether an XML declaration says nothing of another encoding; everything else is none.
+fn is_utf8(instruction: &str) -> bool {
+    let Some(rest) = instruction.strip_prefix("xml") else { return true };
+    if !rest.starts_with(|one: char| one.is_ascii_whitespace()) {
+        return true;
+    }
+    let Some((_, named)) = rest.split_once("encoding") else { return true };
+    let named = named.trim_start().trim_start_matches('=').trim();
+    let named = named.trim_matches(['"', '\'', '?', ' ']);
+    let named = named.split(['"', '\'']).next().unwrap_or_default();
+    named.eq_ignore_ascii_case("utf-8")
+}
+
 struct Scan<'t> {
     rest: &'t str,
     open: Vec<&'t str>,
@@ -110,6 +123,9 @@ impl<'t> Scan<'t> {
         }
         if self.take("<?") {
             let inside = self.until("?>", "a processing instruction is not closed")?;
+            if !is_utf8(inside) {
+                return Err("it declares another encoding than UTF-8, in which it is sent".into());
+            }
             return nothing_in(inside, "in a processing instruction");
         }
         if self.take("<!") {

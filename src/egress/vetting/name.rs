@@ -43,12 +43,18 @@ pub(super) fn verdict(given: &str, port: u16, policy: &Policy) -> HostVerdict {
         };
     }
     let Some((_, last)) = name.rsplit_once('.') else {
-        return refuse("is a single label");
+        let is_digits = name.starts_with("0x") || name.bytes().all(|byte| byte.is_ascii_digit());
+        return if policy.is_development && !is_digits {
+            HostVerdict::Public
+        } else {
+            refuse("is a single label")
+        };
     };
     if DOCUMENTATION.contains(&last) {
         return HostVerdict::Documentation;
     }
-    if let Some((_, rule)) = PRIVATE_ENDS.iter().find(|(end, _)| ends_in(name, end)) {
+    let private = PRIVATE_ENDS.iter().find(|(end, _)| ends_in(name, end));
+    if let Some((_, rule)) = private.filter(|_| !policy.is_development) {
         return refuse(rule);
     }
     let hexadecimal = last

@@ -3,6 +3,8 @@
 mod catalogue;
 mod connections;
 mod deliveries;
+mod grants;
+mod imports;
 mod invoke;
 mod lifecycle;
 mod own_webhooks;
@@ -21,6 +23,8 @@ pub(crate) use connections::org_closure;
 pub(crate) use deliveries::{
     attempt, delivery, endpoint, endpoint_state, event, event_key, webhook,
 };
+pub(crate) use grants::{delivery_reason, own_webhook_authorization, own_webhook_grant};
+pub(crate) use imports::{development_org, imported_definition};
 pub(crate) use invoke::{
     extension_property, extension_storage, former_version, incoming_lane, invocation,
     invoke_message_id, invoke_signer, user_token,

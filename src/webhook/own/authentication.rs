@@ -66,6 +66,22 @@ pub enum Authentication {
         #[serde(default)]
         client_authentication: ClientAuthentication,
     },
+    /// OAuth 2.0 authorisation code (RFC 6749 section 4.1): somebody authorises, and tokens are
+    /// refreshed.
+    Oauth2AuthorizationCode {
+        /// Where a browser is sent to.
+        authorization_url: Url,
+        /// The token endpoint.
+        token_url: Url,
+        /// The client.
+        client_id: String,
+        /// The scopes, with spaces between.
+        #[serde(default)]
+        scope: Option<String>,
+        /// Where the client says who it is.
+        #[serde(default)]
+        client_authentication: ClientAuthentication,
+    },
     /// A certificate of ours (TLS client authentication).
     Mtls {
         /// The chain, as PEM; it is no secret.
@@ -77,7 +93,8 @@ pub enum Authentication {
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthenticationRequest {
-    /// `none`, `basic`, `bearer`, `apiKey`, `oauth2ClientCredentials` or `mtls`.
+    /// `none`, `basic`, `bearer`, `apiKey`, `oauth2ClientCredentials`, `oauth2AuthorizationCode` or
+    /// `mtls`.
     #[serde(rename = "type")]
     pub kind: String,
     /// Of `basic`.
@@ -101,7 +118,10 @@ pub struct AuthenticationRequest {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub value: Option<SecretText>,
-    /// Of `oauth2ClientCredentials`: the token endpoint.
+    /// Of `oauth2AuthorizationCode`: where a browser is sent to.
+    #[serde(default)]
+    pub authorization_url: Option<String>,
+    /// Of `oauth2ClientCredentials` and `oauth2AuthorizationCode`: the token endpoint.
     #[serde(default)]
     pub token_url: Option<String>,
     /// Of `oauth2ClientCredentials`.
@@ -127,7 +147,7 @@ pub struct AuthenticationRequest {
 }
 
 /// The members of a request by name, with whether they are there.
-type Given = [(&'static str, bool); 13];
+type Given = [(&'static str, bool); 14];
 
 /// Reads an authentication, faults by faults.
 pub(super) struct Reading<'r> {
@@ -155,11 +175,23 @@ impl Reading<'_> {
                 &["tokenUrl", "clientId", "clientSecret", "scope", "clientAuthentication"],
                 Some(("clientSecret", &request.client_secret)),
             ),
+            "oauth2AuthorizationCode" => (
+                &[
+                    "authorizationUrl",
+                    "tokenUrl",
+                    "clientId",
+                    "clientSecret",
+                    "scope",
+                    "clientAuthentication",
+                ],
+                Some(("clientSecret", &request.client_secret)),
+            ),
             "mtls" => (&["certificate", "privateKey"], Some(("privateKey", &request.private_key))),
             _ => {
                 self.fault(
                     "type",
-                    "must be none, basic, bearer, apiKey, oauth2ClientCredentials or mtls",
+                    "must be none, basic, bearer, apiKey, oauth2ClientCredentials, \
+                     oauth2AuthorizationCode or mtls",
                 );
                 return None;
             }
@@ -195,6 +227,7 @@ impl Reading<'_> {
             ("expiresAt", request.expires_at.is_some()),
             ("header", request.header.is_some()),
             ("value", request.value.is_some()),
+            ("authorizationUrl", request.authorization_url.is_some()),
             ("tokenUrl", request.token_url.is_some()),
             ("clientId", request.client_id.is_some()),
             ("clientSecret", request.client_secret.is_some()),
@@ -224,12 +257,31 @@ impl Reading<'_> {
             "oauth2ClientCredentials" => {
                 let token_url = self.text("tokenUrl", request.token_url.as_ref())?;
                 let client_id = self.text("clientId", request.client_id.as_ref())?;
-                let token_url = self.token_url(&token_url)?;
+                let token_url = self.secure_url("tokenUrl", &token_url)?;
                 let scope = match &request.scope {
                     Some(scope) => Some(self.text("scope", Some(scope))?),
                     None => None,
                 };
                 Authentication::Oauth2ClientCredentials {
+                    token_url,
+                    client_id,
+                    scope,
+                    client_authentication: request.client_authentication.unwrap_or_default(),
+                }
+            }
+            "oauth2AuthorizationCode" => {
+                let authorization_url =
+                    self.text("authorizationUrl", request.authorization_url.as_ref())?;
+                let token_url = self.text("tokenUrl", request.token_url.as_ref())?;
+                let client_id = self.text("clientId", request.client_id.as_ref())?;
+                let authorization_url = self.secure_url("authorizationUrl", &authorization_url)?;
+                let token_url = self.secure_url("tokenUrl", &token_url)?;
+                let scope = match &request.scope {
+                    Some(scope) => Some(self.text("scope", Some(scope))?),
+                    None => None,
+                };
+                Authentication::Oauth2AuthorizationCode {
+                    authorization_url,
                     token_url,
                     client_id,
                     scope,
@@ -260,19 +312,19 @@ impl Reading<'_> {
         moment.map(Timestamp::rfc3339)
     }
 
-    fn token_url(&mut self, text: &str) -> Option<Url> {
+    /// The address of an authorisation server: what is secret goes there.
+    fn secure_url(&mut self, name: &'static str, text: &str) -> Option<Url> {
         let url = Url::parse(text).ok();
         let Some(url) = url else {
-            self.fault("tokenUrl", "must be an absolute URL");
+            self.fault(name, "must be an absolute URL");
             return None;
         };
         if url.scheme() != "https" {
-            // The client's secret goes there.
-            self.fault("tokenUrl", "must be https: credentials are not sent over plain http");
+            self.fault(name, "must be https: credentials are not sent over plain http");
             return None;
         }
         if let Err(refusal) = self.egress.vet(&url) {
-            self.fault("tokenUrl", &refusal.to_string());
+            self.fault(name, &refusal.to_string());
             return None;
         }
         Some(url)
@@ -321,7 +373,7 @@ impl Reading<'_> {
 }
 
 /// Whether a header frames, routes or signs a request, so that nobody else may set it.
-pub(super) fn is_ours(lower: &str) -> bool {
+pub(crate) fn is_ours(lower: &str) -> bool {
     const OURS: [&str; 17] = [
         "host",
         "connection",
@@ -356,6 +408,7 @@ impl Authentication {
             Self::Bearer { .. } => "bearer",
             Self::ApiKey { .. } => "apiKey",
             Self::Oauth2ClientCredentials { .. } => "oauth2ClientCredentials",
+            Self::Oauth2AuthorizationCode { .. } => "oauth2AuthorizationCode",
             Self::Mtls { .. } => "mtls",
         }
     }
@@ -380,7 +433,13 @@ impl Authentication {
             (
                 Self::Oauth2ClientCredentials { token_url: one, .. },
                 Self::Oauth2ClientCredentials { token_url: two, .. },
+            )
+            | (
+                Self::Oauth2AuthorizationCode { token_url: one, .. },
+                Self::Oauth2AuthorizationCode { token_url: two, .. },
             ) => one.origin() == two.origin(),
+            // A key fits its own certificate alone.
+            (Self::Mtls { certificate: one }, Self::Mtls { certificate: two }) => one == two,
             (one, two) => one.kind() == two.kind() && one.is_some(),
         }
     }
@@ -415,6 +474,7 @@ impl EndpointAuthentication {
             },
             Authentication::None
             | Authentication::Oauth2ClientCredentials { .. }
+            | Authentication::Oauth2AuthorizationCode { .. }
             | Authentication::Mtls { .. } => return true,
         };
         add_secret(headers, name, value.expose())

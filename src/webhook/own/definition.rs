@@ -92,7 +92,11 @@ impl FieldFault {
 #[serde(rename_all = "camelCase")]
 pub struct TlsSettings {
     /// Certificates of authorities, as PEM.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ca_certificates: String,
+    /// The one certificate that passes, as PEM; of orgs that are for development.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_certificate: Option<String>,
 }
 
 /// What is kept of a webhook as JSON: nothing of it is secret.
@@ -135,7 +139,11 @@ impl Settings {
 
     /// The TLS settings, with the key of our certificate; nothing where they are those of all.
     pub(crate) fn tls_profile(&self, secret: Option<&SecretText>) -> Option<TlsProfile> {
-        let extra_roots = self.tls.as_ref().map(|tls| tls.ca_certificates.clone().into_bytes());
+        let authorities = self.tls.as_ref().map(|tls| &tls.ca_certificates);
+        let extra_roots = authorities.filter(|pem| !pem.is_empty());
+        let extra_roots = extra_roots.map(|pem| pem.clone().into_bytes());
+        let pinned = self.tls.as_ref().and_then(|tls| tls.pinned_certificate.clone());
+        let pinned = pinned.map(String::into_bytes);
         let identity = match (&self.authentication, secret) {
             (Authentication::Mtls { certificate }, Some(key)) => {
                 let pem = format!("{certificate}\n{}", key.expose());
@@ -143,10 +151,10 @@ impl Settings {
             }
             _ => None,
         };
-        if extra_roots.is_none() && identity.is_none() {
+        if extra_roots.is_none() && identity.is_none() && pinned.is_none() {
             return None;
         }
-        Some(TlsProfile { extra_roots, identity, accept_any_certificate: false })
+        Some(TlsProfile { extra_roots, identity, pinned })
     }
 }
 
@@ -339,7 +347,10 @@ impl Checking<'_> {
         self.headers(dialect, &headers, is_https);
         let (authentication, credentials) =
             self.authentication(request.authentication.as_ref(), address.as_ref());
-        let tls = request.tls.map(|tls| TlsSettings { ca_certificates: tls.ca_certificates });
+        let tls = request.tls.map(|tls| TlsSettings {
+            ca_certificates: tls.ca_certificates.unwrap_or_default(),
+            pinned_certificate: tls.pinned_certificate,
+        });
         let settings = Settings {
             method: method.as_str().to_owned(),
             format: format.as_str().to_owned(),
@@ -543,18 +554,43 @@ impl Checking<'_> {
     }
 
     fn tls(&mut self, settings: &Settings, credentials: Option<&SecretText>) {
-        if let Some(tls) = &settings.tls
-            && tls.ca_certificates.len() > LONGEST_CA
-        {
-            self.fault("/tls/caCertificates", format!("must have at most {LONGEST_CA} bytes"));
-            return;
+        if let Some(tls) = &settings.tls {
+            let pinned = tls.pinned_certificate.as_deref();
+            if tls.ca_certificates.len() > LONGEST_CA
+                || pinned.is_some_and(|pem| pem.len() > LONGEST_CA)
+            {
+                self.fault("/tls", format!("must have at most {LONGEST_CA} bytes each"));
+                return;
+            }
+            if tls.ca_certificates.is_empty() && pinned.is_none() {
+                let rule = "must have the certificates of an authority";
+                self.faults.push(FieldFault::missing("/tls/caCertificates", rule));
+                return;
+            }
+            if pinned.is_some() && !tls.ca_certificates.is_empty() {
+                self.fault(
+                    "/tls/pinnedCertificate",
+                    "stands alone: an authority vouches for nothing then",
+                );
+                return;
+            }
+            if pinned.is_some() && !self.egress.is_development() {
+                self.fault(
+                    "/tls/pinnedCertificate",
+                    "is for orgs that the operator marks as being for development: get a certificate \
+                     of an authority, and name a private one in caCertificates",
+                );
+                return;
+            }
         }
         let Some(profile) = settings.tls_profile(credentials) else { return };
         if let Err(error) = self.egress.with_tls(&profile) {
-            let place = if matches!(error, crate::egress::EgressError::Identity) {
-                "/authentication/certificate"
-            } else {
-                "/tls/caCertificates"
+            let is_pinned =
+                settings.tls.as_ref().is_some_and(|tls| tls.pinned_certificate.is_some());
+            let place = match error {
+                crate::egress::EgressError::Identity => "/authentication/certificate",
+                _ if is_pinned => "/tls/pinnedCertificate",
+                _ => "/tls/caCertificates",
             };
             self.fault(place, error.to_string());
         }

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder as _};
+use url::Url;
 use uuid::Uuid;
 
 use super::authentication::EndpointAuthentication;
 use super::definition::{Settings, WhileDisabled, stored_settings};
+use super::development::development_orgs;
 use super::face::OwnFace;
 use super::plan::{Plan, of_row};
 use super::rules::{RequestForm, RoutedRule};
@@ -34,6 +36,8 @@ pub(in crate::webhook) struct OwnRows {
     rows: HashMap<Uuid, own_webhook::Model>,
     rules: HashMap<Uuid, Vec<webhook_rule::Model>>,
     plans: HashMap<String, Plan>,
+    /// Orgs that are for development.
+    development: HashSet<String>,
 }
 
 /// Doors with TLS settings of their own, kept while the settings stay: so do their connections.
@@ -50,6 +54,9 @@ impl Doors {
         secret: Option<&SecretText>,
     ) -> Result<Option<Egress>, String> {
         let Some(profile) = settings.tls_profile(secret) else { return Ok(None) };
+        if profile.pinned.is_some() && !egress.is_development() {
+            return Err("a certificate is pinned only in orgs that are for development".to_owned());
+        }
         let mut doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, door)) = doors.get(&id)
             && known == digest
@@ -122,6 +129,8 @@ impl Loader {
             .all(reader)
             .await
             .map_err(StoreError::from)?;
+        let development = own.iter().map(|row| row.org_id.clone());
+        let development = development_orgs(reader, development.collect::<HashSet<_>>()).await?;
         let connected = found.iter().filter(|row| row.connection != Connection::Events.as_str());
         let connected: Vec<Uuid> = connected.map(|row| row.id).collect();
         let mut rules: HashMap<Uuid, Vec<webhook_rule::Model>> = HashMap::new();
@@ -140,6 +149,7 @@ impl Loader {
         }
         Ok(OwnRows {
             rules,
+            development,
             rows: found.into_iter().map(|row| (row.id, row)).collect(),
             plans: plans.into_iter().map(|row| (row.org_id.clone(), of_row(&row))).collect(),
         })
@@ -156,7 +166,16 @@ impl Loader {
         let own = rows.rows.get(&row.id);
         let (pairs, until) = self.key_pairs();
         let dialect = Dialect::from_name(&row.dialect).unwrap_or_default();
-        let Read { signer, mut face, unreadable } = self.read_own(row, own, dialect)?;
+        let is_development = rows.development.contains(&row.org_id);
+        let door = if is_development {
+            self.egress.development().unwrap_or_else(|error| {
+                tracing::error!(%error, "an org for development is served as any other");
+                self.egress.clone()
+            })
+        } else {
+            self.egress.clone()
+        };
+        let Read { signer, mut face, unreadable } = self.read_own(row, own, dialect, &door)?;
         let form = RequestForm { method: face.request.method(), format: face.request.format() };
         for rule in rows.rules.get(&row.id).into_iter().flatten() {
             if let Some(rule) = RoutedRule::read(rule, form) {
@@ -175,8 +194,10 @@ impl Loader {
             _ => signer,
         };
         let mut endpoint = self.endpoint(row, None, signer, health)?;
-        if let Some(address) = face.request.vetted_address() {
-            endpoint.destination = self.egress.vet(address).map_err(|refusal| refusal.to_string());
+        let address = face.request.vetted_address().cloned();
+        let declared = || Url::parse(&row.url).ok().filter(|_| is_development);
+        if let Some(address) = address.or_else(declared) {
+            endpoint.destination = door.vet(&address).map_err(|refusal| refusal.to_string());
         }
         if let Err(reason) = &face.egress {
             endpoint.destination = Err(format!("its TLS settings cannot be used: {reason}"));
@@ -198,6 +219,7 @@ impl Loader {
         row: &webhook::Model,
         own: Option<&own_webhook::Model>,
         dialect: Dialect,
+        door: &Egress,
     ) -> Result<Read, RoutingError> {
         let mut unreadable = None;
         let mut note = |what: &'static str| {
@@ -240,8 +262,10 @@ impl Loader {
             note("credentials");
         }
         let digest = own.map(digest_of).unwrap_or_default();
-        let egress =
-            self.doors.open(row.id, &digest, &self.egress, &settings, credentials.as_ref());
+        // The same settings behind another door are other settings.
+        let of_door = if door.is_development() { format!("{digest}+") } else { digest.clone() };
+        let egress = self.doors.open(row.id, &of_door, door, &settings, credentials.as_ref());
+        let egress = egress.map(|own| own.or_else(|| door.is_development().then(|| door.clone())));
         let face = OwnFace {
             alias: own.map_or(0, |own| own.alias),
             name: row.name.clone().unwrap_or_default(),

@@ -7,8 +7,12 @@
 mod authentication;
 mod current;
 mod definition;
+mod development;
 mod face;
+mod granting;
+pub(crate) mod grants;
 mod headers;
+mod imported;
 mod loading;
 mod plan;
 mod plan_changes;
@@ -24,7 +28,10 @@ pub use authentication::{
 };
 pub use current::Current;
 pub use definition::{Definition, FieldFault, Kept, Settings, TlsSettings, WhileDisabled};
+pub use development::{DevelopmentChanged, DevelopmentMark};
 pub use face::OwnFace;
+pub use granting::{AuthorizationBegun, AuthorizationRefusal, AuthorizationStarted};
+pub use imported::{Imported, imported_key};
 pub use plan::{Plan, PlanRequest, PlanUse};
 pub use plan_changes::PlanChanged;
 pub use request::{TlsRequest, WebhookPatch, WebhookRequest};
@@ -36,8 +43,10 @@ pub use rules::{
 pub use subscriptions::SubscriptionRequest;
 pub use writing::{Created, OwnRefusal, OwnWebhooks, Updated, id_of_alias};
 
-pub(crate) use authentication::add_secret;
+pub(crate) use authentication::{add_secret, is_ours};
 pub(crate) use definition::stored_settings;
+pub(crate) use development::development_orgs;
+pub(crate) use granting::broken_message;
 pub(crate) use loading::signing_secret;
 pub(in crate::webhook) use loading::{Doors, is_own, spread};
 pub(crate) use plan_changes::{remove_some_of_org, switch_on};

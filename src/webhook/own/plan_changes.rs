@@ -177,6 +177,9 @@ pub(crate) async fn remove_some_of_org(
     actor: &Actor,
     seam: &Seam,
 ) -> Result<usize, StoreError> {
+    let now = seam.clock.now();
+    // Whoever began to make one before the org began to close has the lock, and is waited for.
+    plan::lock(work, org_id, now).await?;
     let rows = webhook::Entity::find()
         .filter(webhook::Column::OrgId.eq(org_id))
         .filter(webhook::Column::Kind.eq(KIND))
@@ -187,8 +190,6 @@ pub(crate) async fn remove_some_of_org(
     if rows.is_empty() {
         return Ok(0);
     }
-    let now = seam.clock.now();
-    plan::lock(work, org_id, now).await?;
     for row in &rows {
         erase(store, work, row.id).await?;
         let entry = Entry {

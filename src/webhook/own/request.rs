@@ -80,7 +80,11 @@ pub struct WebhookRequest {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TlsRequest {
     /// Certificates of authorities, as PEM.
-    pub ca_certificates: String,
+    #[serde(default)]
+    pub ca_certificates: Option<String>,
+    /// The one certificate that passes, as PEM, whoever signed it: for orgs that are for development.
+    #[serde(default)]
+    pub pinned_certificate: Option<String>,
 }
 
 /// What is to change of an own webhook: what is left out stays, `null` is as if it had been left out

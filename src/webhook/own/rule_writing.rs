@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::definition::{FieldFault, Settings, stored_settings};
+use super::imported::forget_imported;
 use super::plan;
 use super::rules::{
     MOST_RULES, RequestForm, RuleDefinition, RuleKind, RulePatch, RuleRequest, content_text,
@@ -183,10 +184,10 @@ pub(super) async fn erase_rules(
         .exec(connection)
         .await?;
     automation_mark::Entity::delete_many()
-        .filter(automation_mark::Column::RuleId.is_in(ids))
+        .filter(automation_mark::Column::RuleId.is_in(ids.clone()))
         .exec(connection)
         .await?;
-    Ok(())
+    forget_imported(connection, ids).await
 }
 
 impl OwnWebhooks {
@@ -372,6 +373,7 @@ impl OwnWebhooks {
             .filter(automation_mark::Column::RuleId.eq(current.id()))
             .exec(work.connection())
             .await?;
+        forget_imported(work.connection(), [current.id()]).await?;
         let detail = json!({ "before": current.as_request() });
         self.audit_rule(work, &current, "delete", detail, actor, now).await?;
         work.routing_changed(RoutingChange::Org(org_id.to_owned()));

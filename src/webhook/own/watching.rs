@@ -12,7 +12,7 @@ use super::definition::WhileDisabled;
 use super::writing::{OwnWebhooks, subject_of};
 use crate::notice::{Notice, NoticeKind};
 use crate::seam::Timestamp;
-use crate::store::entity::{own_webhook, webhook};
+use crate::store::entity::{own_webhook, webhook, webhook_rule};
 use crate::store::{StoreError, claims};
 
 /// How often it is looked.
@@ -77,7 +77,17 @@ impl OwnWebhooks {
     /// A step over one queue. Returns whether there may be more.
     async fn trim_queue(&self, id: Uuid) -> Result<bool, StoreError> {
         let now = self.seam.clock.now();
-        let oldest = now.minus(QUEUED_FOR);
+        // What an automation waits with is queued from when it falls due, not from its event on.
+        let waits: Option<i32> = webhook_rule::Entity::find()
+            .filter(webhook_rule::Column::WebhookId.eq(id))
+            .select_only()
+            .column_as(webhook_rule::Column::AfterMinutes.max(), "longest")
+            .into_tuple::<Option<i32>>()
+            .one(self.store.reader())
+            .await?
+            .flatten();
+        let waits = waits.map_or(0, i32::unsigned_abs);
+        let oldest = now.minus(QUEUED_FOR).minus(Duration::from_mins(u64::from(waits)));
         if !claims::has_surplus_held(&self.store, id, oldest, QUEUED_AT_MOST).await? {
             return Ok(false);
         }

@@ -1,13 +1,17 @@
 //! How own webhooks come into being, change and go. Whoever changes one holds the lock of the org's
 //! plan; a change is checked against what was read before it, and given up where another came first.
 
-use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait as _, QueryFilter, QuerySelect as _,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::current::{Current, read_current, shown};
 use super::definition::{Definition, FieldFault, Kept, Settings};
+use super::granting::erase_grants;
+use super::imported::forget_imported;
 use super::plan::{self, PlanUse, counted, event_keys};
 use super::request::WebhookRequest;
 use super::rule_writing::{erase_rules, refuse_unfit_for_rules, refuse_while_in_use};
@@ -21,13 +25,16 @@ use crate::notice::{Board, NoticeKind};
 use crate::seam::{Seam, Timestamp};
 use crate::store::claims;
 use crate::store::entity::{
-    endpoint, endpoint_state, org_closure, own_webhook, own_webhook_token, webhook,
+    delivery, endpoint, endpoint_state, org_closure, own_webhook, own_webhook_token, webhook,
 };
 use crate::store::{RoutingChange, Store, StoreError, UnitOfWork};
 use crate::webhook::provisioning::drop_waiting;
 
 /// How many deliveries that were held are discarded with the change that says so.
 pub(crate) const DISCARDED: u32 = 20_000;
+
+/// The bits that a number of JSON has for whole numbers everywhere.
+const ALIAS_BITS: i64 = (1 << 53) - 1;
 
 /// Why an own webhook is not written.
 #[derive(Debug, thiserror::Error)]
@@ -136,28 +143,30 @@ impl OwnWebhooks {
         Self { store, keys, egress, board, seam }
     }
 
-    /// The door that addresses are vetted by.
-    pub fn egress(&self) -> &Egress {
-        &self.egress
-    }
-
     /// Reads a webhook to change it.
     pub async fn current(&self, id: Uuid) -> Result<Current, OwnRefusal> {
         read_current(self.store.reader(), id).await
     }
 
-    /// Checks a request for a new webhook.
-    pub fn check(&self, request: WebhookRequest) -> Result<Definition, OwnRefusal> {
-        request.check(&self.egress, None).map_err(OwnRefusal::Faults)
+    /// Checks a request for a new webhook of an org.
+    pub async fn check(
+        &self,
+        org_id: &str,
+        request: WebhookRequest,
+    ) -> Result<Definition, OwnRefusal> {
+        let door = self.door(org_id).await?;
+        request.check(&door, None).map_err(OwnRefusal::Faults)
     }
 
     /// Checks a request for a webhook that is there.
-    pub fn check_change(
+    pub async fn check_change(
         &self,
+        org_id: &str,
         request: WebhookRequest,
         kept: &Kept,
     ) -> Result<Definition, OwnRefusal> {
-        request.check(&self.egress, Some(kept)).map_err(OwnRefusal::Faults)
+        let door = self.door(org_id).await?;
+        request.check(&door, Some(kept)).map_err(OwnRefusal::Faults)
     }
 
     /// Makes a webhook of an org.
@@ -286,6 +295,9 @@ impl OwnWebhooks {
             return Err(OwnRefusal::Changed);
         }
         let now = after(&current.row, self.seam.clock.now());
+        if definition.dialect.as_str() != current.row.dialect {
+            refuse_while_waiting(work, id).await?;
+        }
         if definition.settings != current.settings {
             refuse_unfit_for_rules(work.connection(), id, &definition.settings).await?;
         }
@@ -438,6 +450,7 @@ impl OwnWebhooks {
             NoticeKind::WebhookDisabled,
             NoticeKind::WebhookOverPlan,
             NoticeKind::CredentialExpiring,
+            NoticeKind::ConnectionBroken,
         ];
         self.board.resolve(work, &kinds, &subject_of(id)).await?;
         let detail = json!({ "before": current.shown() });
@@ -476,10 +489,10 @@ impl OwnWebhooks {
         given.unwrap_or_else(|| self.seam.randomness.id().to_string())
     }
 
-    /// A positive number of 63 bits that nobody can guess.
+    /// A positive number that nobody can guess, of 53 bits: more than that JavaScript rounds.
     fn alias(&self) -> Result<i64, OwnRefusal> {
         let bytes = self.seam.randomness.bytes::<8>().map_err(|_| CryptoError::Randomness)?;
-        Ok((i64::from_be_bytes(bytes) & i64::MAX).max(1))
+        Ok((i64::from_be_bytes(bytes) & ALIAS_BITS).max(1))
     }
 
     fn seal(&self, id: Uuid, field: &str, secret: &SecretText) -> Result<Vec<u8>, CryptoError> {
@@ -565,6 +578,22 @@ pub(super) async fn refuse_while_closing(
     }
 }
 
+/// Refuses another dialect while something waits: it was made of events by the names of this one.
+async fn refuse_while_waiting(work: &UnitOfWork, id: Uuid) -> Result<(), OwnRefusal> {
+    let waits = delivery::Entity::find()
+        .filter(delivery::Column::EndpointId.eq(id))
+        .filter(delivery::Column::DueAt.is_not_null())
+        .limit(1)
+        .count(work.connection())
+        .await?;
+    if waits == 0 {
+        return Ok(());
+    }
+    let rule = "cannot change while deliveries wait, which tell of events by the names of the present \
+                one: wait until they are out, discard them, or make another webhook";
+    Err(OwnRefusal::Faults(vec![FieldFault::new("/dialect", rule)]))
+}
+
 /// Takes out the rows of a webhook, and cancels what waits for it.
 pub(super) async fn erase(store: &Store, work: &UnitOfWork, id: Uuid) -> Result<(), StoreError> {
     drop_waiting(store, work, id).await?;
@@ -572,6 +601,8 @@ pub(super) async fn erase(store: &Store, work: &UnitOfWork, id: Uuid) -> Result<
     own_webhook::Entity::delete_by_id(id).exec(work.connection()).await?;
     own_webhook_token::Entity::delete_by_id(id).exec(work.connection()).await?;
     erase_rules(work.connection(), id).await?;
+    forget_imported(work.connection(), [id]).await?;
+    erase_grants(work.connection(), id).await?;
     webhook::Entity::delete_by_id(id).exec(work.connection()).await?;
     Ok(())
 }
@@ -585,10 +616,27 @@ pub(super) async fn switched_on(
     seam: &Seam,
 ) -> Result<(), StoreError> {
     let keeps_before = (!release).then(|| seam.randomness.id());
-    endpoint_state::Entity::update_many()
-        .col_expr(endpoint_state::Column::KeepsHeldBefore, Expr::value(keeps_before))
-        .filter(endpoint_state::Column::EndpointId.eq(id))
-        .exec(work.connection())
+    // One that was never called has no row yet.
+    let state = endpoint_state::ActiveModel {
+        endpoint_id: Set(id),
+        health: Set("ok".to_owned()),
+        breaker_until: Set(None),
+        consecutive_failures: Set(0),
+        last_success_at: Set(None),
+        last_failure_at: Set(None),
+        last_error: Set(None),
+        updated_at: Set(seam.clock.now().micros()),
+        health_since: Set(None),
+        reason: Set(None),
+        keeps_held_before: Set(keeps_before),
+    };
+    endpoint_state::Entity::insert(state)
+        .on_conflict(
+            OnConflict::column(endpoint_state::Column::EndpointId)
+                .update_column(endpoint_state::Column::KeepsHeldBefore)
+                .to_owned(),
+        )
+        .exec_without_returning(work.connection())
         .await?;
     if !release {
         claims::discard_held(store, work, id, DISCARDED).await?;

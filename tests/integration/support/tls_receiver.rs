@@ -35,6 +35,8 @@ pub(crate) struct TlsReceiver {
     port: u16,
     /// The authority's certificate.
     pub(crate) ca: String,
+    /// Its own.
+    pub(crate) certificate: String,
     /// A client's certificate and key that the authority made.
     pub(crate) client: (String, String),
     received: Arc<Mutex<Vec<TlsRequest>>>,
@@ -78,6 +80,7 @@ impl TlsReceiver {
         let receiver = Self {
             port: listener.local_addr().expect("an address").port(),
             ca: authority.pem(),
+            certificate: certificate.pem(),
             client: (client.pem(), client_key.serialize_pem()),
             received: Arc::default(),
             answering: Arc::new(Mutex::new(answering)),
