@@ -160,6 +160,10 @@ fn describe(document: &mut OpenApi, origin: &str) {
             }
         }
     }
+    // OpenAPI has no word for "the rest of the path".
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths =
+        paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
 }
 
 /// A name that is one over the whole API, such as `getInstallationsByIdHistory`: handlers of
@@ -180,13 +184,17 @@ fn operation_id(method: &http::Method, path: &str) -> String {
 }
 
 fn describe_operation(operation: &mut Operation, route: &super::routes::Route) {
-    let problem = ResponseBuilder::new()
+    let mut problem = ResponseBuilder::new()
         .description("A refusal; `docs/errors.md` lists the codes")
         .content(
             "application/problem+json",
             ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build(),
-        )
-        .build();
+        );
+    if route.path.starts_with("/oauth/") {
+        // A browser is told in words.
+        problem = problem.content("text/html", ContentBuilder::new().build());
+    }
+    let problem = problem.build();
     operation.responses.responses.insert("default".to_owned(), problem.into());
     let Access::Roles(roles) = route.access else {
         operation.security = Some(Vec::new());
