@@ -19,8 +19,7 @@ const CALLBACKS: [(&str, &str); 8] = [
 
 /// The document of a server.
 pub(super) fn document(origin: &str) -> Value {
-    let events: Vec<&EventType> =
-        catalogue().iter().filter(|known| known.only.is_none()).collect();
+    let events: Vec<&EventType> = catalogue().iter().filter(|known| known.only.is_none()).collect();
     let mut messages = Map::new();
     for known in &events {
         messages.insert(known.name.to_owned(), delivery(known));
@@ -90,10 +89,13 @@ fn headers(of_callback: bool) -> Value {
     });
     let mut required = vec!["webhook-id", "webhook-timestamp", "webhook-signature"];
     if of_callback {
-        properties["HASH"] = text("HMAC-SHA256 of the raw body in hex, by the manifest's `secret`.");
+        properties["HASH"] =
+            text("HMAC-SHA256 of the raw body in hex, by the manifest's `secret`.");
         required.push("HASH");
     } else {
-        properties["X-ZDesk-JWT"] = text("RS256: `iss` is `orgId:` and the org, `aud` is `webhookId:` and the webhook. Keys are at `/.well-known/jwks.json`.");
+        properties["X-ZDesk-JWT"] = text(
+            "RS256: `iss` is `orgId:` and the org, `aud` is `webhookId:` and the webhook. Keys are at `/.well-known/jwks.json`.",
+        );
         properties["X-Mortise-Replay"] = text("`true` where it was sent again on purpose.");
     }
     json!({ "type": "object", "required": required, "properties": properties })
@@ -219,7 +221,8 @@ mod tests {
             assert!(document.pointer(pointer).is_some(), "{target}");
         }
         let top: Vec<_> = document.as_object().expect("an object").keys().collect();
-        let known = ["asyncapi", "info", "defaultContentType", "channels", "operations", "components"];
+        let known =
+            ["asyncapi", "info", "defaultContentType", "channels", "operations", "components"];
         assert!(top.iter().all(|name| known.contains(&name.as_str())), "{top:?}");
         let name = regex::Regex::new(r"^[\w\d.\-_]+$").expect("a pattern");
         let messages = document["components"]["messages"].as_object().expect("messages");
@@ -249,9 +252,8 @@ mod tests {
             .find(|(name, _)| name.ends_with("plugin-manifest.json"))
             .map(|(_, text)| serde_json::from_str::<Value>(text).expect("JSON"))
             .expect("the manifest's schema");
-        let declared = schema["properties"]["callbackListener"]["properties"]
-            .as_object()
-            .expect("events");
+        let declared =
+            schema["properties"]["callbackListener"]["properties"].as_object().expect("events");
         for (name, _) in CALLBACKS {
             assert!(declared.contains_key(name), "{name}: {:?}", declared.keys());
         }

@@ -1,17 +1,17 @@
 //! What to do about each refusal: the second half of a problem's page, and the kinds of problems that
 //! are more special than their code.
 
-use std::fmt::Write as _;
-
 use super::problem::Code;
 
 /// What to do about a refusal with this code, in sentences.
-pub const fn cure(code: Code) -> &'static str {
+pub(super) const fn cure(code: Code) -> &'static str {
     match code {
         Code::BadRequest => {
             "Look at `detail`: it names the header, or the place in the body where reading ended. Send JSON in UTF-8, each key once."
         }
-        Code::EmptyPayload => "Send the body that the route is documented with, and its `Content-Type`.",
+        Code::EmptyPayload => {
+            "Send the body that the route is documented with, and its `Content-Type`."
+        }
         Code::Unauthorized => {
             "Send `Authorization: Bearer <token>`. `Zoho-oauthtoken` works below `/webhooks` and `/installedExtensions` only."
         }
@@ -24,7 +24,9 @@ pub const fn cure(code: Code) -> &'static str {
         Code::Forbidden => {
             "Use a token of a role that may do this: the table of routes and roles says which. An extension's webhook is changed by nobody but the extension; `lockedBy` names it."
         }
-        Code::ScopeMismatch => "Use a token with the scope that `detail` names, or one that is not narrowed.",
+        Code::ScopeMismatch => {
+            "Use a token with the scope that `detail` names, or one that is not narrowed."
+        }
         Code::OauthOrgMismatch => "Leave `orgId` out, or name the org that the token is of.",
         Code::LicenseAccessLimited => {
             "Remove what the org does not need, or have the plan changed (`PUT /orgs/{orgId}/plan`)."
@@ -39,43 +41,75 @@ pub const fn cure(code: Code) -> &'static str {
         Code::MethodNotAllowed => "Use one of the methods that `Allow` lists.",
         Code::RequestTimeout => "Send the body without pauses, or a smaller one.",
         Code::Conflict => "Read the object again, apply the change to what it is now, and repeat.",
-        Code::VersionConflict => "Raise the version and publish again; a published one never changes.",
-        Code::StateConflict => "Read the object: its state says which steps are open. `detail` names the one that is in the way.",
-        Code::ExtensionSuspended => "Wait until whoever suspended it resumes it; `detail` says who that is.",
+        Code::VersionConflict => {
+            "Raise the version and publish again; a published one never changes."
+        }
+        Code::StateConflict => {
+            "Read the object: its state says which steps are open. `detail` names the one that is in the way."
+        }
+        Code::ExtensionSuspended => {
+            "Wait until whoever suspended it resumes it; `detail` says who that is."
+        }
         Code::ConnectionBroken => {
             "Have the connection authorised again: `POST /callbacks/reauthorize` gives the address for the administrator."
         }
-        Code::IdempotencyKeyReused => "Take a new `Idempotency-Key` for each new request; repeat one only with the same body.",
-        Code::RequestInProgress => "Repeat the request after a moment: it is answered once the first one is.",
-        Code::ResourceSizeExceeded => "Send less at a time; the table of limits has the size for each path.",
-        Code::UnsupportedMediaType => "Set `Content-Type` to what the route is documented with, mostly `application/json`.",
-        Code::InvalidData => "Go through `errors[]`: each names a field, its rule, and the nearest known name where one is misspelt.",
-        Code::UnprocessableEntity => "Go through `errors[]`. For packages `mortise validate` says the same with the lines, and `mortise explain` why.",
-        Code::InvalidState => "Begin the authorisation anew: a `state` works once and for 10 minutes.",
-        Code::InstallationRefused => "Read `message`: it is the vendor's reason. Ask the vendor where it is not clear.",
-        Code::TooManyRequests => "Wait for as long as `Retry-After` says, then repeat. The table of limits has every rate.",
-        Code::InternalServerError => "Repeat it once. If it stays, tell the operator the `correlationId`: the log has the rest under it.",
-        Code::ProviderError => "Repeat it later. If it stays, compare the provider's addresses and credentials under `oauth.providers` with the provider's own.",
-        Code::UpstreamFailed => "Repeat it later; `detail` says how the call ended. `GET /installations/{id}/invocations` lists what was called.",
-        Code::ServiceUnavailable => "Repeat it after `Retry-After`. Operators: `/health/ready` says what is wrong.",
+        Code::IdempotencyKeyReused => {
+            "Take a new `Idempotency-Key` for each new request; repeat one only with the same body."
+        }
+        Code::RequestInProgress => {
+            "Repeat the request after a moment: it is answered once the first one is."
+        }
+        Code::ResourceSizeExceeded => {
+            "Send less at a time; the table of limits has the size for each path."
+        }
+        Code::UnsupportedMediaType => {
+            "Set `Content-Type` to what the route is documented with, mostly `application/json`."
+        }
+        Code::InvalidData => {
+            "Go through `errors[]`: each names a field, its rule, and the nearest known name where one is misspelt."
+        }
+        Code::UnprocessableEntity => {
+            "Go through `errors[]`. For packages `mortise validate` says the same with the lines, and `mortise explain` why."
+        }
+        Code::InvalidState => {
+            "Begin the authorisation anew: a `state` works once and for 10 minutes."
+        }
+        Code::InstallationRefused => {
+            "Read `message`: it is the vendor's reason. Ask the vendor where it is not clear."
+        }
+        Code::TooManyRequests => {
+            "Wait for as long as `Retry-After` says, then repeat. The table of limits has every rate."
+        }
+        Code::InternalServerError => {
+            "Repeat it once. If it stays, tell the operator the `correlationId`: the log has the rest under it."
+        }
+        Code::ProviderError => {
+            "Repeat it later. If it stays, compare the provider's addresses and credentials under `oauth.providers` with the provider's own."
+        }
+        Code::UpstreamFailed => {
+            "Repeat it later; `detail` says how the call ended. `GET /installations/{id}/invocations` lists what was called."
+        }
+        Code::ServiceUnavailable => {
+            "Repeat it after `Retry-After`. Operators: `/health/ready` says what is wrong."
+        }
     }
 }
 
 /// A kind of problem that has a page of its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
+pub(super) struct Kind {
     /// The last segment of its `type`.
-    pub slug: &'static str,
+    pub(super) slug: &'static str,
     /// Its code.
-    pub code: Code,
+    pub(super) code: Code,
     /// When it is answered.
-    pub meaning: &'static str,
+    pub(super) meaning: &'static str,
     /// What to do.
-    pub cure: &'static str,
+    pub(super) cure: &'static str,
 }
 
 /// All kinds besides those that are named as their code.
-pub const KINDS: &[Kind] = &[
+pub(super) const KINDS: &[Kind] = &[
     Kind {
         slug: "extension-invalid",
         code: Code::UnprocessableEntity,
@@ -129,47 +163,49 @@ pub(super) fn by_slug(slug: &str) -> Option<(Code, &'static str, &'static str)> 
     Some((code, code.meaning(), cure(code)))
 }
 
-/// `docs/errors.md`.
-pub fn reference() -> String {
-    let mut text = String::from(
-        "# Errors\n\n\
-         Every refusal is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, \
-         `detail`, `errorCode`, `message` and `correlationId`; `errors[]` where single fields are \
-         wrong, each with `fieldName` (a JSON pointer, or the name of a parameter), `errorType` \
-         (`invalid`, `missing`, `duplicate`) and `errorMessage`. `type` is the address of a page \
-         that every server has, with what stands here. Quote the `correlationId` when you ask the \
-         operator: the log has the rest under it.\n\n\
-         This file is written by `UPDATE_DOCS=1 cargo nextest run --lib api::cures`.\n\n\
-         | errorCode | status | when |\n| --- | --- | --- |\n",
-    );
-    // Writing to a text never fails.
-    for code in Code::ALL {
-        let (name, status) = (code.as_str(), code.status().as_u16());
-        let anchor = name.to_ascii_lowercase();
-        let _infallible =
-            writeln!(text, "| [`{name}`](#{anchor}) | {status} | {} |", code.meaning());
-    }
-    for code in Code::ALL {
-        let _infallible = write!(
-            text,
-            "\n## {}\n\nStatus {}. {} {}\n",
-            code.as_str(),
-            code.status().as_u16(),
-            code.meaning(),
-            cure(*code)
-        );
-        for kind in KINDS.iter().filter(|kind| kind.code == *code) {
-            let _infallible =
-                write!(text, "\n`{}`: {} {}\n", kind.slug, kind.meaning, kind.cure);
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::api::testing::documented;
+
+    /// `docs/errors.md`.
+    fn reference() -> String {
+        let mut text = String::from(
+            "# Errors\n\n\
+             Every refusal is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, \
+             `detail`, `errorCode`, `message` and `correlationId`; `errors[]` where single fields are \
+             wrong, each with `fieldName` (a JSON pointer, or the name of a parameter), `errorType` \
+             (`invalid`, `missing`, `duplicate`) and `errorMessage`. `type` is the address of a page \
+             that every server has, with what stands here. Quote the `correlationId` when you ask the \
+             operator: the log has the rest under it.\n\n\
+             This file is written by `UPDATE_DOCS=1 cargo nextest run --lib api::cures`.\n\n\
+             | errorCode | status | when |\n| --- | --- | --- |\n",
+        );
+        // Writing to a text never fails.
+        for code in Code::ALL {
+            let (name, status) = (code.as_str(), code.status().as_u16());
+            let anchor = name.to_ascii_lowercase();
+            let _infallible =
+                writeln!(text, "| [`{name}`](#{anchor}) | {status} | {} |", code.meaning());
+        }
+        for code in Code::ALL {
+            let _infallible = write!(
+                text,
+                "\n## {}\n\nStatus {}. {} {}\n",
+                code.as_str(),
+                code.status().as_u16(),
+                code.meaning(),
+                cure(*code)
+            );
+            for kind in KINDS.iter().filter(|kind| kind.code == *code) {
+                let _infallible =
+                    write!(text, "\n`{}`: {} {}\n", kind.slug, kind.meaning, kind.cure);
+            }
+        }
+        text
+    }
 
     #[test]
     fn every_problem_has_a_page() {

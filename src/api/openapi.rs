@@ -40,7 +40,9 @@ const BEARER: &str = "bearer";
         (name = "invoke", description = "The vendor's way back in, and what extensions keep here"),
         (name = "notices", description = "What one must know"),
         (name = "tools", description = "Inspectors and listeners: what vendors build with"),
+        (name = "rules", description = "Triggers and automations of an org"),
         (name = "tokens", description = "API tokens"),
+        (name = "keys", description = "Keys of the platform and their rotation"),
         (name = "operation", description = "Whether everything is as it should be"),
         (name = "health", description = "Whether it runs"),
         (name = "description", description = "What describes this API"),
@@ -184,9 +186,8 @@ fn operation_id(method: &http::Method, path: &str) -> String {
 }
 
 fn describe_operation(operation: &mut Operation, route: &super::routes::Route) {
-    let mut problem = ResponseBuilder::new()
-        .description("A refusal; `docs/errors.md` lists the codes")
-        .content(
+    let mut problem =
+        ResponseBuilder::new().description("A refusal; `docs/errors.md` lists the codes").content(
             "application/problem+json",
             ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build(),
         );

@@ -33,13 +33,13 @@ pub(super) struct ReaderPlace {
 impl ReaderPlaces {
     /// A place for a token; nothing where it, or all together, have none left.
     pub(super) fn take(&self, token: TokenId) -> Option<ReaderPlace> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.of_tokens.get(&token).copied().unwrap_or(0);
-        if taken.in_all >= READERS || own >= READERS_PER_TOKEN {
+        let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = count.of_tokens.get(&token).copied().unwrap_or(0);
+        if count.in_all >= READERS || own >= READERS_PER_TOKEN {
             return None;
         }
-        taken.in_all += 1;
-        taken.of_tokens.insert(token, own + 1);
+        count.in_all += 1;
+        count.of_tokens.insert(token, own + 1);
         Some(ReaderPlace { places: self.clone(), token })
     }
 }
@@ -69,7 +69,7 @@ mod tests {
         let of = |number: u128| places.take(TokenId(Uuid::from_u128(number)));
         let first: Vec<_> = std::iter::from_fn(|| of(1)).collect();
         assert_eq!(first.len(), READERS_PER_TOKEN);
-        let others: Vec<_> = (2..).map_while(|number| of(number)).collect();
+        let others: Vec<_> = (2..).map_while(of).collect();
         assert_eq!(others.len(), READERS - READERS_PER_TOKEN, "bounded in all");
         drop((first, others));
         assert_eq!(places.0.lock().unwrap().in_all, 0);

@@ -31,10 +31,7 @@ static PAGE: OnceLock<Bytes> = OnceLock::new();
 
 /// The routes of this file.
 pub(super) fn router() -> ApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(reference))
-        .routes(routes!(problem))
-        .routes(routes!(events))
+    OpenApiRouter::new().routes(routes!(reference)).routes(routes!(problem)).routes(routes!(events))
 }
 
 /// This API as a page to read
@@ -44,15 +41,12 @@ pub(super) fn router() -> ApiRouter {
 )]
 async fn reference(State(state): State<ApiState>) -> Result<Response, Problem> {
     let document = state.document().ok_or_else(|| Problem::new(Code::ServiceUnavailable))?;
-    let page = match PAGE.get() {
-        Some(page) => page.clone(),
-        None => {
-            let document: Value =
-                serde_json::from_slice(document).map_err(|error| Problem::internal(&error))?;
-            PAGE.get_or_init(|| Bytes::from(written(&document))).clone()
-        }
-    };
-    Ok(html(page))
+    if let Some(page) = PAGE.get() {
+        return Ok(html(page.clone()));
+    }
+    let document: Value =
+        serde_json::from_slice(document).map_err(|error| Problem::internal(&error))?;
+    Ok(html(PAGE.get_or_init(|| Bytes::from(written(&document))).clone()))
 }
 
 /// What a problem means and what to do: the page that its `type` leads to
@@ -214,12 +208,11 @@ fn describe(page: &mut String, operation: &Operation<'_>, document: &Value) {
     }
     let roles: Vec<&str> =
         content["x-roles"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let who = if roles.is_empty() { "everybody, without a token".to_owned() } else { roles.join(", ") };
+    let who =
+        if roles.is_empty() { "everybody, without a token".to_owned() } else { roles.join(", ") };
     let scope = content["x-scope"].as_str().map(|scope| format!("; scope <code>{scope}</code>"));
-    let _infallible =
-        write!(page, "<p class=\"who\">For {who}{}</p>", scope.unwrap_or_default());
-    let parameters: Vec<&Value> =
-        content["parameters"].as_array().into_iter().flatten().collect();
+    let _infallible = write!(page, "<p class=\"who\">For {who}{}</p>", scope.unwrap_or_default());
+    let parameters: Vec<&Value> = content["parameters"].as_array().into_iter().flatten().collect();
     if !parameters.is_empty() {
         page.push_str("<table><tr><th>parameter</th><th>in</th><th>what it is</th></tr>");
         for parameter in parameters {
@@ -318,7 +311,8 @@ mod tests {
             let head = format!("<code>{} {path}</code>", route.method);
             assert!(page.contains(&head), "{head}");
         }
-        let anchors: Vec<_> = page.split("id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let anchors: Vec<_> =
+            page.split("id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         for target in page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
             assert!(anchors.contains(&target), "{target}");
         }

@@ -41,7 +41,8 @@ impl Companions {
             .await
             .map_err(CliError::failed)?;
         provider.conduct(|conduct| conduct.auto = Some(Decision::Approve));
-        let options = SampleVendorOptions { port: ports.vendor_port, ..SampleVendorOptions::default() };
+        let options =
+            SampleVendorOptions { port: ports.vendor_port, ..SampleVendorOptions::default() };
         let vendor = SampleVendor::start(options).await.map_err(CliError::failed)?;
         Ok(Self { provider, vendor })
     }

@@ -160,8 +160,17 @@ mod tests {
         };
         assert!(said(&program));
         for name in [
-            "new", "validate", "explain", "diff", "publish", "listen", "trigger", "replay",
-            "doctor", "completions", "man",
+            "new",
+            "validate",
+            "explain",
+            "diff",
+            "publish",
+            "listen",
+            "trigger",
+            "replay",
+            "doctor",
+            "completions",
+            "man",
         ] {
             let command = program.find_subcommand(name).expect(name);
             assert!(said(command), "{name} answers yes or no");

@@ -50,13 +50,12 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Exit, Cl
     let folder = &arguments.folder;
     let key = match &arguments.key {
         Some(key) => key.clone(),
-        None => folder
-            .file_name()
-            .and_then(|name| key_of(&name.to_string_lossy()))
-            .ok_or_else(|| {
+        None => folder.file_name().and_then(|name| key_of(&name.to_string_lossy())).ok_or_else(
+            || {
                 CliError::unusable("the folder's name has nothing that a key can be made of")
                     .hint("give one with --key")
-            })?,
+            },
+        )?,
     };
     let name = arguments.name.clone().unwrap_or_else(|| name_of(&key));
     let failed = |error: StarterError| match error {

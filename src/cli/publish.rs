@@ -87,8 +87,7 @@ fn archive(arguments: &Arguments) -> Result<Vec<u8>, CliError> {
     let path = &arguments.path;
     let limits = Limits::default();
     if path.is_dir() {
-        return pack_folder(path, &limits, arguments.receiver.as_ref())
-            .map_err(CliError::unusable);
+        return pack_folder(path, &limits, arguments.receiver.as_ref()).map_err(CliError::unusable);
     }
     if arguments.receiver.is_some() {
         return Err(CliError::unusable("--receiver needs the extension's folder, not its zip"));

@@ -24,11 +24,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, CliError> {
-    let companions = if arguments.development {
-        Some(Companions::start(arguments.ports).await?)
-    } else {
-        None
-    };
+    let companions =
+        if arguments.development { Some(Companions::start(arguments.ports).await?) } else { None };
     let values = companions.as_ref().map(Companions::settings).unwrap_or_default();
     let config = arguments.configuration.load_over(values)?;
     logging::start(&config.log, output.is_colored())?;

@@ -384,9 +384,7 @@ pub(super) fn shown_headers(
     headers
         .iter()
         .map(|(name, value)| {
-            let is_secret = secret == Some(name)
-                || value.is_sensitive()
-                || is_credential(name);
+            let is_secret = secret == Some(name) || value.is_sensitive() || is_credential(name);
             let value = if is_secret {
                 MASK.to_owned()
             } else {

@@ -144,10 +144,8 @@ pub(super) async fn copies(
         .all(store.reader())
         .await?;
     let Some(last) = last_that_fits(&sizes) else { return Ok(Vec::new()) };
-    let rows = following()
-        .filter(tapped_delivery::Column::Sequence.lte(last))
-        .all(store.reader())
-        .await?;
+    let rows =
+        following().filter(tapped_delivery::Column::Sequence.lte(last)).all(store.reader()).await?;
     Ok(rows.into_iter().map(TappedView::from).collect())
 }
 

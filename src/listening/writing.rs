@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement,
@@ -171,7 +172,7 @@ fn parts(mut group: &[TappedRequest]) -> Vec<&[TappedRequest]> {
     while !group.is_empty() {
         let mut bytes = 0_usize;
         let fit = group.iter().take_while(|copy| {
-            bytes += copy.body.as_ref().map_or(0, |body| body.len());
+            bytes += copy.body.as_ref().map_or(0, Bytes::len);
             bytes <= GROUP_BYTES
         });
         let (part, rest) = group.split_at(fit.count().max(1));
@@ -209,7 +210,6 @@ async fn insert(work: &UnitOfWork, sequence: i64, copy: &TappedRequest) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use http::Method;
 
     use super::*;

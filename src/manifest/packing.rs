@@ -1,5 +1,6 @@
 //! Packing an extension's folder into the archive that is published.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Cursor, Write as _};
 use std::path::{Path, PathBuf};
@@ -80,7 +81,12 @@ fn relocated(name: &str, content: Vec<u8>, origin: &Url) -> Result<Vec<u8>, Pack
     else {
         return Ok(content);
     };
+    let mut moved = BTreeSet::new();
     for (pointer, address) in addresses(file, &document) {
+        // All places that say the same are led elsewhere at once.
+        if !moved.insert(address) {
+            continue;
+        }
         let refused = |problem| PackingError::Address { file, pointer: pointer.clone(), problem };
         let mut url = Url::parse(address).map_err(|_| refused("it is no absolute address"))?;
         let is_moved = url.set_scheme(origin.scheme()).is_ok()

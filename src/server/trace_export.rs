@@ -93,7 +93,9 @@ impl TraceExport {
                     () = stop.cancelled() => {}
                 }
             }
-            while group.len() < GROUP && let Ok(span) = self.spans.try_recv() {
+            while group.len() < GROUP
+                && let Ok(span) = self.spans.try_recv()
+            {
                 group.push(span);
             }
             if !group.is_empty() {
@@ -117,16 +119,15 @@ impl TraceExport {
                 Ok(()) => return,
                 Err(failure) => failure,
             };
-            match pause.filter(|_| failure.is_passing && !stop.is_cancelled()) {
-                Some(pause) => tokio::select! {
-                    () = self.seam.clock.sleep(*pause) => {}
-                    () = stop.cancelled() => {}
-                },
-                None => {
-                    let (spans, error) = (group.len(), failure.what);
-                    tracing::warn!(spans, error, "the collector does not take spans; dropped");
-                    return;
-                }
+            let is_worth_it = failure.is_passing && !stop.is_cancelled();
+            let Some(pause) = pause.filter(|_| is_worth_it) else {
+                let (spans, error) = (group.len(), failure.what);
+                tracing::warn!(spans, error, "the collector does not take spans; dropped");
+                return;
+            };
+            tokio::select! {
+                () = self.seam.clock.sleep(*pause) => {}
+                () = stop.cancelled() => {}
             }
         }
     }

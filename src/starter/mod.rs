@@ -147,10 +147,7 @@ impl Starter {
             ("extension/app/widget.html", include_str!("files/app/widget.html")),
             ("extension/app/widget.css", include_str!("files/app/widget.css")),
             ("extension/app/widget.js", include_str!("files/app/widget.js")),
-            (
-                "extension/app/translations/en.json",
-                include_str!("files/app/translations/en.json"),
-            ),
+            ("extension/app/translations/en.json", include_str!("files/app/translations/en.json")),
             ("extension/app/img/icon.svg", include_str!("files/app/img/icon.svg")),
         ];
         let mut files: Vec<StarterFile> =
@@ -263,10 +260,8 @@ mod tests {
             let starter = starter(Some("https://hooks.example.com"), language);
             let files = starter.write(folder.path(), &Randomness::default()).expect("files");
             assert_eq!(files.len(), 10);
-            let source = PackageSource::from_folder(
-                &folder.path().join("extension"),
-                &Limits::default(),
-            );
+            let source =
+                PackageSource::from_folder(&folder.path().join("extension"), &Limits::default());
             let checked = check(&source.expect("a package"), &Policy::strict_offline());
             assert!(checked.is_valid(), "{:?}", checked.diagnostics);
             assert!(checked.diagnostics.is_empty(), "{:?}", checked.diagnostics);

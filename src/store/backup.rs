@@ -176,7 +176,7 @@ mod tests {
     fn parts(folder: &Path) -> usize {
         let entries = std::fs::read_dir(folder).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".part")).count()
+        names.filter(|name| name.strip_suffix(".part").is_some()).count()
     }
 
     #[test]

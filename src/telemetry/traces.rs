@@ -354,7 +354,8 @@ mod tests {
         assert!(told.starts_with(&PARENT[..36]) && told != PARENT, "{told}");
         below.end();
         span.end();
-        let (first, second) = (receiver.recv().await.expect("it"), receiver.recv().await.expect("it"));
+        let (first, second) =
+            (receiver.recv().await.expect("it"), receiver.recv().await.expect("it"));
         assert_eq!(first.parent_id.as_deref(), Some(second.span_id.as_str()));
         assert_eq!(second.parent_id.as_deref(), Some("00f067aa0ba902b7"));
         assert_eq!((&first.trace_id, &second.trace_id), (&second.trace_id, &first.trace_id));
@@ -374,12 +375,12 @@ mod tests {
             tracer.begin("x".to_owned(), SpanKind::Server, None).end();
         }
         assert_eq!((tracer.take_dropped(), tracer.take_dropped()), (3, 0));
-        let traces = EventTraces::default();
+        let remembered = EventTraces::default();
         let trace = tracer.begin("x".to_owned(), SpanKind::Server, None).trace();
         for number in 0..=REMEMBERED as u128 {
-            traces.remember(Uuid::from_u128(number), trace.clone());
+            remembered.remember(Uuid::from_u128(number), trace.clone());
         }
-        assert!(traces.of(Uuid::from_u128(0)).is_none());
-        assert!(traces.of(Uuid::from_u128(1)).is_some());
+        assert!(remembered.of(Uuid::from_u128(0)).is_none());
+        assert!(remembered.of(Uuid::from_u128(1)).is_some());
     }
 }

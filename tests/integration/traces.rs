@@ -63,7 +63,7 @@ async fn an_event_is_one_trace_from_the_caller_to_the_vendor(backend: Backend) {
     vendor.behave_in_turn(HOOK, [Behaviour::status(503)], Behaviour::status(200));
     post(&world, &ticket(ORG, "one"), &format!("00-{TRACE}-{CALLER}-01")).await;
     world.attempted("one", 1).await;
-    world.server.advance(std::time::Duration::from_secs(120));
+    world.server.advance(std::time::Duration::from_mins(2));
     world.in_state("one", "delivered").await;
     let arrived = world.arrived(2).await;
     let told: Vec<&str> =

@@ -292,12 +292,11 @@ impl Listener {
 async fn keep_alive(server: &RemoteServer, clock: &Clock, path: &str) -> RemoteError {
     loop {
         clock.sleep(SHOW_EVERY).await;
-        match server.call(Method::GET, path, None).await {
-            Err(error @ RemoteError::Refused { status: StatusCode::UNAUTHORIZED, .. }) => {
-                return error;
-            }
-            // What is lost meanwhile is told when the next page is read.
-            Ok(_) | Err(_) => {}
+        // What else fails is told when the next page is read.
+        if let Err(error @ RemoteError::Refused { status: StatusCode::UNAUTHORIZED, .. }) =
+            server.call(Method::GET, path, None).await
+        {
+            return error;
         }
     }
 }

@@ -33,7 +33,8 @@ fn every_page_with_commands_is_followed_or_says_why_not() {
     for page in all() {
         for block in page.blocks() {
             let first = block.text.split_whitespace().next().unwrap_or_default();
-            let is_command = ["mortise", "curl", "cargo", "scripts/test", "export"].contains(&first);
+            let is_command =
+                ["mortise", "curl", "cargo", "scripts/test", "export"].contains(&first);
             assert!(
                 block.language == "sh" || !is_command,
                 "{}:{}: commands are marked as `sh`",
@@ -104,7 +105,11 @@ async fn the_tutorial_leads_to_a_signed_event() {
             ("START=", "mortise listen", "onZohoAuthorise"),
             ("mortise trigger Ticket_Add --server", "", "accepted, 1 deliveries"),
             ("mortise trigger Ticket_Add --server", "mortise listen", "Ticket_Add org 60001"),
-            ("mortise trigger Ticket_Add --server", "mortise listen", "signature valid  answered 200"),
+            (
+                "mortise trigger Ticket_Add --server",
+                "mortise listen",
+                "signature valid  answered 200",
+            ),
             ("curl -s \"http", "", "\"eventType\":\"Ticket_Add\""),
             ("curl -s http", "", "\"removedWebhooks\":1"),
             ("curl -s http", "node ", "Ticket_Add of org 60001"),
@@ -147,7 +152,10 @@ async fn the_quick_start_works() {
             ("curl -s \"$MORTISE/api/v1/callbacks/uninstall\"", "", "{\"data\":[]"),
         ],
         not_run: &[
-            ("cargo run --release -- demo", "the demo has a test of its own; the other is this run"),
+            (
+                "cargo run --release -- demo",
+                "the demo has a test of its own; the other is this run",
+            ),
             ("MORTISE_DATABASE__URL", "needs that very database and file"),
         ],
         ..Session::default()

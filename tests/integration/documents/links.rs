@@ -28,9 +28,8 @@ fn no_link_is_dead() {
 }
 
 fn why_dead(from: &Page, target: &str) -> Option<String> {
-    let (path, anchor) = target.split_once('#').map_or((target, None), |(path, anchor)| {
-        (path, Some(anchor))
-    });
+    let (path, anchor) =
+        target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
     let own = root().join(&from.path);
     let file = if path.is_empty() { own } else { own.parent().expect("a folder").join(path) };
     if !file.exists() {

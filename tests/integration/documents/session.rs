@@ -70,9 +70,8 @@ impl Session {
     fn script(&self) -> String {
         let blocks = commands(self.page);
         let known = |start: &str| {
-            let found: Vec<usize> = (0..blocks.len())
-                .filter(|place| blocks[*place].text.starts_with(start))
-                .collect();
+            let found: Vec<usize> =
+                (0..blocks.len()).filter(|place| blocks[*place].text.starts_with(start)).collect();
             assert!(!found.is_empty(), "{}: no block begins with {start:?}", self.page);
             found
         };
@@ -80,7 +79,7 @@ impl Session {
             .chain(self.says.iter().map(|(start, ..)| start))
             .chain(self.not_run.iter().map(|(start, _)| start))
         {
-            known(*start);
+            known(start);
         }
         let mut script = String::from(PROLOGUE);
         for (place, block) in blocks.iter().enumerate() {
@@ -104,7 +103,7 @@ impl Session {
             };
             for (_, who, what) in self.says.iter().filter(|(start, ..)| is(start)) {
                 // The last one that begins so and has run by now.
-                let who = if who.is_empty() { vec![place] } else { known(*who) };
+                let who = if who.is_empty() { vec![place] } else { known(who) };
                 let who = who.into_iter().rfind(|other| *other <= place).expect("it ran before");
                 let _infallible = writeln!(script, "said out-{who} '{what}'");
             }
