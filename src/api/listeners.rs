@@ -124,6 +124,7 @@ struct TappedBody {
     /// Its address; with securityContext for the extension's vendor only.
     url: String,
     /// Its headers, as name and value. Credentials are masked.
+    #[schema(value_type = Vec<Vec<String>>)]
     headers: Vec<(String, String)>,
     /// Its exact body, as text or in base64; null where it is larger than 1 MiB.
     body: Option<String>,
