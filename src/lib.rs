@@ -22,6 +22,7 @@
 //! | [`catalogue`] | extensions, versions, signing secrets |
 //! | [`inspector`] | addresses of our own that take any request and show it |
 //! | [`listening`] | deliveries followed as they are made, by whoever may see them |
+//! | [`starter`] | a new extension with its receiver, as `mortise new` makes it |
 //! | [`rate`] | how often somebody may do something |
 //! | [`extension_data`] | what extensions keep here: store, properties, users' tokens, the incoming lane |
 //! | [`lifecycle`] | the state table and its steps: install, authorise, configure, upgrade, suspend, uninstall; rollouts |
@@ -61,6 +62,7 @@ pub mod rate;
 pub mod rotation;
 pub mod seam;
 pub mod server;
+pub mod starter;
 pub mod store;
 pub mod telemetry;
 pub mod web;

@@ -22,6 +22,7 @@ use super::problem::{Code, Problem};
 use super::routes;
 use super::state::ApiState;
 use crate::telemetry::METRICS;
+use crate::telemetry::traces::{self, OpenSpan, SpanKind, TraceContext, Tracer};
 
 /// The header that carries the id, both ways.
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -107,9 +108,11 @@ where
             path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str),
             caller = tracing::field::Empty,
         );
-        let waits =
-            routes::may_wait(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
+        let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        let waits = routes::may_wait(matched);
+        let is_inspector = matched.is_some_and(|path| path.starts_with(crate::inspector::PATH));
         let began = state.seam().clock.instant();
+        let traced = state.tracer().and_then(|tracer| begin_span(tracer, &request, matched, &id));
         let answer = async move {
             let answered = async {
                 match access::guard(&state, &mut request).await {
@@ -117,13 +120,21 @@ where
                     Err(problem) => problem.into_response(),
                 }
             };
-            let response = AssertUnwindSafe(answered).catch_unwind().await;
+            let answered = AssertUnwindSafe(answered).catch_unwind();
+            let trace = traced.as_ref().map(OpenSpan::trace);
+            let response = traces::within(trace, answered).await;
             let response = response.unwrap_or_else(|panic| caught(&*panic));
             if let Some(problem) = response.extensions().get::<Problem>() {
                 METRICS.problems.add([&problem.code().metric_label()], 1);
             }
             let mut response = complete(response, state.origin(), &id);
-            count(response.status(), (!waits).then(|| began.elapsed()));
+            // What an inspector answers is its owner's choice, and says nothing of this server.
+            if !is_inspector {
+                count(response.status(), (!waits).then(|| began.elapsed()));
+            }
+            if let Some(span) = traced {
+                end_span(span, response.status());
+            }
             tracing::debug!(status = response.status().as_u16(), "answered");
             if let Ok(value) = HeaderValue::from_str(id.as_str()) {
                 response.headers_mut().insert(CORRELATION_ID, value);
@@ -132,6 +143,33 @@ where
         };
         Box::pin(answer.instrument(span))
     }
+}
+
+/// Begins the span of a call of the API, as part of the caller's trace where he says one. Whether we
+/// live is asked too often to be worth one.
+fn begin_span(
+    tracer: &Tracer,
+    request: &Request,
+    matched: Option<&str>,
+    id: &CorrelationId,
+) -> Option<OpenSpan> {
+    let route = matched.filter(|path| path.starts_with("/api/") || path.starts_with("/oauth/"))?;
+    let parent = request.headers().get(traces::TRACEPARENT);
+    let parent = parent.and_then(|value| value.to_str().ok()).and_then(TraceContext::parse);
+    let method = request.method().as_str();
+    let mut span = tracer.begin(format!("{method} {route}"), SpanKind::Server, parent);
+    span.text("http.request.method", method);
+    span.text("http.route", route);
+    span.text("mortise.correlation_id", id.as_str());
+    Some(span)
+}
+
+fn end_span(mut span: OpenSpan, status: StatusCode) {
+    span.number("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.fail(status.as_str());
+    }
+    span.end();
 }
 
 /// Counts an answer, with the time that it took unless it was to wait.

@@ -198,6 +198,7 @@ struct StartersBody {
     /// A payload for POST, PUT and PATCH with XML.
     xml: String,
     /// Parameters for everything else: pairs in order.
+    #[schema(value_type = Vec<Vec<String>>)]
     parameters: Vec<(String, String)>,
 }
 

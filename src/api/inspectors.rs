@@ -189,6 +189,7 @@ struct InspectedBody {
     /// Its query, as it was written, with the value of `securityContext` masked.
     query: Option<String>,
     /// Its headers, as name and value, in their order.
+    #[schema(value_type = Vec<Vec<String>>)]
     headers: Vec<(String, String)>,
     /// How many headers were left out.
     headers_dropped: i32,

@@ -37,9 +37,6 @@ const MOST_ANSWERS: usize = 100;
 /// How long the text of an error may be, in characters.
 const LONGEST_ERROR: usize = 300;
 
-/// How many readers wait on this node at a time.
-pub(crate) const READERS: usize = 256;
-
 /// What stands for what this caller may not see.
 const MASK: &str = "***";
 
@@ -127,6 +124,7 @@ struct TappedBody {
     /// Its address; with securityContext for the extension's vendor only.
     url: String,
     /// Its headers, as name and value. Credentials are masked.
+    #[schema(value_type = Vec<Vec<String>>)]
     headers: Vec<(String, String)>,
     /// Its exact body, as text or in base64; null where it is larger than 1 MiB.
     body: Option<String>,
@@ -330,7 +328,7 @@ async fn deliveries(
         return Err(invalid("waitSeconds", format!("is at most {LONGEST_WAIT}")));
     }
     let services = state.services()?;
-    let _place = services.readers.try_acquire().map_err(|_| {
+    let _place = services.readers.take(caller.token).ok_or_else(|| {
         Problem::new(Code::TooManyRequests)
             .detail("Too many listeners are read at the moment.")
             .retry_after(Duration::from_secs(5))
@@ -364,7 +362,10 @@ fn shown(page: TappedPage, caller: &Caller, routing: &Routing) -> TappedList {
         };
         // The vendor's proof that a request is ours; nobody else needs it.
         let sees_jwt = is_vendors || extension_key.is_none();
-        body_of(copy, url, extension_key, sees_jwt)
+        // With a signature that is a moment old one could pass a copy on as if it were ours. Who
+        // may read the secret gains nothing by it.
+        let sees_signature = sees_jwt || caller.role == Role::Operator;
+        body_of(copy, url, extension_key, sees_jwt, sees_signature)
     });
     TappedList {
         data: copies.collect(),
@@ -392,6 +393,7 @@ fn body_of(
     url: String,
     extension_key: Option<String>,
     sees_jwt: bool,
+    sees_signature: bool,
 ) -> TappedBody {
     let (body, is_base64_encoded) = match copy.body {
         None => (None, false),
@@ -401,8 +403,12 @@ fn body_of(
         },
     };
     let headers = copy.headers.into_iter().map(|(name, value)| {
-        let value = if name == "x-zdesk-jwt" && !sees_jwt { MASK.to_owned() } else { value };
-        (name, value)
+        let is_seen = match name.as_str() {
+            "x-zdesk-jwt" => sees_jwt,
+            "webhook-signature" | "hash" => sees_signature,
+            _ => true,
+        };
+        (name, if is_seen { value } else { MASK.to_owned() })
     });
     TappedBody {
         sequence: copy.sequence,

@@ -24,6 +24,10 @@ use crate::telemetry::{ANSWERS, AttemptOutcome, Counter, METRICS, Metrics, PHASE
 /// many there are.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// How long a scrape waits for the database, or for another scrape that does: whoever scrapes waits
+/// seconds, and what this process itself knows matters most where the database hangs.
+const STORED_LIMIT: Duration = Duration::from_secs(2);
+
 /// What the database is asked for, and when it was last.
 #[derive(Debug, Default)]
 pub struct Scrapes(Mutex<Option<(Instant, Stored)>>);
@@ -98,10 +102,14 @@ async fn metrics(State(state): State<ApiState>) -> Result<Response, Problem> {
 pub(crate) async fn respond(state: &ApiState) -> Result<Response, Problem> {
     let services = state.services()?;
     // Where the database is away all else is still worth knowing.
-    let stored = match services.scrapes.stored(state).await {
-        Ok(stored) => Some(stored),
-        Err(error) => {
-            tracing::warn!(%error, "a scrape cannot read the database; it answers without");
+    let stored = tokio::select! {
+        stored = services.scrapes.stored(state) => stored
+            .inspect_err(|error| {
+                tracing::warn!(%error, "a scrape cannot read the database; it answers without");
+            })
+            .ok(),
+        () = state.seam().clock.sleep(STORED_LIMIT) => {
+            tracing::warn!("the database does not answer a scrape; it is answered without");
             None
         }
     };

@@ -8,12 +8,14 @@
 pub mod access;
 mod administration;
 pub mod answers;
+mod asyncapi;
 mod assist_webhooks;
 mod browser;
 mod callbacks;
 mod catalogue;
 mod connections;
 pub mod correlation;
+mod cures;
 mod deliveries;
 mod descriptions;
 mod development_orgs;
@@ -50,6 +52,8 @@ mod portal_links;
 pub mod problem;
 mod properties;
 mod rates;
+mod reader_places;
+pub(crate) mod reading;
 mod recipes;
 pub(crate) mod reconcile;
 pub mod role;
@@ -77,13 +81,13 @@ pub use answers::{AnswerGuard, AnswerKey, AnswerScope, Answers, Begun, StoredAns
 pub(crate) use catalogue::invalid_package;
 pub use extract::{Idempotent, Json, Path, Query, RawBody};
 pub use incoming_rates::IncomingRates;
-pub(crate) use listeners::READERS;
 pub use metrics::Scrapes;
 pub(crate) use metrics::respond as metrics_response;
 pub use openapi::{ApiRouter, application, application_with_pages};
 pub use paging::{Cursor, Limit, Page};
 pub use problem::{Code, FieldError, FieldErrorKind, Problem};
 pub use rates::TrialRates;
+pub use reader_places::ReaderPlaces;
 pub use role::{Role, Scope, Scopes};
 pub use services::Services;
 pub use state::{ApiParts, ApiState};
@@ -116,6 +120,7 @@ pub fn rooms() -> ApiRouter {
         .merge(trials::router())
         .merge(notices::router())
         .merge(descriptions::router())
+        .merge(reading::router())
         .merge(keys::router())
         .merge(reconcile::router())
         .merge(invoke::router())

@@ -49,7 +49,7 @@ struct NoticeBody {
     /// Its id.
     id: Uuid,
     /// What it is about: `webhook.failing`, `webhook.gone`, `webhook.disabled`,
-    /// `webhook.recovered`, `connection.broken`, `upgrade.waiting`, `upgrade.expired`,
+    /// `webhook.recovered`, `webhook.over-plan`, `connection.broken`, `upgrade.waiting`, `upgrade.expired`,
     /// `installation.suspended`, `installation.resumed`, `extension.suspended`,
     /// `extension.resumed`, `callback.failed`, `credential.expiring`, `org.closing`; of the whole
     /// platform `lifecycle.drift` and `deliveries.held`.

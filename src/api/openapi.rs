@@ -40,7 +40,9 @@ const BEARER: &str = "bearer";
         (name = "invoke", description = "The vendor's way back in, and what extensions keep here"),
         (name = "notices", description = "What one must know"),
         (name = "tools", description = "Inspectors and listeners: what vendors build with"),
+        (name = "rules", description = "Triggers and automations of an org"),
         (name = "tokens", description = "API tokens"),
+        (name = "keys", description = "Keys of the platform and their rotation"),
         (name = "operation", description = "Whether everything is as it should be"),
         (name = "health", description = "Whether it runs"),
         (name = "description", description = "What describes this API"),
@@ -160,6 +162,10 @@ fn describe(document: &mut OpenApi, origin: &str) {
             }
         }
     }
+    // OpenAPI has no word for "the rest of the path".
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths =
+        paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
 }
 
 /// A name that is one over the whole API, such as `getInstallationsByIdHistory`: handlers of
@@ -180,13 +186,16 @@ fn operation_id(method: &http::Method, path: &str) -> String {
 }
 
 fn describe_operation(operation: &mut Operation, route: &super::routes::Route) {
-    let problem = ResponseBuilder::new()
-        .description("A refusal; `docs/errors.md` lists the codes")
-        .content(
+    let mut problem =
+        ResponseBuilder::new().description("A refusal; `docs/errors.md` lists the codes").content(
             "application/problem+json",
             ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build(),
-        )
-        .build();
+        );
+    if route.path.starts_with("/oauth/") {
+        // A browser is told in words.
+        problem = problem.content("text/html", ContentBuilder::new().build());
+    }
+    let problem = problem.build();
     operation.responses.responses.insert("default".to_owned(), problem.into());
     let Access::Roles(roles) = route.access else {
         operation.security = Some(Vec::new());

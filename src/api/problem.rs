@@ -396,34 +396,9 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-/// The table of all codes, for `docs/errors.md`.
-pub fn reference() -> String {
-    let mut text = String::from(
-        "# Errors\n\n\
-         Every refusal is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, \
-         `detail`, `errorCode`, `message` and `correlationId`; `errors[]` where single fields are \
-         wrong, each with `fieldName` (a JSON pointer, or the name of a parameter), `errorType` \
-         (`invalid`, `missing`, `duplicate`) and `errorMessage`. Quote the `correlationId` when \
-         you ask the operator: the log has the rest under it.\n\n\
-         This file is written by `UPDATE_DOCS=1 cargo nextest run --lib api::problem`.\n\n\
-         | errorCode | status | when |\n| --- | --- | --- |\n",
-    );
-    for code in Code::ALL {
-        let _infallible = writeln!(
-            text,
-            "| `{}` | {} | {} |",
-            code.as_str(),
-            code.status().as_u16(),
-            code.meaning()
-        );
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::testing::documented;
 
     #[test]
     fn a_problem_says_everything() {
@@ -466,10 +441,5 @@ mod tests {
         let document = Problem::from(refused).document("", None).to_string();
         assert!(!document.contains("secret") && document.contains("INTERNAL_SERVER_ERROR"));
         assert_eq!(Problem::from(StoreError::Conflict).status(), StatusCode::CONFLICT);
-    }
-
-    #[test]
-    fn the_documentation_lists_every_code() {
-        documented("docs/errors.md", &reference());
     }
 }

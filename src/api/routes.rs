@@ -379,6 +379,9 @@ pub static ROUTES: &[Route] = &[
     row(Method::GET, "/health/ready", Open, None, "Whether requests can be served"),
     row(Method::GET, "/.well-known/jwks.json", Open, None, "The public keys of `X-ZDesk-JWT` and of `v1a` signatures"),
     row(Method::GET, "/openapi.json", Open, None, "This API as an OpenAPI 3.1 document"),
+    row(Method::GET, "/asyncapi.json", Open, None, "What vendors receive, as an AsyncAPI 3.0 document"),
+    row(Method::GET, "/docs", Open, None, "This API as a page to read"),
+    row(Method::GET, "/problems/{kind}", Open, None, "What a problem means and what to do, as a page"),
     row(Method::GET, "/schemas/{*path}", Open, None, "The JSON Schemas of packages and events"),
 ];
 

@@ -45,6 +45,7 @@ struct ActionBody {
     /// What is sent, where that is a payload.
     payload: Option<String>,
     /// What is sent, where that is parameters: pairs in order.
+    #[schema(value_type = Option<Vec<Vec<String>>>)]
     parameters: Option<Vec<(String, String)>>,
 }
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use crate::crypto::Verifier;
 use crate::delivery::{Dispatcher, EndpointScope, Recoveries};
 use crate::event::Intake;
@@ -25,6 +23,7 @@ use super::incoming_rates::IncomingRates;
 use super::metrics::Scrapes;
 use super::problem::{Code, Problem};
 use super::rates::TrialRates;
+use super::reader_places::ReaderPlaces;
 use super::role::Role;
 use crate::catalogue;
 
@@ -71,7 +70,7 @@ pub struct Services {
     /// Who follows deliveries as they are made.
     pub listening: Listening,
     /// Places for those who wait for something to read.
-    pub readers: Arc<Semaphore>,
+    pub readers: ReaderPlaces,
     /// The rules for packages.
     pub policy: Arc<manifest::Policy>,
     /// Checks callbacks of the marketplace, where it signs them.

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::crypto::Keys;
 use crate::seam::Seam;
 use crate::store::{RoutingRevision, Store};
+use crate::telemetry::traces::Tracer;
 
 /// What settling returns.
 pub type SettleFuture = Pin<Box<dyn Future<Output = Result<(), Problem>> + Send>>;
@@ -53,6 +54,7 @@ struct Inner {
     settle: OnceLock<Settle>,
     services: OnceLock<Services>,
     document: OnceLock<Bytes>,
+    tracer: OnceLock<Tracer>,
 }
 
 impl fmt::Debug for ApiState {
@@ -87,6 +89,7 @@ impl ApiState {
             settle: OnceLock::new(),
             services: OnceLock::new(),
             document: OnceLock::new(),
+            tracer: OnceLock::new(),
             parts,
         };
         Self { inner: Arc::new(inner) }
@@ -159,6 +162,16 @@ impl ApiState {
     /// The rooms below. A process that serves the ground alone has none.
     pub fn services(&self) -> Result<&Services, Problem> {
         self.inner.services.get().ok_or_else(|| Problem::new(Code::ServiceUnavailable))
+    }
+
+    /// Sets who records traces. Only the first call counts.
+    pub fn trace_with(&self, tracer: Tracer) {
+        let _first_counts = self.inner.tracer.set(tracer);
+    }
+
+    /// Who records traces, where somebody does.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.inner.tracer.get()
     }
 
     /// The OpenAPI document, once the router is made.

@@ -68,6 +68,7 @@ struct TestRequest {
     payload: Option<String>,
     /// The same for methods and formats without a payload: pairs in order.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<Vec<String>>>)]
     parameters: Option<Vec<(String, String)>>,
     /// Query parameters to append.
     #[serde(default)]
@@ -103,6 +104,7 @@ struct UnsavedTestRequest {
     payload: Option<String>,
     /// The same for methods and formats without a payload: pairs in order.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<Vec<String>>>)]
     parameters: Option<Vec<(String, String)>>,
     /// Query parameters to append.
     #[serde(default)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use clap::Args;
+
 use super::output::CliError;
 use crate::development::{
     Decision, DevelopmentAuthorizationServer, DevelopmentAuthorizationServerOptions,
@@ -10,10 +12,16 @@ use crate::development::{
 use crate::oauth::DEFAULT_SERVICE;
 use crate::server::RunningServer;
 
-/// The port of the authorisation server.
-const PROVIDER_PORT: u16 = 8181;
-/// The port of the vendor's receiver.
-const VENDOR_PORT: u16 = 8182;
+/// The ports of `--development`.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct CompanionPorts {
+    /// The port of the authorisation server; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8181, requires = "development")]
+    provider_port: u16,
+    /// The port of the vendor's receiver; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8182, requires = "development")]
+    vendor_port: u16,
+}
 
 /// An authorisation server and a vendor's receiver, on the loopback interface.
 #[derive(Debug)]
@@ -24,16 +32,17 @@ pub(crate) struct Companions {
 
 impl Companions {
     /// Starts both.
-    pub(crate) async fn start() -> Result<Self, CliError> {
+    pub(crate) async fn start(ports: CompanionPorts) -> Result<Self, CliError> {
         let provider =
             DevelopmentAuthorizationServer::start(DevelopmentAuthorizationServerOptions {
-                port: PROVIDER_PORT,
+                port: ports.provider_port,
                 ..DevelopmentAuthorizationServerOptions::default()
             })
             .await
             .map_err(CliError::failed)?;
         provider.conduct(|conduct| conduct.auto = Some(Decision::Approve));
-        let options = SampleVendorOptions { port: VENDOR_PORT, ..SampleVendorOptions::default() };
+        let options =
+            SampleVendorOptions { port: ports.vendor_port, ..SampleVendorOptions::default() };
         let vendor = SampleVendor::start(options).await.map_err(CliError::failed)?;
         Ok(Self { provider, vendor })
     }
@@ -53,7 +62,8 @@ impl Companions {
             service("client_secret", provider.client_secret()),
             ("host.api_base".to_owned(), provider.issuer().to_owned()),
             ("egress.require_https".to_owned(), "false".to_owned()),
-            ("egress.allow".to_owned(), format!("127.0.0.1/32:{}", self.vendor.address().port())),
+            // Receivers that are tried out listen here too, at ports of their own.
+            ("egress.allow".to_owned(), "127.0.0.1/32".to_owned()),
         ]
     }
 

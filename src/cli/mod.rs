@@ -2,6 +2,7 @@
 
 mod backup;
 mod companions;
+mod completions;
 mod configuration;
 mod demo;
 mod diff;
@@ -12,10 +13,15 @@ mod keys;
 mod listen;
 mod local_server;
 mod logging;
+mod manual;
 mod migrate;
+mod new;
 mod output;
 mod policy;
+mod publish;
 mod receiver;
+#[cfg(test)]
+mod reference;
 mod remote_server;
 mod replay;
 mod sample_delivery;
@@ -53,12 +59,16 @@ enum Command {
     Serve(serve::Arguments),
     /// Tell the whole life of an extension on this machine; needs nothing prepared
     Demo(demo::Arguments),
+    /// Make a new extension: a package, a receiver that verifies signatures, the next commands
+    New(new::Arguments),
     /// Check an extension package: a folder or a zip archive
     Validate(validate::Arguments),
     /// Explain a rule of packages, or list all rules
     Explain(explain::Arguments),
     /// Say what an upgrade from one package to another changes, and whether it needs consent
     Diff(diff::Arguments),
+    /// Publish a version of an extension to a server
+    Publish(publish::Arguments),
     /// Receive deliveries on this machine: verify, print, answer or forward them
     Listen(listen::Arguments),
     /// Send a sample event to a receiver, or to a server
@@ -77,6 +87,10 @@ enum Command {
     Keys(keys::Arguments),
     /// Check configuration, database, keys, clock, audit and orphans; repair; come back from a backup
     Doctor(doctor::Arguments),
+    /// Print what makes a shell complete commands and flags
+    Completions(completions::Arguments),
+    /// Write the manual pages into a folder
+    Man(manual::Arguments),
 }
 
 impl Arguments {
@@ -85,9 +99,11 @@ impl Arguments {
         match self.command {
             Command::Serve(arguments) => Box::pin(serve::run(arguments, output)).await,
             Command::Demo(arguments) => Box::pin(demo::run(arguments, output)).await,
+            Command::New(arguments) => new::run(&arguments, output),
             Command::Validate(arguments) => validate::run(&arguments, output),
             Command::Explain(arguments) => explain::run(&arguments, output),
             Command::Diff(arguments) => diff::run(&arguments, output),
+            Command::Publish(arguments) => Box::pin(publish::run(arguments, output)).await,
             Command::Listen(arguments) => Box::pin(listen::run(arguments, output)).await,
             Command::Trigger(arguments) => Box::pin(trigger::run(arguments, output)).await,
             Command::Replay(arguments) => Box::pin(replay::run(arguments, output)).await,
@@ -97,6 +113,8 @@ impl Arguments {
             Command::Token(arguments) => token::run(arguments, output).await,
             Command::Keys(arguments) => Box::pin(keys::run(arguments, output)).await,
             Command::Doctor(arguments) => Box::pin(doctor::run(arguments, output)).await,
+            Command::Completions(arguments) => completions::run(&arguments, output),
+            Command::Man(arguments) => manual::run(&arguments, output),
         }
     }
 }
@@ -135,6 +153,32 @@ mod tests {
     #[test]
     fn the_arguments_fit_together() {
         Arguments::command().debug_assert();
+    }
+
+    /// What a script relies on is said where it is looked for.
+    #[test]
+    fn exit_codes_are_said() {
+        let program = Arguments::command();
+        let said = |command: &clap::Command| {
+            command.get_after_help().is_some_and(|help| help.to_string().contains("Exit codes:"))
+        };
+        assert!(said(&program));
+        for name in [
+            "new",
+            "validate",
+            "explain",
+            "diff",
+            "publish",
+            "listen",
+            "trigger",
+            "replay",
+            "doctor",
+            "completions",
+            "man",
+        ] {
+            let command = program.find_subcommand(name).expect(name);
+            assert!(said(command), "{name} answers yes or no");
+        }
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::seam::Seam;
 /// How long one call may take where nothing else is said.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long an upload may take.
+const UPLOAD_LIMIT: Duration = Duration::from_mins(5);
+
 /// The largest answer that is read, in bytes.
 const ANSWER_LIMIT: usize = 16 << 20;
 
@@ -233,6 +236,23 @@ impl RemoteServer {
         body: Option<&Value>,
         limit: Duration,
     ) -> Result<Value, RemoteError> {
+        let body = body.map(|body| ("application/json", Bytes::from(body.to_string())));
+        self.exchange(method, path, body, limit).await
+    }
+
+    /// Sends an archive to a path below `/api/v1`.
+    pub(crate) async fn upload(&self, path: &str, archive: Vec<u8>) -> Result<Value, RemoteError> {
+        let body = ("application/zip", Bytes::from(archive));
+        self.exchange(Method::POST, path, Some(body), UPLOAD_LIMIT).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&'static str, Bytes)>,
+        limit: Duration,
+    ) -> Result<Value, RemoteError> {
         let base = self.base.as_str().trim_end_matches('/');
         let unreadable = |error: &dyn fmt::Display| RemoteError::Unreadable(error.to_string());
         let url =
@@ -248,9 +268,9 @@ impl RemoteServer {
             headers.insert(IDEMPOTENCY_KEY, key);
         }
         let body = match body {
-            Some(body) => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                Bytes::from(body.to_string())
+            Some((content_type, body)) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+                body
             }
             None => Bytes::new(),
         };
@@ -270,10 +290,29 @@ impl RemoteServer {
 
 fn refused(answer: &Answer) -> RemoteError {
     let problem: Value = serde_json::from_slice(&answer.body_excerpt).unwrap_or_default();
-    let detail = problem["detail"].as_str().unwrap_or("it gave no reason").to_owned();
+    let mut detail = problem["detail"].as_str().unwrap_or("it gave no reason").to_owned();
+    for fault in problem["errors"].as_array().into_iter().flatten() {
+        if let Some(fault) = told_of_package(fault) {
+            detail.push_str("\n  ");
+            detail.push_str(&fault);
+        }
+    }
     let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = seconds.and_then(|text| text.parse().ok()).map(Duration::from_secs);
     RemoteError::Refused { status: answer.status, detail, retry_after }
+}
+
+/// A finding of the package checker in a line; nothing where the fault is another one.
+fn told_of_package(fault: &Value) -> Option<String> {
+    let (code, message) = (fault["code"].as_str()?, fault["message"].as_str()?);
+    let mut place = fault["file"].as_str().unwrap_or_default().to_owned();
+    for number in ["line", "column"] {
+        if let Some(number) = fault[number].as_u64() {
+            place.push(':');
+            place.push_str(&number.to_string());
+        }
+    }
+    Some(printable(&format!("{place}: {message} [{code}]")))
 }
 
 /// Text of a stranger, fit for a terminal: control characters would steer it.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::companions::Companions;
+use super::companions::{CompanionPorts, Companions};
 use super::configuration::ConfigurationArguments;
 use super::logging;
 use super::output::{CliError, Exit, Output};
@@ -14,15 +14,18 @@ use crate::store::StoreError;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// For trying things out: run an authorisation server that consents by itself (port 8181) and
-    /// a vendor's receiver (port 8182) beside it, on the loopback interface
+    /// a vendor's receiver (port 8182) beside it, and call any port of 127.0.0.1
     #[arg(long)]
     development: bool,
+    #[command(flatten)]
+    ports: CompanionPorts,
     #[command(flatten)]
     configuration: ConfigurationArguments,
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, CliError> {
-    let companions = if arguments.development { Some(Companions::start().await?) } else { None };
+    let companions =
+        if arguments.development { Some(Companions::start(arguments.ports).await?) } else { None };
     let values = companions.as_ref().map(Companions::settings).unwrap_or_default();
     let config = arguments.configuration.load_over(values)?;
     logging::start(&config.log, output.is_colored())?;

@@ -12,7 +12,7 @@ use super::reader::{Faulted, Read, Reader};
 use super::value::{self, Broken};
 use super::{
     Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Installations, Keys,
-    Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Overrides, Pages, Provider,
+    Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Otlp, Overrides, Pages, Provider,
     Reconcile, Retention, Webhooks,
 };
 
@@ -53,6 +53,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
     let notices = read_notices(reader);
     let frame_ancestors = reader.required("pages.frame_ancestors", value::list(value::origin));
     let metrics = reader.optional("metrics.listen", value::listener);
+    let otlp = read_otlp(reader);
     let log = read_log(reader);
 
     let (listen, public_origin, data_dir) = (listen?, public_origin?, data_dir?);
@@ -104,6 +105,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
         notices: notices?,
         pages: Pages { frame_ancestors: frame_ancestors? },
         metrics: Metrics { listen: metrics },
+        otlp: otlp?,
         log: log?,
         warnings: Vec::new(),
     })
@@ -284,6 +286,17 @@ fn read_notices(reader: &mut Reader) -> Read<Notices> {
         _ => {}
     }
     Ok(Notices { url, signing_secret })
+}
+
+fn read_otlp(reader: &mut Reader) -> Read<Otlp> {
+    let endpoint = reader.optional("otlp.endpoint", value::url);
+    let authorization = reader.optional("otlp.authorization", value::secret);
+    let sample_percent = reader.required("otlp.sample_percent", value::integer);
+    let (endpoint, authorization) = (endpoint?, authorization?);
+    if authorization.is_some() && endpoint.as_ref().is_some_and(|url| url.scheme() == "http") {
+        reader.warn("otlp.endpoint", "is plain http: `otlp.authorization` goes there unencrypted");
+    }
+    Ok(Otlp { endpoint, authorization, sample_percent: sample_percent? })
 }
 
 fn read_limits(reader: &mut Reader) -> Read<Limits> {

@@ -71,6 +71,8 @@ pub struct Config {
     pub pages: Pages,
     /// Where metrics are served.
     pub metrics: Metrics,
+    /// Where traces go.
+    pub otlp: Otlp,
     /// What is logged.
     pub log: Log,
     warnings: Vec<Fault>,
@@ -324,6 +326,17 @@ pub struct Pages {
 pub struct Metrics {
     /// A listener for metrics without a token.
     pub listen: Option<SocketAddr>,
+}
+
+/// The group `otlp`.
+#[derive(Clone, Debug, Default)]
+pub struct Otlp {
+    /// The collector that gets traces; nothing is traced where there is none.
+    pub endpoint: Option<Url>,
+    /// What is sent to it in `Authorization`.
+    pub authorization: Option<SecretString>,
+    /// How many of a hundred traces that begin here are recorded.
+    pub sample_percent: u8,
 }
 
 /// The group `log`.

@@ -579,6 +579,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "A second listener that serves `/metrics` and nothing else, without a token: for an address that only the operator's machines reach.",
     ),
     setting(
+        "otlp.endpoint",
+        Kind::Url,
+        Nothing,
+        "The OpenTelemetry collector that gets traces, by OTLP over HTTP in JSON, at `v1/traces` below this address, such as `http://127.0.0.1:4318`. Nothing is traced where it is not set.",
+    ),
+    setting(
+        "otlp.authorization",
+        Kind::Secret,
+        Nothing,
+        "What the collector gets in the header `Authorization`, such as `Bearer …`.",
+    ),
+    setting(
+        "otlp.sample_percent",
+        Kind::Integer { least: 0, most: 100 },
+        Value("100"),
+        "How many of a hundred traces that begin here are recorded. Callers who send `traceparent` decide for theirs.",
+    ),
+    setting(
         "webhooks.check_url",
         Kind::Switch,
         Value("true"),

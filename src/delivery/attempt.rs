@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::attempt_span::{begin_span, end_span};
 use super::concealing::Told;
 use super::dispatcher::Dispatcher;
 use super::hint::{control_hint, status_hint};
@@ -131,7 +132,7 @@ impl Dispatcher {
             // Larger, and not on the way of the others.
             return Box::pin(self.attempt_own(&mut job, &endpoint, own, cancel)).await;
         }
-        let request = match self.webhook_request(&job, &endpoint) {
+        let mut request = match self.webhook_request(&job, &endpoint) {
             Ok(request) => request,
             Err(Unprepared::Address(refusal)) => {
                 let error = refused(&refusal);
@@ -148,6 +149,7 @@ impl Dispatcher {
                 return LaneOutcome::Untried;
             }
         };
+        begin_span(&mut job, &mut request.headers, &request.method, request.url.url());
         if self.inner.taps.is_active() {
             let offered = Offered {
                 method: &request.method,
@@ -347,7 +349,8 @@ impl Dispatcher {
         let clock = &self.inner.seam.clock;
         let at = clock.now();
         let started = clock.instant();
-        if job.attempts_before == 0 && !job.is_replay {
+        // Callbacks tell of steps, not of events.
+        if job.attempts_before == 0 && !job.is_replay && job.kind != Kind::Callback {
             METRICS.lag_micros.note(lag_micros(job.id, at));
         }
         let sent = tokio::select! {
@@ -374,6 +377,7 @@ impl Dispatcher {
         told: Told<'_>,
         policy: &RetryPolicy,
     ) -> (LaneOutcome, Decision) {
+        end_span(job, sent.as_ref());
         let ended_at = self.inner.seam.clock.now();
         let made = usize::try_from(job.attempts_before).unwrap_or(0) + 1;
         let (reply, status, error, detail) = match &sent {
@@ -450,7 +454,7 @@ impl Dispatcher {
 }
 
 /// How long ago a delivery was made, by its time-ordered id, in microseconds.
-fn lag_micros(id: Uuid, now: Timestamp) -> u64 {
+pub(super) fn lag_micros(id: Uuid, now: Timestamp) -> u64 {
     let millis = i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX);
     let since = now.since(Timestamp::from_millis(millis)).as_micros();
     u64::try_from(since).unwrap_or(u64::MAX)

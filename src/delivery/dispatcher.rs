@@ -32,6 +32,7 @@ use crate::store::Store;
 use crate::store::claims::DeliveryState;
 use crate::store::committer::{Committer, MemoryBudget, NewEvent, Place, Placement, Settlement};
 use crate::telemetry::beat::Beat;
+use crate::telemetry::traces::EventTraces;
 use crate::webhook::{Endpoint, Routing};
 
 /// How long requests that are under way may end by themselves when their endpoint stops delivering.
@@ -82,6 +83,7 @@ pub(super) struct Inner {
     pub(super) jwt: JwtCache,
     pub(super) pulses: Pulses,
     pub(super) taps: Taps,
+    pub(super) traces: EventTraces,
     /// Of the loop that reads the table.
     pub(super) beat: Beat,
     pub(super) tallies: Tallies,
@@ -171,6 +173,7 @@ impl Dispatcher {
             jwt: JwtCache::default(),
             pulses: Pulses::default(),
             taps,
+            traces: EventTraces::default(),
             beat,
             tallies: Tallies::default(),
             pokes: Pokes::default(),
@@ -278,6 +281,7 @@ impl Dispatcher {
                         department_id: event.department_id,
                         automation: event.automation,
                         actor: event.actor,
+                        trace: self.inner.traces.of(event.id),
                     },
                 });
                 for delivery in event.deliveries {
@@ -294,6 +298,7 @@ impl Dispatcher {
                                 variant: delivery.variant,
                                 lease_until: None,
                                 place: delivery.place,
+                                span: None,
                             },
                             now,
                         ),
@@ -364,6 +369,11 @@ impl Dispatcher {
     }
 
     /// Where copies of requests are taken for those who listen.
+    /// Of which traces events are.
+    pub(crate) fn traces(&self) -> &EventTraces {
+        &self.inner.traces
+    }
+
     pub(crate) fn taps(&self) -> Taps {
         self.inner.taps.clone()
     }

@@ -11,6 +11,7 @@ use super::breaker::Breaker;
 use super::pacer::Pacer;
 use crate::seam::Timestamp;
 use crate::store::committer::Place;
+use crate::telemetry::traces::{OpenSpan, Trace};
 
 /// How many first attempts may go ahead of a waiting retry.
 pub(super) const AHEAD_LIMIT: u8 = 7;
@@ -38,6 +39,8 @@ pub(super) struct Circumstances {
     pub(super) automation: bool,
     /// Who caused it, as JSON.
     pub(super) actor: Option<String>,
+    /// Of which trace it is, where this node knows one.
+    pub(super) trace: Option<Trace>,
 }
 
 /// What kind of endpoint a job is for.
@@ -80,6 +83,8 @@ pub(super) struct Job {
     pub(super) lease_until: Option<Timestamp>,
     /// Goes on with the result, and is given back when that is on disk.
     pub(super) place: Option<Place>,
+    /// The attempt under way, where it is traced.
+    pub(super) span: Option<OpenSpan>,
 }
 
 /// The lane of one endpoint.

@@ -6,6 +6,7 @@
 //! own slots and nothing else.
 
 mod attempt;
+mod attempt_span;
 mod automations;
 mod breaker;
 mod callbacks;
@@ -61,7 +62,8 @@ pub use statistics::{
     AnswerTimes, EndpointNote, HourView, MOST_COUNTED, MOST_COUNTED_IN_ALL, OperationView,
     StatisticsView,
 };
-pub(crate) use tap::{Tap, TapOf, TappedRequest, Taps};
+pub(crate) use trial::is_credential;
+pub(crate) use tap::{LARGEST_BODY, Tap, TapOf, TappedRequest, Taps};
 pub use trial::{
     PING_EVENT, Party, Trial, TrialEvent, TrialOutcome, TrialRequest, TrialResponse, UnsavedWebhook,
 };

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
-use super::attempt::{DESK_JWT, EXCERPT, policy_of, refused};
+use super::attempt::{DESK_JWT, EXCERPT, lag_micros, policy_of, refused};
+use super::attempt_span::begin_span;
 use super::automations;
 use super::concealing::Told;
 use super::dispatcher::Dispatcher;
@@ -28,6 +29,7 @@ use crate::egress::{
 use crate::seam::{Timestamp, crash_point};
 use crate::store::claims::DeliveryState;
 use crate::store::entity::webhook_rule;
+use crate::telemetry::METRICS;
 use crate::webhook::own::{OwnFace, RequestForm, RoutedRule, add_secret};
 use crate::webhook::{Endpoint, Gate};
 
@@ -307,7 +309,7 @@ impl Dispatcher {
                 return outcome;
             }
         };
-        let request = match self.with_jwt(endpoint, request) {
+        let mut request = match self.with_jwt(endpoint, request) {
             Ok(request) => request,
             Err(error) => {
                 tracing::error!(delivery = %job.id, %error, "cannot prepare a delivery");
@@ -316,6 +318,7 @@ impl Dispatcher {
                 return LaneOutcome::Untried;
             }
         };
+        begin_span(job, &mut request.headers, &request.method, request.url.url());
         if self.inner.taps.is_active() {
             let offered = Offered {
                 method: &request.method,
@@ -324,6 +327,11 @@ impl Dispatcher {
                 body: &request.body,
             };
             self.inner.taps.offer(job, endpoint, &offered, at);
+        }
+        // What an automation puts off is no lag.
+        let is_put_off = rule.is_some_and(|rule| rule.after.is_some());
+        if job.attempts_before == 0 && !job.is_replay && !is_put_off {
+            METRICS.lag_micros.note(lag_micros(job.id, clock.now()));
         }
         crash_point("delivery.before-send");
         let gate = self.gate_of(job);

@@ -401,6 +401,7 @@ async fn take_over(
                     variant: variants.remove(&row.id),
                     lease_until: Some(lease_until),
                     place: Some(place),
+                    span: None,
                 },
                 now,
             );
@@ -457,6 +458,7 @@ async fn contents(
                     department_id: row.department_id,
                     automation: row.origin != 0,
                     actor: row.actor,
+                    trace: dispatcher.inner.traces.of(row.id),
                 },
             };
             (row.id, Arc::new(content))

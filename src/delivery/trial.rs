@@ -370,18 +370,21 @@ fn unanswered(error: &SendError, request: TrialRequest, duration: Duration) -> T
     }
 }
 
+/// Whether what a header says is somebody's secret, by its name.
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
+    const SECRET: [&str; 6] = ["authorization", "cookie", "token", "secret", "password", "key"];
+    SECRET.iter().any(|word| name.as_str().contains(word))
+}
+
 /// Headers for showing: signatures as they are, credentials masked.
 pub(super) fn shown_headers(
     headers: &HeaderMap,
     secret: Option<&HeaderName>,
 ) -> Vec<(String, String)> {
-    const SECRET: [&str; 6] = ["authorization", "cookie", "token", "secret", "password", "key"];
     headers
         .iter()
         .map(|(name, value)| {
-            let is_secret = secret == Some(name)
-                || value.is_sensitive()
-                || SECRET.iter().any(|word| name.as_str().contains(word));
+            let is_secret = secret == Some(name) || value.is_sensitive() || is_credential(name);
             let value = if is_secret {
                 MASK.to_owned()
             } else {

@@ -14,6 +14,7 @@ use crate::store::StoreError;
 use crate::store::committer::{
     Committer, EVENT_OVERHEAD, NewDelivery, NewEvent, NewMark, NoRoom, Placement, Written,
 };
+use crate::telemetry::traces;
 use crate::webhook::matching::{Facts, passes};
 use crate::webhook::{OrgRoutes, Routing};
 
@@ -197,6 +198,9 @@ impl Intake {
             }
             None => (Vec::new(), Vec::new()),
         };
+        if let Some(trace) = traces::current().filter(|_| !deliveries.is_empty()) {
+            self.dispatcher.traces().remember(id, trace);
+        }
         NewEvent {
             id,
             org_id: Arc::from(input.org_id.as_str()),

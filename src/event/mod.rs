@@ -6,6 +6,8 @@ mod explain;
 mod input;
 mod intake;
 pub mod placeholders;
+#[cfg(test)]
+mod reference;
 
 pub use explain::{Explanation, Verdict, WebhookVerdict, explain, explain_made_up};
 pub use input::{EventActor, EventFault, EventInput, Fault, ParseError, parse, parse_enveloped};

@@ -1,5 +1,6 @@
 //! Inspectors and what came to them, in the database.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -18,6 +19,7 @@ use super::answer::ChosenAnswer;
 use super::judging::SignatureVerdict;
 use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
 use crate::crypto::{CryptoError, SecretText};
+use crate::delivery::is_credential;
 use crate::seam::{Clock, Seam, Timestamp};
 use crate::store::entity::{inspected_request, inspector};
 use crate::store::{Store, StoreError, UnitOfWork};
@@ -223,12 +225,9 @@ pub async fn make(
     seam: &Seam,
 ) -> Result<(InspectorView, InspectorAddress), InspectorError> {
     let now = seam.clock.now();
-    let live = inspector::Entity::find()
-        .filter(new.owner.own())
-        .filter(inspector::Column::ExpiresAt.gt(now.micros()))
-        .count(work.connection())
-        .await?;
-    if live >= MOST_INSPECTORS {
+    // Those that ended count until what came to them is removed: what lies there is bounded too.
+    let kept = inspector::Entity::find().filter(new.owner.own()).count(work.connection()).await?;
+    if kept >= MOST_INSPECTORS {
         return Err(InspectorError::Full);
     }
     let address = InspectorAddress::generate(seam)?;
@@ -412,7 +411,8 @@ pub async fn take(
     };
     let sequence: i64 = numbered.try_get_by_index(0).map_err(StoreError::from)?;
     let (headers, headers_dropped) = kept_headers(received.headers);
-    let kept = received.body.get(..BODY_KEPT).unwrap_or(received.body);
+    let body = without_context(received.body);
+    let kept = body.get(..BODY_KEPT).unwrap_or(&body);
     inspected_request::Entity::insert(inspected_request::ActiveModel {
         inspector_id: Set(view.id),
         sequence: Set(sequence),
@@ -449,12 +449,32 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-/// The headers as a JSON array of pairs, in their order, and how many were left out.
+/// A body without the securityContext that a lifecycle callback has in it: that is for the vendor's
+/// own receiver alone.
+fn without_context(body: &[u8]) -> Cow<'_, [u8]> {
+    const NAME: &str = "securityContext";
+    if !body.windows(NAME.len()).any(|window| window == NAME.as_bytes()) {
+        return Cow::Borrowed(body);
+    }
+    let Ok(text) = std::str::from_utf8(body) else { return Cow::Borrowed(body) };
+    let document: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    match document[NAME].as_str().filter(|context| !context.is_empty()) {
+        Some(context) => Cow::Owned(text.replace(context, "***").into_bytes()),
+        None => Cow::Borrowed(body),
+    }
+}
+
+/// The headers as a JSON array of pairs, in their order and without credentials, and how many were
+/// left out.
 fn kept_headers(headers: &HeaderMap) -> (String, i32) {
     let mut left = HEADERS_KEPT.1;
     let mut kept: Vec<[String; 2]> = Vec::new();
     for (name, value) in headers.iter().take(HEADERS_KEPT.0) {
-        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let value = if is_credential(name) {
+            "***".to_owned()
+        } else {
+            String::from_utf8_lossy(value.as_bytes()).into_owned()
+        };
         let Some(rest) = left.checked_sub(name.as_str().len() + value.len()) else { break };
         left = rest;
         kept.push([name.as_str().to_owned(), value]);
@@ -550,18 +570,21 @@ pub async fn run_pruning(store: Store, clock: Clock, stop: CancellationToken) {
 
 /// One step. Returns whether there may be more to do.
 async fn prune_step(store: &Store, now: Timestamp) -> Result<bool, StoreError> {
-    // Of an inspector that ended, requests go with their age: it takes no new ones.
-    const STEPS: [&str; 2] = [
-        "delete from inspected_requests where (inspector_id, sequence) in (\
-         select inspector_id, sequence from inspected_requests where at < $1 order by at limit 500)",
-        "delete from inspectors where id in (\
-         select id from inspectors where expires_at < $1 order by expires_at limit 500)",
-    ];
-    let cut = now.minus(KEPT_FOR).micros();
+    // An inspector that ended goes with what came to it, and last: a request that was on its way
+    // when it ended may still come to lie there.
+    const AGED: &str = "delete from inspected_requests where (inspector_id, sequence) in (\
+         select inspector_id, sequence from inspected_requests where at < $1 order by at limit 500)";
+    const OF_ENDED: &str = "delete from inspected_requests where (inspector_id, sequence) in (\
+         select r.inspector_id, r.sequence from inspectors i \
+         join inspected_requests r on r.inspector_id = i.id where i.expires_at < $1 limit 500)";
+    const ENDED: &str = "delete from inspectors where id in (\
+         select i.id from inspectors i where i.expires_at < $1 and not exists (\
+         select 1 from inspected_requests r where r.inspector_id = i.id) \
+         order by i.expires_at limit 500)";
     let mut is_more = false;
-    for sql in STEPS {
+    for (sql, cut) in [(AGED, now.minus(KEPT_FOR)), (OF_ENDED, now), (ENDED, now)] {
         let work = store.begin().await?;
-        let statement = Statement::from_sql_and_values(store.dialect(), sql, [cut.into()]);
+        let statement = Statement::from_sql_and_values(store.dialect(), sql, [cut.micros().into()]);
         let removed = work.connection().execute_raw(statement).await?.rows_affected();
         let _settled = work.commit(now).await?;
         is_more |= removed >= STEP;
@@ -583,6 +606,22 @@ mod tests {
             assert!(InspectorAddress::parse(wrong).is_none(), "{wrong}");
         }
         assert!(!format!("{made:?}").contains(made.expose()), "it is a secret");
+    }
+
+    #[test]
+    fn what_is_the_vendors_alone_is_not_kept() {
+        let callback = br#"{"event":"onInstall","securityContext":"geheim","orgId":1}"#;
+        let kept = without_context(callback);
+        assert_eq!(&*kept, br#"{"event":"onInstall","securityContext":"***","orgId":1}"#);
+        for as_it_is in [&b"{}"[..], b"securityContext", b"\xff securityContext", b""] {
+            assert_eq!(&*without_context(as_it_is), as_it_is);
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("authorization", "Bearer x"), ("x-api-key", "y"), ("x-mine", "z")] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let (kept, _) = kept_headers(&headers);
+        assert_eq!(kept, r#"[["authorization","***"],["x-api-key","***"],["x-mine","z"]]"#);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
+use crate::delivery::LARGEST_BODY;
 use crate::seam::Timestamp;
 use crate::store::entity::{listener, tapped_delivery};
 use crate::store::{Store, StoreError};
@@ -11,7 +12,7 @@ use crate::store::{Store, StoreError};
 const PAGE: u64 = 50;
 
 /// After how many bytes of bodies a page ends.
-const PAGE_BYTES: usize = 4 << 20;
+const PAGE_BYTES: i64 = 4 << 20;
 
 /// A listener as it is shown.
 #[derive(Clone, Debug)]
@@ -127,22 +128,58 @@ pub(super) async fn copies(
     listener: Uuid,
     after: i64,
 ) -> Result<Vec<TappedView>, StoreError> {
-    let rows = tapped_delivery::Entity::find()
-        .filter(tapped_delivery::Column::ListenerId.eq(listener))
-        .filter(tapped_delivery::Column::Sequence.gt(after))
-        .order_by_asc(tapped_delivery::Column::Sequence)
+    let following = || {
+        tapped_delivery::Entity::find()
+            .filter(tapped_delivery::Column::ListenerId.eq(listener))
+            .filter(tapped_delivery::Column::Sequence.gt(after))
+            .order_by_asc(tapped_delivery::Column::Sequence)
+    };
+    // Sizes first: what does not fit is never in memory.
+    let sizes: Vec<(i64, i64)> = following()
+        .select_only()
+        .column(tapped_delivery::Column::Sequence)
+        .column(tapped_delivery::Column::BodyBytes)
         .limit(PAGE)
+        .into_tuple()
         .all(store.reader())
         .await?;
-    let mut bytes = 0_usize;
-    let mut page = Vec::new();
-    for row in rows {
-        let size = row.body.as_ref().map_or(0, Vec::len);
-        if !page.is_empty() && bytes.saturating_add(size) > PAGE_BYTES {
+    let Some(last) = last_that_fits(&sizes) else { return Ok(Vec::new()) };
+    let rows =
+        following().filter(tapped_delivery::Column::Sequence.lte(last)).all(store.reader()).await?;
+    Ok(rows.into_iter().map(TappedView::from).collect())
+}
+
+/// The last copy of a page: as many as fit, and one at the least.
+fn last_that_fits(sizes: &[(i64, i64)]) -> Option<i64> {
+    let mut bytes = 0_i64;
+    let mut last = None;
+    for (sequence, size) in sizes {
+        // Bodies that are too large were not kept.
+        let is_kept = usize::try_from(*size).is_ok_and(|size| size <= LARGEST_BODY);
+        let kept = if is_kept { *size } else { 0 };
+        bytes = bytes.saturating_add(kept);
+        if last.is_some() && bytes > PAGE_BYTES {
             break;
         }
-        bytes += size;
-        page.push(TappedView::from(row));
+        last = Some(*sequence);
     }
-    Ok(page)
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_before_its_bodies_are_too_many() {
+        const MIB: i64 = 1 << 20;
+        assert_eq!(last_that_fits(&[]), None);
+        assert_eq!(last_that_fits(&[(7, MIB)]), Some(7));
+        let large: Vec<_> = (1..=50).map(|sequence| (sequence, MIB)).collect();
+        assert_eq!(last_that_fits(&large), Some(4));
+        let left_out: Vec<_> = (1..=50).map(|sequence| (sequence, 9 * MIB)).collect();
+        assert_eq!(last_that_fits(&left_out), Some(50), "these have no bodies");
+        let small: Vec<_> = (1..=50).map(|sequence| (sequence, 1_000)).collect();
+        assert_eq!(last_that_fits(&small), Some(50));
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement,
@@ -19,6 +20,10 @@ use crate::telemetry::METRICS;
 
 /// How many copies one transaction writes.
 const GROUP: usize = 64;
+
+/// How many bytes of bodies one transaction writes, if it is more than one copy: on SQLite events wait
+/// for it.
+const GROUP_BYTES: usize = 1 << 20;
 
 /// How often a node looks who listens.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,12 +44,14 @@ impl Listening {
         let writing = async {
             let mut group = Vec::with_capacity(GROUP);
             while receiver.recv_many(&mut group, GROUP).await > 0 {
-                writer.taps.left(&group);
-                if let Err(error) = writer.write(&group).await {
-                    tracing::warn!(%error, "copies for listeners could not be written");
-                    for copy in &group {
-                        writer.taps.drop_one(copy.listener, 1);
+                for part in parts(&group) {
+                    if let Err(error) = writer.write(part).await {
+                        tracing::warn!(%error, "copies for listeners could not be written");
+                        for copy in part {
+                            writer.taps.drop_one(copy.listener, 1);
+                        }
                     }
+                    writer.taps.left(part);
                 }
                 writer.taps.tell();
                 group.clear();
@@ -159,6 +166,22 @@ impl Listening {
     }
 }
 
+/// A group in parts of few bytes.
+fn parts(mut group: &[TappedRequest]) -> Vec<&[TappedRequest]> {
+    let mut parts = Vec::new();
+    while !group.is_empty() {
+        let mut bytes = 0_usize;
+        let fit = group.iter().take_while(|copy| {
+            bytes += copy.body.as_ref().map_or(0, Bytes::len);
+            bytes <= GROUP_BYTES
+        });
+        let (part, rest) = group.split_at(fit.count().max(1));
+        parts.push(part);
+        group = rest;
+    }
+    parts
+}
+
 async fn insert(work: &UnitOfWork, sequence: i64, copy: &TappedRequest) -> Result<(), StoreError> {
     let headers = serde_json::to_string(&copy.headers)
         .map_err(|_| StoreError::Corrupt { what: "copy of a request" })?;
@@ -183,4 +206,38 @@ async fn insert(work: &UnitOfWork, sequence: i64, copy: &TappedRequest) -> Resul
     .exec_without_returning(work.connection())
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::seam::Timestamp;
+
+    #[test]
+    fn large_copies_are_written_one_by_one_and_small_ones_together() {
+        let copy = |bytes: usize| TappedRequest {
+            listener: Uuid::nil(),
+            at: Timestamp::from_micros(0),
+            delivery_id: Uuid::nil(),
+            webhook_id: Uuid::nil(),
+            org_id: "1".into(),
+            event_type: "Ticket_Add".into(),
+            attempt: 1,
+            method: Method::POST,
+            url: "https://vendor.example/".to_owned(),
+            headers: Vec::new(),
+            body: Some(Bytes::from(vec![0; bytes])),
+            body_bytes: bytes,
+        };
+        let lengths = |group: &[TappedRequest]| {
+            parts(group).iter().map(|part| part.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&[]), Vec::<usize>::new());
+        assert_eq!(lengths(&[(); GROUP].map(|()| copy(10))), [GROUP]);
+        assert_eq!(lengths(&[(); 3].map(|()| copy(1 << 20))), [1, 1, 1]);
+        assert_eq!(lengths(&[copy(2 << 20), copy(1), copy(1 << 20), copy(1)]), [1, 1, 1, 1]);
+        assert_eq!(lengths(&[copy(1), copy(1 << 19), copy(1 << 19)]), [2, 1]);
+    }
 }

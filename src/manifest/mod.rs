@@ -33,6 +33,7 @@ mod json;
 mod nearest;
 mod own_servers;
 mod package;
+mod packing;
 mod parse;
 mod parse_text;
 mod plan;
@@ -73,6 +74,7 @@ pub use package::{
     Authorisation, CheckedPackage, Connector, ExtensionType, Manifest, Parameter, ParameterKind,
     StoredPackageInvalid,
 };
+pub use packing::{PackingError, pack_folder};
 pub use plan::{Change, Plan, PlanDocument, PlannedResource, Provisioned, ResourceKey, diff};
 pub use policy::{HostVerdict, HostVetting, Policy, offline_verdict};
 pub use render::render_text;

@@ -255,3 +255,21 @@ impl Board {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod documentation {
+    use super::*;
+
+    /// Whoever acts on notices knows them by these two.
+    #[test]
+    fn every_kind_is_in_the_documents() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for path in ["docs/NOTICES.md", "src/api/notices.rs"] {
+            let text = std::fs::read_to_string(root.join(path)).expect(path);
+            for kind in NoticeKind::ALL {
+                let name = format!("`{}`", kind.name());
+                assert!(text.contains(&name), "{path} says nothing of {name}");
+            }
+        }
+    }
+}

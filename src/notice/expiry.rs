@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ pub const TOLD_BEFORE: Duration = Duration::from_hours(7 * 24);
 const LOOK: Duration = Duration::from_hours(1);
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
-/// How many one look tells of; the next one goes on.
+/// How many are read at a time.
 const ROUND: u64 = 500;
 
 /// What the notices of API tokens are filed under.
@@ -44,18 +44,35 @@ pub async fn run(store: Store, board: Board, seam: Seam, stop: CancellationToken
 
 async fn look(store: &Store, board: &Board, seam: &Seam) -> Result<(), StoreError> {
     let now = seam.clock.now();
-    let ending = api_token::Entity::find()
-        .filter(api_token::Column::ExpiresAt.gt(now.micros()))
-        .filter(api_token::Column::ExpiresAt.lte(now.plus(TOLD_BEFORE).micros()))
-        .filter(api_token::Column::RevokedAt.is_null())
-        .order_by_asc(api_token::Column::ExpiresAt)
-        .limit(ROUND)
-        .all(store.reader())
-        .await?;
-    for token in ending {
-        tell(store, board, token.id, now).await?;
+    let mut after = (now.micros(), Uuid::max());
+    loop {
+        let beyond = Condition::any().add(api_token::Column::ExpiresAt.gt(after.0)).add(
+            Condition::all()
+                .add(api_token::Column::ExpiresAt.eq(after.0))
+                .add(api_token::Column::Id.gt(after.1)),
+        );
+        let ending = api_token::Entity::find()
+            .filter(beyond)
+            .filter(api_token::Column::ExpiresAt.lte(now.plus(TOLD_BEFORE).micros()))
+            .filter(api_token::Column::RevokedAt.is_null())
+            .order_by_asc(api_token::Column::ExpiresAt)
+            .order_by_asc(api_token::Column::Id)
+            .limit(ROUND)
+            .all(store.reader())
+            .await?;
+        let Some(last) = ending.last() else { break };
+        after = (last.expires_at.unwrap_or_default(), last.id);
+        for token in ending.iter().filter(|token| is_worth_telling(token)) {
+            tell(store, board, token.id, now).await?;
+        }
     }
     settle(store, board, now).await
+}
+
+/// Who makes a token for a few days knows that it ends soon.
+fn is_worth_telling(token: &api_token::Model) -> bool {
+    let ends = Timestamp::from_micros(token.expires_at.unwrap_or_default());
+    ends.since(Timestamp::from_micros(token.created_at)) > TOLD_BEFORE
 }
 
 /// Tells of a token unless somebody did.

@@ -9,7 +9,7 @@ mod randomness;
 
 pub use clock::{Clock, Timestamp};
 pub use crash::crash_point;
-pub use randomness::Randomness;
+pub use randomness::{Randomness, RandomnessExhausted};
 
 /// What every room receives to touch the world.
 #[derive(Clone, Debug, Default)]

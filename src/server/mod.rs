@@ -3,6 +3,7 @@
 mod listener;
 mod metrics;
 mod rooms;
+mod trace_export;
 mod wiring;
 mod workbench;
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
+use super::trace_export::TraceExport;
 use super::wiring::StartError;
 use crate::api::access::Authenticator;
-use crate::api::{ApiState, IncomingRates, READERS, Services, TrialRates};
+use crate::api::{ApiState, IncomingRates, ReaderPlaces, Services, TrialRates};
 use crate::config::Config;
 use crate::crypto::{CryptoError, Keys, Signer, SigningSecret, Verifier};
 use crate::delivery::{
@@ -428,7 +428,7 @@ impl Rooms {
             beats: beats.clone(),
             scrapes: Arc::default(),
             listening: listening.clone(),
-            readers: Arc::new(Semaphore::new(READERS)),
+            readers: ReaderPlaces::default(),
             inspector_gate: Arc::new(InspectorGate::new(seam.clock.clone())),
             policy: Arc::new(package_policy(config)?),
             marketplace,
@@ -498,6 +498,11 @@ impl Rooms {
             loops.push(tokio::spawn(run_reconciler(reconciler, every, repair, stop.clone())));
         }
         loops.extend(outbox.map(|outbox| tokio::spawn(outbox.run(stop.clone()))));
+        if let Some((tracer, export)) = TraceExport::of(&config.otlp, &egress, seam)? {
+            state.trace_with(tracer);
+            // Until the last deliveries have ended.
+            loops.push(tokio::spawn(export.run(lease_stop.clone())));
+        }
         dispatcher.start(committer.clone());
         let committer_watch =
             tokio::spawn(watch_committer(committer_end, stop.clone(), lost.clone()));

@@ -6,11 +6,13 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind::PermissionDenied, ErrorKind::Unsupported};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+
+use crate::seam::Randomness;
 
 /// For how long a copy waits where the database is busy.
 const BUSY: Duration = Duration::from_secs(10);
@@ -59,9 +61,8 @@ pub fn copy(database: &Path, target: &Path) -> Result<u64, BackupError> {
     if target.exists() {
         return Err(BackupError::Exists { path: target.to_owned() });
     }
-    let part = part_of(target);
-    // Made here, so that nobody else can read it from the first byte on; a rest of a copy that was
-    // interrupted is begun anew.
+    let part = part_of(target)?;
+    // Made here and now, so that it is nobody else's from the first byte on.
     let made = private(&part).map_err(|source| BackupError::File { path: part.clone(), source })?;
     let copied = fill(database, &part, &made).and_then(|()| {
         name(&part, target).map_err(|(path, source)| BackupError::File { path, source })
@@ -98,8 +99,15 @@ fn fill(database: &Path, part: &Path, made: &File) -> Result<(), BackupError> {
 
 /// Gives the finished copy its name; nothing that came there meanwhile is overwritten.
 fn name(part: &Path, target: &Path) -> Result<(), (PathBuf, io::Error)> {
-    std::fs::hard_link(part, target).map_err(|source| (target.to_owned(), source))?;
-    std::fs::remove_file(part).map_err(|source| (part.to_owned(), source))?;
+    match std::fs::hard_link(part, target) {
+        Ok(()) => std::fs::remove_file(part).map_err(|source| (part.to_owned(), source))?,
+        // File systems without links: the name is taken first, then given to the copy.
+        Err(error) if matches!(error.kind(), Unsupported | PermissionDenied) => {
+            private(target).map_err(|source| (target.to_owned(), source))?;
+            std::fs::rename(part, target).map_err(|source| (part.to_owned(), source))?;
+        }
+        Err(source) => return Err((target.to_owned(), source)),
+    }
     // The name itself is on disk only with its folder.
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
@@ -108,15 +116,20 @@ fn name(part: &Path, target: &Path) -> Result<(), (PathBuf, io::Error)> {
         .map_err(|source| (folder.to_owned(), source))
 }
 
-fn part_of(target: &Path) -> PathBuf {
+/// A name beside the target that nobody can have prepared, and no other copy has.
+fn part_of(target: &Path) -> Result<PathBuf, BackupError> {
+    let random = Randomness::default().bytes::<8>().map_err(|error| BackupError::File {
+        path: target.to_owned(),
+        source: io::Error::other(error),
+    })?;
     let mut name = OsString::from(target);
-    name.push(".part");
-    PathBuf::from(name)
+    name.push(format!(".{:016x}.part", u64::from_be_bytes(random)));
+    Ok(PathBuf::from(name))
 }
 
 fn private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
@@ -157,7 +170,13 @@ mod tests {
             let mode = std::fs::metadata(&target).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "others read no secret, even a sealed one");
         }
-        assert!(!part_of(&target).exists());
+        assert_eq!(parts(folder.path()), 0);
+    }
+
+    fn parts(folder: &Path) -> usize {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.strip_suffix(".part").is_some()).count()
     }
 
     #[test]
@@ -165,8 +184,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, _writer) = database(folder.path());
         let target = folder.path().join("copy.db");
-        std::fs::write(part_of(&target), "the rest of one that was interrupted").unwrap();
+        // The rest of one that was interrupted, or what somebody has prepared for us.
+        let rest = folder.path().join("copy.db.part");
+        std::fs::write(&rest, "not ours").unwrap();
         copy(&path, &target).unwrap();
+        assert_eq!(std::fs::read(&rest).unwrap(), b"not ours");
+        assert_ne!(part_of(&target).unwrap(), part_of(&target).unwrap());
         let before = std::fs::read(&target).unwrap();
         assert!(matches!(copy(&path, &target), Err(BackupError::Exists { .. })));
         assert_eq!(std::fs::read(&target).unwrap(), before);
@@ -182,6 +205,7 @@ mod tests {
         std::fs::write(&path, "x".repeat(10_000)).unwrap();
         let target = folder.path().join("copy.db");
         assert!(matches!(copy(&path, &target), Err(BackupError::Refused(_))));
-        assert!(!target.exists() && !part_of(&target).exists());
+        assert!(!target.exists());
+        assert_eq!(parts(folder.path()), 0);
     }
 }

@@ -9,6 +9,8 @@ pub mod beat;
 pub mod exposition;
 pub mod families;
 mod instruments;
+pub mod otlp;
+pub mod traces;
 
 pub use instruments::{Counter, Gauge, Histogram, Labelled};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -18,7 +18,7 @@ use crate::cli::remote_server::{RemoteError, RemoteServer};
 use crate::cli::signals::Signals;
 use crate::crypto::{SigningSecret, Verifier};
 use crate::inspector::{SignatureVerdict, judge};
-use crate::seam::{Seam, Timestamp};
+use crate::seam::{Clock, Seam, Timestamp};
 
 /// How long the server waits for something to tell, and how long we wait for the server.
 const WAIT_SECONDS: u64 = 25;
@@ -26,6 +26,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 
 /// How long the local server may take.
 const FORWARD_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often the server is shown that somebody listens while a page is worked on.
+const SHOW_EVERY: Duration = Duration::from_mins(1);
 
 /// The pauses before the first, second … new try; the last one stays.
 const PAUSES: [Duration; 5] = [
@@ -186,8 +189,15 @@ impl Listener {
                 self.dropped = page.dropped;
             }
             let mut answers = Vec::new();
+            let (server, clock) = (self.server.clone(), self.seam.clock.clone());
+            let path = format!("/listeners/{id}/deliveries?cursor={}", page.next_cursor);
             for tapped in &page.data {
-                answers.push(self.handle(tapped, output).await?);
+                // A slow local server must not make the server forget who listens.
+                let answer = tokio::select! {
+                    answer = self.handle(tapped, output) => answer?,
+                    error = keep_alive(&server, &clock, &path) => return Err(error.into()),
+                };
+                answers.push(answer);
                 left = left.map(|left| left - 1);
                 if left == Some(0) {
                     break;
@@ -274,6 +284,19 @@ impl Listener {
         let body = json!({ "answers": answers });
         if let Err(error) = self.server.call(Method::POST, &path, Some(&body)).await {
             output.message(format_args!("the answers could not be reported: {error}"));
+        }
+    }
+}
+
+/// Shows the server that somebody still listens, until that is refused for good.
+async fn keep_alive(server: &RemoteServer, clock: &Clock, path: &str) -> RemoteError {
+    loop {
+        clock.sleep(SHOW_EVERY).await;
+        // What else fails is told when the next page is read.
+        if let Err(error @ RemoteError::Refused { status: StatusCode::UNAUTHORIZED, .. }) =
+            server.call(Method::GET, path, None).await
+        {
+            return error;
         }
     }
 }

@@ -36,6 +36,7 @@ fn job(endpoint: u128, id: u128, attempts_before: i32, kind: Kind) -> Job {
         }),
         lease_until: None,
         place: None,
+        span: None,
     }
 }
 
