@@ -28,6 +28,7 @@ mod m20261121_000014_own_webhooks;
 mod m20261121_000015_pages;
 mod m20261121_000016_rules;
 mod m20261121_000017_tools;
+mod m20261121_000020_visits;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000015_pages::Migration),
             Box::new(m20261121_000016_rules::Migration),
             Box::new(m20261121_000017_tools::Migration),
+            Box::new(m20261121_000020_visits::Migration),
         ]
     }
 }

@@ -131,8 +131,19 @@ impl Visit {
     /// Has the API do something. `key` names the form, so that one that is sent twice is carried
     /// out once.
     pub(super) async fn post(&self, path: &str, body: &Value, key: &str) -> Result<Value, Trouble> {
+        read(self.send(Method::POST, path, body, key).await?)
+    }
+
+    /// Sends the API a document, whatever it answers.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+        key: &str,
+    ) -> Result<Answered, Trouble> {
         let body = ("application/json", body.to_string().into());
-        read(self.ask(Method::POST, path, Some(body), Some(key)).await?)
+        self.ask(method, path, Some(body), Some(key)).await
     }
 
     /// Has the API delete something.
