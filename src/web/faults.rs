@@ -113,7 +113,10 @@ impl Faults {
                 Some(nearest) => format!("{message} (did you mean {nearest}?)"),
                 None => message.to_owned(),
             };
-            faults.add(pointer, message);
+            // Of several about one field the first says what to do.
+            if !faults.all.iter().any(|(place, _)| place == pointer) {
+                faults.add(pointer, message);
+            }
         }
         if faults.all.is_empty() {
             text("detail").clone_into(&mut faults.summary);
@@ -178,6 +181,12 @@ impl Faults {
         Told { id: id_of(pointer), messages: self.of_field(pointer) }
     }
 
+    /// What is wrong with a field itself, where what is below it says so by itself.
+    pub(super) fn only(&self, pointer: &str) -> Told {
+        let own = self.all.iter().filter(|(place, _)| place == pointer);
+        Told { id: id_of(pointer), messages: own.map(|(_, message)| message.clone()).collect() }
+    }
+
     /// The attributes of a field.
     pub(super) fn mark(&self, pointer: &str) -> Mark {
         Mark { id: id_of(pointer), is_wrong: !self.of_field(pointer).is_empty() }
@@ -218,6 +227,8 @@ mod tests {
         assert!(told.contains("id=\"url-fault\"") && told.contains("must be &#60;b&#62;"), "{told}");
         assert!(faults.mark("/url").to_string().contains("aria-describedby=\"url-fault\""));
         assert!(faults.at("/ur").to_string().is_empty());
+        assert!(faults.only("/subscriptions").to_string().is_empty());
+        assert!(faults.at("/subscriptions/A").to_string().contains("too many"));
         assert!(faults.has("/subscriptions/A") && !faults.has("/subscriptions/B"));
         let listed = faults.listed();
         assert_eq!((listed[0].id.as_str(), listed[0].label.as_str()), ("url", "Address"));

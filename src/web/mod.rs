@@ -22,8 +22,9 @@ mod trouble;
 mod visit;
 mod words;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use http::HeaderValue;
@@ -31,11 +32,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::ApiState;
+use answers::EventType;
 use places::Places;
 pub use routes::{PageRoute, Visitors, table};
 
 /// How many packages are read at a time: each is in memory whole.
 const MOST_PACKAGES: usize = 4;
+
+/// The event types of each dialect that was asked for: they are the same as long as this runs, and
+/// making their samples takes its time.
+type EventTypes = Mutex<HashMap<String, Arc<Vec<EventType>>>>;
 
 /// What every page can reach. Cloning shares it.
 #[derive(Clone)]
@@ -49,6 +55,7 @@ struct Inner {
     stop: CancellationToken,
     live: Places,
     packages: Arc<Semaphore>,
+    event_types: EventTypes,
     policy: HeaderValue,
 }
 
@@ -63,7 +70,9 @@ impl Pages {
         let policy = frame::content_security_policy(&state.config().pages.frame_ancestors);
         let packages = Arc::new(Semaphore::new(MOST_PACKAGES));
         let live = Places::default();
-        Self { inner: Arc::new(Inner { state, api, stop, live, packages, policy }) }
+        let event_types = EventTypes::default();
+        let inner = Inner { state, api, stop, live, packages, event_types, policy };
+        Self { inner: Arc::new(inner) }
     }
 
     /// What the API's handlers reach.

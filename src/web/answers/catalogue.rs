@@ -81,7 +81,7 @@ pub(in crate::web) struct Expiring {
 }
 
 /// An event type.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::web) struct EventType {
     pub(in crate::web) name: String,

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::response::Response;
 
 use super::page;
-use crate::web::answers::{EventType, List};
+use crate::web::answers::EventType;
 use crate::web::parts::{Choice, choices};
 use crate::web::shell::Shell;
 use crate::web::trouble::Trouble;
@@ -20,7 +20,9 @@ struct Module {
 /// An event type with its page.
 struct Entry {
     href: String,
-    one: EventType,
+    name: String,
+    description: String,
+    options: Vec<String>,
 }
 
 #[derive(Template)]
@@ -40,25 +42,21 @@ struct EventTypePage {
     back: String,
 }
 
-async fn types(visit: &Visit, dialect: &str) -> Result<Vec<EventType>, Trouble> {
-    let path = with_query("/event-types", &[("dialect", dialect)]);
-    let found: List<EventType> = visit.get(&path).await?;
-    Ok(found.data)
-}
-
 /// Lists them by module.
 pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let dialect = visit.parameter("dialect");
     let mut modules: Vec<Module> = Vec::new();
-    for one in types(&visit, &dialect).await? {
+    for one in visit.event_types(&dialect).await?.iter() {
         let path = format!("/pages/event-types/{}", segment(&one.name));
-        let entry = Entry { href: with_query(&path, &[("dialect", &dialect)]), one };
-        match modules.iter_mut().find(|module| module.name == entry.one.module) {
+        let entry = Entry {
+            href: with_query(&path, &[("dialect", &dialect)]),
+            name: one.name.clone(),
+            description: one.description.clone(),
+            options: one.options.clone(),
+        };
+        match modules.iter_mut().find(|module| module.name == one.module) {
             Some(module) => module.types.push(entry),
-            None => {
-                let name = entry.one.module.clone();
-                modules.push(Module { name, types: vec![entry] });
-            }
+            None => modules.push(Module { name: one.module.clone(), types: vec![entry] }),
         }
     }
     let chosen = if dialect.is_empty() { "desk" } else { &dialect };
@@ -72,8 +70,8 @@ pub(in crate::web) async fn show(
     Part(name): Part<String>,
 ) -> Result<Response, Trouble> {
     let dialect = visit.parameter("dialect");
-    let found = types(&visit, &dialect).await?.into_iter().find(|one| one.name == name);
-    let one = found.ok_or_else(Trouble::not_found)?;
+    let types = visit.event_types(&dialect).await?;
+    let one = types.iter().find(|one| one.name == name).cloned().ok_or_else(Trouble::not_found)?;
     let back = with_query("/pages/event-types", &[("dialect", &dialect)]);
     let chosen = if dialect.is_empty() { "desk" } else { &dialect };
     page(&EventTypePage {

@@ -143,12 +143,20 @@ async fn deliveries_of(
     visit.get(&with_query("/deliveries", &query)).await
 }
 
+/// The parts of a webhook's page, asked for side by side.
+async fn parts(
+    visit: &Visit,
+    id: Uuid,
+    filter: &Filter,
+) -> Result<(Webhook, Statistics, List<Delivery>), Trouble> {
+    let (webhook, figures) = (format!("/webhooks/{id}"), format!("/webhooks/{id}/statistics"));
+    tokio::try_join!(visit.get(&webhook), visit.get(&figures), deliveries_of(visit, id, filter))
+}
+
 /// Shows one.
 pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<Response, Trouble> {
-    let webhook: Webhook = visit.get(&format!("/webhooks/{id}")).await?;
-    let figures: Statistics = visit.get(&format!("/webhooks/{id}/statistics")).await?;
     let filter = Filter::of(&visit);
-    let found = deliveries_of(&visit, id, &filter).await?;
+    let (webhook, figures, found) = parts(&visit, id, &filter).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
     let can_send = can_send(&visit, &webhook);
     let jobs = if can_send {
@@ -197,11 +205,9 @@ async fn rules_of(visit: &Visit, webhook: &Webhook) -> Result<Vec<(String, Strin
 
 /// What of a webhook's page changes while it is looked at: HTML by the name of the part, as JSON.
 pub(in crate::web) async fn live_part(visit: &Visit, id: Uuid) -> Result<String, Trouble> {
-    let webhook: Webhook = visit.get(&format!("/webhooks/{id}")).await?;
-    let figures: Statistics = visit.get(&format!("/webhooks/{id}/statistics")).await?;
     // Whatever the address says: a search through the history is not made every second.
     let filter = Filter::default();
-    let found = deliveries_of(visit, id, &filter).await?;
+    let (webhook, figures, found) = parts(visit, id, &filter).await?;
     let mut page = visit.clone();
     page.path = format!("/pages/webhooks/{id}");
     page.query.clear();
@@ -243,14 +249,14 @@ const TEST_FIELDS: Fields =
 
 async fn test_page(visit: &Visit, webhook: Webhook, tried: Tried) -> Result<Response, Trouble> {
     let dialect = webhook.own.as_ref().map_or("", |own| own.dialect.as_str());
-    let path = with_query("/event-types", &[("dialect", dialect)]);
-    let mut types: List<EventType> = visit.get(&path).await?;
+    let types = visit.event_types(dialect).await?;
+    let mut types: Vec<&EventType> = types.iter().collect();
     let subscribed: Vec<String> =
         webhook.subscribed().into_iter().map(|subscribed| subscribed.name).collect();
     // What it subscribes to comes first.
-    types.data.sort_by_key(|one| !subscribed.contains(&one.name));
+    types.sort_by_key(|one| !subscribed.contains(&one.name));
     let shell = visit.shell(format!("Test {}", webhook.title()));
-    let types = event_choices(types.data, &tried.chosen);
+    let types = event_choices(types.into_iter(), &tried.chosen);
     let status =
         if tried.faults.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let Tried { trial, payload, headers, faults, .. } = tried;

@@ -196,12 +196,6 @@ impl Browser {
         self.post(&format!("/element/{element}/click"), json!({})).await;
     }
 
-    /// Chooses an entry of a list by its value, as its reader's choice would be told to the page.
-    pub(crate) async fn choose(&self, selector: &str, value: &str) {
-        let found = self.find(&format!("{selector} option[value=\"{value}\"]")).await;
-        self.post(&format!("/element/{found}/click"), json!({})).await;
-    }
-
     /// Writes into what a CSS selector names.
     pub(crate) async fn write(&self, selector: &str, text: &str) {
         let element = self.find(selector).await;

@@ -32,7 +32,7 @@ fn id_in(text: &str) -> String {
 async fn an_administrator_makes_a_webhook_and_changes_it(backend: Backend) {
     let world = OwnWorld::start(backend).await;
     let ada = Visitor::admin(&world.server, ORG).await;
-    assert!(ada.get(LIST).await.expect(200).text.contains("make one of the org&#39;s own"));
+    assert!(ada.get(LIST).await.expect(200).text.contains("make one of the org's own"));
     let url = world.server.vendor.url("/own");
     let fields = [
         ("name", "Mine"),

@@ -13,7 +13,7 @@ use crate::support::server::{Backend, ORG};
 use crate::support::statements::Statements;
 
 /// The most statements of a page, its session among them.
-const MOST_STATEMENTS: usize = 24;
+const MOST_STATEMENTS: usize = 22;
 
 /// The most rows that come back for a page: 300 tell how long answers take.
 const MOST_ROWS: u64 = 700;

@@ -13,7 +13,7 @@ pub(super) use self::filled::headers;
 use self::filled::{CONNECTIONS, FIELDS, Filled, ModuleRows};
 use super::{back_to, page, page_with};
 use crate::api::Role;
-use crate::web::answers::{EventType, List, Own, Trial, Webhook, Written};
+use crate::web::answers::{EventType, Own, Trial, Webhook, Written};
 use crate::web::faults::Faults;
 use crate::web::form::Form;
 use crate::web::parts::{Choice, Copy, choices};
@@ -105,8 +105,7 @@ impl Shown {
 
 async fn form_page(visit: &Visit, shown: Shown) -> Result<Response, Trouble> {
     let Shown { webhook, filled, faults, trial, tried } = shown;
-    let path = with_query("/event-types", &[("dialect", &filled.dialect)]);
-    let types: List<EventType> = visit.get(&path).await?;
+    let types = visit.event_types(&filled.dialect).await?;
     let (title, action) = match &webhook {
         None => ("New webhook".to_owned(), "/pages/webhooks".to_owned()),
         Some(one) => (format!("Change {}", one.title()), format!("/pages/webhooks/{}/edit", one.id)),
@@ -116,8 +115,8 @@ async fn form_page(visit: &Visit, shown: Shown) -> Result<Response, Trouble> {
     let template = FormPage {
         shell: visit.shell(title),
         action,
-        modules: filled.modules(&types.data),
-        tried: event_choices(types.data, &tried),
+        modules: filled.modules(&types),
+        tried: event_choices(types.iter(), &tried),
         needs_org: webhook.is_none() && visit.is_any(&[Role::Operator]),
         dialects: choices(words::DIALECTS, &filled.dialect),
         connections: choices(CONNECTIONS, &filled.connection),
@@ -136,13 +135,16 @@ async fn form_page(visit: &Visit, shown: Shown) -> Result<Response, Trouble> {
 }
 
 /// Event types to choose one of.
-pub(super) fn event_choices(types: Vec<EventType>, chosen: &str) -> Vec<Choice> {
-    let choice = |one: EventType| Choice {
+pub(super) fn event_choices<'t>(
+    types: impl Iterator<Item = &'t EventType>,
+    chosen: &str,
+) -> Vec<Choice> {
+    let choice = |one: &EventType| Choice {
         label: format!("{} ({})", one.label, one.name),
         is_chosen: one.name == chosen,
-        value: one.name,
+        value: one.name.clone(),
     };
-    types.into_iter().map(choice).collect()
+    types.map(choice).collect()
 }
 
 /// An own webhook that the visitor may change. Of an extension's there is no such page.

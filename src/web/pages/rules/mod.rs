@@ -12,7 +12,7 @@ use self::filled::{FIELDS, Filled};
 use super::own::event_choices;
 use super::{back_to, next_page, page, page_with};
 use crate::api::Role;
-use crate::web::answers::{EventType, List, Placeholders, Rule, Webhook};
+use crate::web::answers::{List, Placeholders, Rule, Webhook};
 use crate::web::faults::Faults;
 use crate::web::parts::Choice;
 use crate::web::shell::Shell;
@@ -194,8 +194,8 @@ async fn rule_page(
         begin(&mut filled, &webhooks, found);
     }
     let types = if can_change {
-        let types: List<EventType> = visit.get("/event-types").await?;
-        event_choices(types.data, event_type.as_deref().unwrap_or_default())
+        let types = visit.event_types("").await?;
+        event_choices(types.iter(), event_type.as_deref().unwrap_or_default())
     } else {
         Vec::new()
     };
