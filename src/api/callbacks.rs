@@ -295,7 +295,7 @@ async fn authorize(
         };
         let mut turns = Turns::default();
         let done = loop {
-            let done = activate(&state, &exchanged, id, &actor, &effect).await;
+            let done = activate(&state, &exchanged, &actor, &effect).await;
             if let Some(done) = turns.over(&state, done).await {
                 break done;
             }
@@ -314,14 +314,13 @@ async fn authorize(
 async fn activate(
     state: &ApiState,
     exchanged: &Exchanged,
-    id: Uuid,
     actor: &Actor,
     effect: &Effect,
 ) -> Result<Response, Problem> {
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
-    lifecycle.activate(&mut work, exchanged, actor).await?;
-    let body = shown(&work, id).await?;
+    let activated = lifecycle.activate(&mut work, exchanged, actor).await?;
+    let body = InstallationBody::from(lifecycle::activated_within(&work, activated).await?);
     effect.finish(state, work, StatusCode::OK, &body).await
 }
 

@@ -67,6 +67,13 @@ pub struct Exchanged {
     state_digest: Vec<u8>,
 }
 
+/// An installation as the transaction leaves it that did what an authorisation was for.
+#[derive(Debug)]
+pub struct Activated {
+    pub(super) row: installation::Model,
+    pub(super) version: extension_version::Model,
+}
+
 /// Whether the installation still waits for what the browser was sent for. Asked before the
 /// code is used, and once more under the installation's lock by [`Lifecycle::activate`].
 fn check_purpose(
@@ -128,7 +135,7 @@ impl Lifecycle {
     pub async fn return_url_of(&self, state: &str) -> Option<Url> {
         let inner = &self.inner;
         let found = authorization::find(&inner.store, state, inner.seam.clock.now()).await.ok()?;
-        found.return_url.and_then(|text| Url::parse(&text).ok())
+        found.0.return_url.and_then(|text| Url::parse(&text).ok())
     }
 
     /// Whether there is, or was, an installation.
@@ -146,27 +153,25 @@ impl Lifecycle {
         issuer: Option<&str>,
     ) -> Result<Exchanged, LifecycleError> {
         let inner = &self.inner;
-        let pending = authorization::find(&inner.store, state, inner.seam.clock.now()).await?;
+        let (pending, row) =
+            authorization::find(&inner.store, state, inner.seam.clock.now()).await?;
         if installation_id.is_some_and(|id| id != pending.installation_id) {
             return Err(OAuthError::InvalidState.into());
         }
-        self.redeem(pending, code, issuer, false).await
+        self.redeem(pending, row, code, issuer, false).await
     }
 
     async fn redeem(
         &self,
         pending: PendingAuthorization,
+        row: Option<installation::Model>,
         code: &str,
         issuer: Option<&str>,
         is_browser: bool,
     ) -> Result<Exchanged, LifecycleError> {
         let inner = &self.inner;
         let id = pending.installation_id;
-        let row = installation::Entity::find_by_id(id)
-            .one(inner.store.reader())
-            .await?
-            .filter(|row| row.live == 1 && row.generation == pending.generation)
-            .ok_or(OAuthError::InvalidState)?;
+        let row = row.ok_or(OAuthError::InvalidState)?;
         check_purpose(&pending, &row)?;
         let (service, asked) = self.asked_of(&pending, &row).await?;
         inner.providers.check_issuer_of(&service, issuer, is_browser).await?;
@@ -234,18 +239,21 @@ impl Lifecycle {
         Ok((Service::of_operator(authorization.service_name), authorization.scopes))
     }
 
-    /// Does what the authorisation was for, in one transaction.
+    /// Does what the authorisation was for, in one transaction. Returns the installation as that
+    /// leaves it.
     pub async fn activate(
         &self,
         work: &mut UnitOfWork,
         exchanged: &Exchanged,
         actor: &Actor,
-    ) -> Result<(), LifecycleError> {
+    ) -> Result<Activated, LifecycleError> {
         let mut locked: Locked = self.lock(work, exchanged.installation_id).await?;
-        // While the code was exchanged the user may have been removed, or the connection taken back.
-        // Of an installation that has ended the table says so.
-        let is_live = locked.row.live == 1;
-        if is_live && !authorization::stands(work, &exchanged.state_digest).await? {
+        // A right answer ends all other states of its kind. While the code was exchanged the user
+        // may have been removed, or the connection taken back: then the state is there no more. Of an
+        // installation that has ended the table says so.
+        let Exchanged { purpose, connection, state_digest, .. } = exchanged;
+        let used = authorization::drop_alike(work, locked.row.id, purpose, connection).await?;
+        if locked.row.live == 1 && !used.contains(state_digest) {
             return Err(OAuthError::InvalidState.into());
         }
         match &exchanged.purpose {
@@ -261,10 +269,7 @@ impl Lifecycle {
                 self.authorize_connection(work, &mut locked, exchanged, actor).await?;
             }
         }
-        // A right answer ends all other states of its kind.
-        let Exchanged { purpose, connection, .. } = exchanged;
-        authorization::drop_alike(work, locked.row.id, purpose, connection).await?;
-        Ok(())
+        Ok(Activated { row: locked.row, version: locked.version })
     }
 
     /// Makes the installation active, with its webhook.
@@ -312,7 +317,7 @@ impl Lifecycle {
         actor: &Actor,
     ) -> Result<Returned, LifecycleError> {
         let inner = &self.inner;
-        let pending =
+        let (pending, row) =
             authorization::find(&inner.store, &back.state, inner.seam.clock.now()).await?;
         // Before anything is handed on: the code may be another server's.
         let place = back.place.as_deref();
@@ -334,7 +339,7 @@ impl Lifecycle {
             }
             return Ok(Returned::HandedOver { return_url });
         }
-        let exchanged = self.redeem(pending, &back.code, back.issuer.as_deref(), true).await?;
+        let exchanged = self.redeem(pending, row, &back.code, back.issuer.as_deref(), true).await?;
         let (installation_id, connection) =
             (exchanged.installation_id, exchanged.connection.clone());
         self.activate_or_discard(&exchanged, actor).await?;
@@ -348,7 +353,7 @@ impl Lifecycle {
     ) -> Result<(), LifecycleError> {
         let done = async {
             let mut work = self.begin().await?;
-            self.activate(&mut work, exchanged, actor).await?;
+            self.activate(&mut work, exchanged, actor).await.map(drop)?;
             self.commit(work).await
         };
         let done = done.await;

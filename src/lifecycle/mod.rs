@@ -7,6 +7,7 @@
 mod applying;
 mod authorize;
 mod closing;
+mod completion;
 mod config_params;
 mod configure;
 mod connection_views;
@@ -32,7 +33,7 @@ mod upgrade;
 mod validator;
 mod views;
 
-pub use authorize::{BrowserReturn, Exchanged, Returned};
+pub use authorize::{Activated, BrowserReturn, Exchanged, Returned};
 pub use closing::{Closed, OrgClosures};
 pub use config_params::{ConfigParameter, ConfigVariable, ConfigVariables};
 pub use configure::ConfigureRequest;
@@ -61,6 +62,6 @@ pub use upgrade::{UpgradeOutcome, UpgradeRequest};
 pub use validator::Agreed;
 pub use views::{
     ChangeCursor, InstallationCursor, InstallationFilter, InstallationScope, InstallationView,
-    TransitionView, WebhookFilter, WebhookView, history, installation, installation_within,
-    installations, webhook, webhook_within, webhooks,
+    TransitionView, WebhookFilter, WebhookView, activated_within, history, installation,
+    installation_within, installations, webhook, webhook_within, webhooks,
 };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{Set, Unchanged},
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, EntityTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationDef,
+    sea_query::LockType,
 };
 use url::Url;
 use uuid::Uuid;
@@ -163,8 +164,23 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Reads an installation under its lock.
+    /// Reads an installation under its lock, with the version that serves it.
     pub(super) async fn lock(&self, work: &UnitOfWork, id: Uuid) -> Result<Locked, LifecycleError> {
+        let serving: RelationDef = installation::Entity::belongs_to(extension_version::Entity)
+            .from(installation::Column::VersionId)
+            .to(extension_version::Column::Id)
+            .into();
+        let mut both = installation::Entity::find_by_id(id)
+            .join(JoinType::InnerJoin, serving)
+            .select_also(extension_version::Entity);
+        // The version is shared by all its installations, and none holds the others up.
+        QuerySelect::query(&mut both).lock_with_tables(LockType::Update, [installation::Entity]);
+        if let Some((row, Some(version))) = both.one(work.connection()).await? {
+            let manifest = read_manifest(&version)?;
+            return Ok(Locked::new(row, version, manifest));
+        }
+        // There is none; or PostgreSQL waited for the lock while another version began to serve,
+        // and joins the row as it is now with the version that was.
         let row = self.lock_row(work, id).await?;
         self.with_version(work, row).await
     }

@@ -5,20 +5,20 @@ use std::collections::{HashMap, HashSet};
 use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr, Order};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait,
 };
 use uuid::Uuid;
 
-use super::connection_views::{self as connections, ALONE, ConnectionView, IN_A_LIST};
+use super::authorize::Activated;
+use super::completion;
+use super::connection_views::{ALONE, ConnectionView, IN_A_LIST};
 use super::consent::WaitingUpgrade;
 use super::error::LifecycleError;
 use super::service::{read_manifest, state_of};
 use super::state::Holders;
 use crate::seam::Timestamp;
-use crate::store::claims::DeliveryState;
 use crate::store::entity::{
-    delivery, endpoint_state, extension, extension_version, installation, journal, org_plan,
-    own_webhook, transition, upgrade, webhook, webhook_rule,
+    endpoint_state, extension, extension_version, installation, org_plan, own_webhook, transition,
+    webhook, webhook_rule,
 };
 use crate::store::{Store, UnitOfWork};
 
@@ -257,7 +257,7 @@ pub async fn installations(
     }
     let reading = store.begin_reading().await?;
     let rows = query.all(&reading).await?;
-    let views = complete(&reading, rows, IN_A_LIST).await?;
+    let views = completion::of_rows(&reading, rows, IN_A_LIST).await?;
     reading.rollback().await?;
     Ok(views)
 }
@@ -270,7 +270,7 @@ pub async fn installation(
 ) -> Result<Option<InstallationView>, LifecycleError> {
     let reading = store.begin_reading().await?;
     let row = installation::Entity::find_by_id(id).filter(scope.condition()).one(&reading).await?;
-    let view = complete(&reading, row.into_iter().collect(), ALONE).await?.pop();
+    let view = completion::of_rows(&reading, row.into_iter().collect(), ALONE).await?.pop();
     reading.rollback().await?;
     Ok(view)
 }
@@ -282,134 +282,21 @@ pub async fn installation_within(
 ) -> Result<Option<InstallationView>, LifecycleError> {
     work.flush().await?;
     let row = installation::Entity::find_by_id(id).one(work.connection()).await?;
-    Ok(complete(work.connection(), row.into_iter().collect(), ALONE).await?.pop())
+    Ok(completion::of_rows(work.connection(), row.into_iter().collect(), ALONE).await?.pop())
 }
 
-/// Adds what belongs to installations, a statement a table. All of it is read in one transaction, so
-/// that no step lies between an installation and what is shown of it.
-async fn complete<C: ConnectionTrait>(
-    connection: &C,
-    rows: Vec<installation::Model>,
-    most_connections: u32,
-) -> Result<Vec<InstallationView>, LifecycleError> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    let versions: HashMap<Uuid, extension_version::Model> = extension_version::Entity::find()
-        .filter(extension_version::Column::Id.is_in(rows.iter().map(|row| row.version_id)))
-        .all(connection)
+/// An installation that was just activated: its row and its version are known.
+pub async fn activated_within(
+    work: &UnitOfWork,
+    activated: Activated,
+) -> Result<InstallationView, LifecycleError> {
+    work.flush().await?;
+    let Activated { row, version } = activated;
+    let versions = HashMap::from([(version.id, version)]);
+    completion::of(work.connection(), vec![row], versions, ALONE)
         .await?
-        .into_iter()
-        .map(|row| (row.id, row))
-        .collect();
-    let mut waiting = waiting_upgrades(connection, &rows).await?;
-    let setups = setups(connection, &ids).await?;
-    let hooks = webhook::Entity::find()
-        .filter(webhook::Column::InstallationId.is_in(ids.iter().copied()))
-        .order_by_asc(webhook::Column::Id)
-        .all(connection)
-        .await?;
-    let states = states(connection, ids.iter().copied().chain(hooks.iter().map(|row| row.id)));
-    let states = states.await?;
-    let serving: HashMap<Uuid, String> = rows
-        .iter()
-        .filter_map(|row| Some((row.id, versions.get(&row.version_id)?.version.clone())))
-        .collect();
-    let mut held = connections::held(connection, &ids, most_connections).await?;
-    let mut by_installation: HashMap<Uuid, Vec<WebhookView>> = HashMap::new();
-    for view in named_views(connection, hooks, &states, &serving).await? {
-        if let Some(id) = view.row.installation_id {
-            by_installation.entry(id).or_default().push(view);
-        }
-    }
-    rows.into_iter()
-        .map(|row| {
-            let version = versions
-                .get(&row.version_id)
-                .cloned()
-                .ok_or(LifecycleError::Unreadable { what: "version" })?;
-            let noted = states.get(&row.id).map(|state| state.health.as_str());
-            let vendor_setup = match (setups.get(&row.id), noted) {
-                (Some(DeliveryState::Delivered), _) | (None, None | Some("ok")) => "ok",
-                (Some(DeliveryState::Pending | DeliveryState::Held), _)
-                | (None, Some("pending")) => "pending",
-                (Some(DeliveryState::Failed | DeliveryState::Cancelled), _) | (None, Some(_)) => {
-                    "failed"
-                }
-            };
-            let webhooks = by_installation.remove(&row.id).unwrap_or_default();
-            let held = held.remove(&row.id).unwrap_or_default();
-            let connection_count = held.count;
-            let connections = connections::views(&row, &version, held);
-            let waiting_upgrade = waiting.remove(&row.id);
-            Ok(InstallationView {
-                row,
-                version,
-                vendor_setup,
-                webhooks,
-                connections,
-                connection_count,
-                waiting_upgrade,
-            })
-        })
-        .collect()
-}
-
-/// The upgrades that wait for some installations, by installation.
-async fn waiting_upgrades<C: ConnectionTrait>(
-    connection: &C,
-    rows: &[installation::Model],
-) -> Result<HashMap<Uuid, WaitingUpgrade>, LifecycleError> {
-    let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.waiting_upgrade_id).collect();
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let found =
-        upgrade::Entity::find().filter(upgrade::Column::Id.is_in(ids)).all(connection).await?;
-    let versions: HashMap<Uuid, String> = extension_version::Entity::find()
-        .filter(extension_version::Column::Id.is_in(found.iter().map(|row| row.version_id)))
-        .all(connection)
-        .await?
-        .into_iter()
-        .map(|row| (row.id, row.version))
-        .collect();
-    found
-        .into_iter()
-        .map(|row| {
-            let version = versions
-                .get(&row.version_id)
-                .cloned()
-                .ok_or(LifecycleError::Unreadable { what: "version" })?;
-            Ok((row.installation_id, WaitingUpgrade::new(row, version)?))
-        })
-        .collect()
-}
-
-/// What became of `onInstall`, as far as its delivery is still kept; later what was noted of it
-/// stands in for it.
-async fn setups<C: ConnectionTrait>(
-    connection: &C,
-    ids: &[Uuid],
-) -> Result<HashMap<Uuid, DeliveryState>, LifecycleError> {
-    let entries = journal::Entity::find()
-        .select_only()
-        .column(journal::Column::DeliveryId)
-        .filter(journal::Column::InstallationId.is_in(ids.iter().copied()))
-        .filter(journal::Column::Event.eq("onInstall"))
-        .into_query();
-    // A callback goes by the lane that has the id of its installation.
-    let states: Vec<(Uuid, i16)> = delivery::Entity::find()
-        .select_only()
-        .columns([delivery::Column::EndpointId, delivery::Column::State])
-        .filter(delivery::Column::Id.in_subquery(entries))
-        .into_tuple()
-        .all(connection)
-        .await?;
-    Ok(states
-        .into_iter()
-        .filter_map(|(id, state)| Some((id, DeliveryState::from_number(state)?)))
-        .collect())
+        .pop()
+        .ok_or(LifecycleError::Unreadable { what: "installation" })
 }
 
 /// The steps of an installation, oldest first or newest first, from after a step on.
@@ -528,7 +415,17 @@ async fn webhook_views<C: ConnectionTrait>(
     let states = states(connection, rows.iter().map(|row| row.id)).await?;
     let owners = rows.iter().filter_map(|row| row.installation_id).collect();
     let serving = serving_versions(connection, owners).await?;
-    named_views(connection, rows, &states, &serving).await
+    let names = extension::Entity::find()
+        .filter(
+            extension::Column::ExtensionKey
+                .is_in(rows.iter().filter_map(|row| row.extension_key.clone())),
+        )
+        .all(connection)
+        .await?
+        .into_iter()
+        .map(|row| (row.extension_key, row.name))
+        .collect();
+    named_views(connection, rows, &states, &serving, &names).await
 }
 
 /// What delivering knows of some endpoints.
@@ -543,26 +440,15 @@ async fn states<C: ConnectionTrait>(
     Ok(rows.into_iter().map(|row| (row.endpoint_id, row)).collect())
 }
 
-/// Webhooks with the names of their extensions; `serving` are the versions of their installations.
-async fn named_views<C: ConnectionTrait>(
+/// Webhooks with what delivering knows of them; `serving` are the versions of their installations,
+/// `names` those of their extensions.
+pub(super) async fn named_views<C: ConnectionTrait>(
     connection: &C,
     rows: Vec<webhook::Model>,
     states: &HashMap<Uuid, endpoint_state::Model>,
     serving: &HashMap<Uuid, String>,
+    names: &HashMap<String, String>,
 ) -> Result<Vec<WebhookView>, LifecycleError> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let names: HashMap<String, String> = extension::Entity::find()
-        .filter(
-            extension::Column::ExtensionKey
-                .is_in(rows.iter().filter_map(|row| row.extension_key.clone())),
-        )
-        .all(connection)
-        .await?
-        .into_iter()
-        .map(|row| (row.extension_key, row.name))
-        .collect();
     let mut own = own_parts(connection, &rows).await?;
     Ok(rows
         .into_iter()

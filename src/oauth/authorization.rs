@@ -10,8 +10,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, FromQueryResult, QueryFilter,
-    QueryOrder, QuerySelect, sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, FromQueryResult, JoinType, QueryFilter,
+    QueryOrder, QuerySelect, RelationDef, sea_query::Expr,
 };
 use url::Url;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use crate::crypto::{
     AssociatedData, CryptoError, KeyRing, Purpose, SecretText, constant_time_equal,
 };
 use crate::seam::{Seam, Timestamp, crash_point};
-use crate::store::entity::authorization_request;
+use crate::store::entity::{authorization_request, installation};
 use crate::store::{Store, UnitOfWork};
 
 /// How long a state lives.
@@ -337,17 +337,25 @@ pub(crate) async fn start_browser(
     Ok(StartedBrowser { authorization_url, flow, cookie: SecretText::new(cookie) })
 }
 
-/// Finds what a state belongs to; nothing is used up.
+/// Finds what a state belongs to, with the row of its installation, where that is of the state's
+/// generation and has not ended; nothing is used up.
 pub(crate) async fn find(
     store: &Store,
     state: &str,
     now: Timestamp,
-) -> Result<PendingAuthorization, OAuthError> {
-    let row = authorization_request::Entity::find_by_id(digest_of(state))
+) -> Result<(PendingAuthorization, Option<installation::Model>), OAuthError> {
+    let of: RelationDef = authorization_request::Entity::belongs_to(installation::Entity)
+        .from(authorization_request::Column::InstallationId)
+        .to(installation::Column::Id)
+        .into();
+    let (row, installation) = authorization_request::Entity::find_by_id(digest_of(state))
+        .join(JoinType::LeftJoin, of)
+        .select_also(installation::Entity)
         .one(store.reader())
         .await?
-        .filter(|row| row.expires_at > now.micros() && row.consumed_at.is_none())
+        .filter(|(row, _)| row.expires_at > now.micros() && row.consumed_at.is_none())
         .ok_or(OAuthError::InvalidState)?;
+    let installation = installation.filter(|one| one.live == 1 && one.generation == row.generation);
     // A purpose that this release does not know is another release's to finish.
     let purpose = AuthorizationPurpose::from_columns(&row.purpose, row.consent_id, &row.user_id)
         .ok_or(OAuthError::InvalidState)?;
@@ -356,7 +364,7 @@ pub(crate) async fn find(
         Some(Err(_)) => return Err(OAuthError::Unreadable { what: "list of scopes" }),
         None => Vec::new(),
     };
-    Ok(PendingAuthorization {
+    let pending = PendingAuthorization {
         installation_id: row.installation_id,
         generation: row.generation,
         purpose,
@@ -369,7 +377,8 @@ pub(crate) async fn find(
         state_digest: row.state_digest,
         browser_digest: row.browser_digest,
         sealed_verifier: row.sealed_verifier,
-    })
+    };
+    Ok((pending, installation))
 }
 
 impl PendingAuthorization {
@@ -397,17 +406,6 @@ impl PendingAuthorization {
         asked: &[String],
         seam: &Seam,
     ) -> Result<GrantedTokens, OAuthError> {
-        let now = seam.clock.now();
-        let work = store.begin().await?;
-        let used = authorization_request::Entity::update_many()
-            .col_expr(authorization_request::Column::ConsumedAt, Expr::value(now.micros()))
-            .filter(authorization_request::Column::StateDigest.eq(self.state_digest.clone()))
-            .filter(authorization_request::Column::ConsumedAt.is_null())
-            .exec(work.connection())
-            .await?;
-        if used.rows_affected != 1 {
-            return Err(OAuthError::InvalidState);
-        }
         let verifier = ring.unseal(
             Purpose::Vault,
             &request_place(&self.state_digest, VERIFIER)?,
@@ -416,8 +414,10 @@ impl PendingAuthorization {
         let verifier = std::str::from_utf8(verifier.expose())
             .map_err(|_| OAuthError::Unreadable { what: "verifier" })?;
         let (id, state_digest) = (self.installation_id, &self.state_digest);
-        let exchange = exchanges::begin(&work, ring, id, service, code, verifier, seam).await?;
-        let _settled = work.commit(now).await?;
+        let presented = (state_digest.as_slice(), code, verifier);
+        let exchange = exchanges::begin(store, ring, id, service, presented, seam)
+            .await?
+            .ok_or(OAuthError::InvalidState)?;
         crash_point("authorize.before-exchange");
         let tokens = match providers.exchange(service, code, verifier).await {
             Ok(tokens) => tokens,
@@ -448,17 +448,6 @@ impl PendingAuthorization {
     }
 }
 
-/// Whether a state that is being exchanged still stands: nobody took back meanwhile what it was
-/// begun for. Asked under the installation's lock, as everybody who drops states holds it.
-pub(crate) async fn stands(work: &UnitOfWork, state_digest: &[u8]) -> Result<bool, OAuthError> {
-    let row = authorization_request::Entity::find_by_id(state_digest.to_vec())
-        .filter(authorization_request::Column::ConsumedAt.is_not_null())
-        .lock_exclusive()
-        .one(work.connection())
-        .await?;
-    Ok(row.is_some())
-}
-
 /// Drops one state.
 pub(crate) async fn forget_state(work: &UnitOfWork, state_digest: &[u8]) -> Result<(), OAuthError> {
     authorization_request::Entity::delete_by_id(state_digest.to_vec())
@@ -467,18 +456,21 @@ pub(crate) async fn forget_state(work: &UnitOfWork, state_digest: &[u8]) -> Resu
     Ok(())
 }
 
-/// Drops the states of one purpose, connection and user: a right answer ends the others.
+/// Drops the states of one purpose, connection and user: a right answer ends the others. Asked
+/// under the installation's lock, as everybody who drops states holds it. Returns the digests of
+/// those that were being exchanged: what one of them was begun for was not taken back meanwhile.
 pub(crate) async fn drop_alike(
     work: &UnitOfWork,
     installation_id: Uuid,
     purpose: &AuthorizationPurpose,
     connection: &str,
-) -> Result<(), OAuthError> {
-    authorization_request::Entity::delete_many()
+) -> Result<Vec<Vec<u8>>, OAuthError> {
+    let dropped = authorization_request::Entity::delete_many()
         .filter(alike(installation_id, purpose, connection))
-        .exec(work.connection())
+        .exec_with_returning(work.connection())
         .await?;
-    Ok(())
+    let used = dropped.into_iter().filter(|row| row.consumed_at.is_some());
+    Ok(used.map(|row| row.state_digest).collect())
 }
 
 /// Drops all states of an installation: it is gone.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, Statement, Value, sea_query::Expr,
 };
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -23,7 +23,7 @@ use super::lanes::Lanes;
 use super::provider::{Providers, Service, Tokens};
 use crate::crypto::{AssociatedData, KeyRing, Purpose};
 use crate::seam::{Seam, Timestamp};
-use crate::store::entity::token_exchange;
+use crate::store::entity::{authorization_request, token_exchange};
 use crate::store::{Store, StoreError, UnitOfWork};
 
 /// How often abandoned exchanges are looked for.
@@ -61,33 +61,66 @@ fn place(id: Uuid) -> AssociatedData<'static> {
     AssociatedData { subject: id, field: "token-exchange" }
 }
 
-/// Journals an exchange, in the transaction that uses its state up. Returns its id.
+/// Uses a state up and journals the exchange of its code, both or neither. Returns the exchange's
+/// id; nothing where the state was used before.
 pub(super) async fn begin(
-    work: &UnitOfWork,
+    store: &Store,
     ring: &KeyRing,
     installation_id: Uuid,
     service: &Service,
-    code: &str,
-    verifier: &str,
+    (state_digest, code, verifier): (&[u8], &str, &str),
     seam: &Seam,
-) -> Result<Uuid, OAuthError> {
+) -> Result<Option<Uuid>, OAuthError> {
     let id = seam.randomness.id();
+    let now = seam.clock.now();
     let presented = Presented { code: code.to_owned(), verifier: verifier.to_owned() };
     let text =
         serde_json::to_vec(&presented).map_err(|_| OAuthError::Unreadable { what: "code" })?;
+    let sealed = ring.seal(Purpose::Vault, &place(id), &text, &seam.randomness)?;
+    if let Some(connection) = store.autocommit() {
+        let sql = "with used as (
+                update authorization_requests set consumed_at = $1
+                where state_digest = $2 and consumed_at is null returning state_digest)
+            insert into token_exchanges (id, installation_id, service_name, declared_in, sealed,
+                started_at, attempts, next_at)
+            select $3, $4, $5, $6, $7, $1, 0, $1 from used";
+        let values: [Value; 7] = [
+            now.micros().into(),
+            state_digest.to_vec().into(),
+            id.into(),
+            installation_id.into(),
+            service.name.clone().into(),
+            service.declared_in.into(),
+            sealed.into(),
+        ];
+        let statement = Statement::from_sql_and_values(store.dialect(), sql, values);
+        let journalled = connection.execute_raw(statement).await?;
+        return Ok((journalled.rows_affected() == 1).then_some(id));
+    }
+    let work = store.begin().await?;
+    let used = authorization_request::Entity::update_many()
+        .col_expr(authorization_request::Column::ConsumedAt, Expr::value(now.micros()))
+        .filter(authorization_request::Column::StateDigest.eq(state_digest))
+        .filter(authorization_request::Column::ConsumedAt.is_null())
+        .exec(work.connection())
+        .await?;
+    if used.rows_affected != 1 {
+        return Ok(None);
+    }
     token_exchange::Entity::insert(token_exchange::ActiveModel {
         id: Set(id),
         installation_id: Set(installation_id),
         service_name: Set(service.name.clone()),
         declared_in: Set(service.declared_in),
-        sealed: Set(ring.seal(Purpose::Vault, &place(id), &text, &seam.randomness)?),
-        started_at: Set(seam.clock.now().micros()),
+        sealed: Set(sealed),
+        started_at: Set(now.micros()),
         attempts: Set(0),
-        next_at: Set(seam.clock.now().micros()),
+        next_at: Set(now.micros()),
     })
     .exec_without_returning(work.connection())
     .await?;
-    Ok(id)
+    let _settled = work.commit(now).await?;
+    Ok(Some(id))
 }
 
 /// Ends an exchange, in the transaction that stores or discards its tokens. `false` where that was

@@ -17,7 +17,7 @@ const MOST_OF_INSTALL: usize = 10;
 
 /// The most statements of an authorisation, with the exchange of the code, the answer that shows all
 /// of it, and the commits of both transactions.
-const MOST_OF_AUTHORIZE: usize = 24;
+const MOST_OF_AUTHORIZE: usize = 15;
 
 /// The most statements that wait for the other nodes, after the last commit.
 const MOST_OF_WAITING: usize = 8;
