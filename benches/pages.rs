@@ -119,7 +119,8 @@ async fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let delivery = world.newest_delivery(&webhook).await?;
 
     let admin = world.visit(&json!({ "role": "admin", "orgId": ORG, "subject": "ada" })).await?;
-    let vendor = world.visit(&json!({ "role": "vendor", "vendor": "bench", "subject": "v" })).await?;
+    let vendor =
+        world.visit(&json!({ "role": "vendor", "vendor": "bench", "subject": "v" })).await?;
     let operator = world.visit(&json!({ "role": "operator", "subject": "otto" })).await?;
     let of_org = [
         "/pages".to_owned(),
@@ -146,8 +147,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Failure> {
         "/pages/extensions/bench".to_owned(),
         "/pages/event-types".to_owned(),
     ];
-    let of_operator =
-        ["/pages/audit", "/pages/tokens", "/pages/findings"].map(str::to_owned);
+    let of_operator = ["/pages/audit", "/pages/tokens", "/pages/findings"].map(str::to_owned);
     println!("{} deliveries in the history, {} rounds", arguments.history, arguments.rounds);
     let mut is_quick = true;
     for (role, cookie, paths) in [
@@ -272,8 +272,7 @@ impl World {
         let at = |permille: usize| took.get((took.len() * permille / 1_000).min(took.len() - 1));
         let (half, most) = (at(500).copied().unwrap_or(0.0), at(950).copied().unwrap_or(0.0));
         let mark = if half < WANTED { "" } else { "  TOO LONG" };
-        let shown = path.replace(|letter: char| letter == '\n', "");
-        println!("{role:<9} p50 {half:>6.2} ms  p95 {most:>6.2} ms  {shown}{mark}");
+        println!("{role:<9} p50 {half:>6.2} ms  p95 {most:>6.2} ms  {path}{mark}");
         Ok(half < WANTED)
     }
 }

@@ -196,9 +196,7 @@ async fn authorization_once(
     let wanted = &decided.value;
     let shown = wanted.consent_id.map(|id| (id, wanted.digest.as_deref().unwrap_or_default()));
     let start_url = match (waiting.is_some() || shown.is_some(), &wanted.connection) {
-        (true, None) => {
-            lifecycle.authorize_waiting(&mut work, id, shown, &caller.actor()).await?
-        }
+        (true, None) => lifecycle.authorize_waiting(&mut work, id, shown, &caller.actor()).await?,
         (_, connection) => {
             let request = ReauthorizeRequest {
                 installation_id: id,

@@ -158,8 +158,11 @@ impl Faults {
                 Some((known, label)) => {
                     let rest = pointer.get(known.len()..).unwrap_or_default();
                     let rest = rest.trim_start_matches('/').replace('/', " ");
-                    let label =
-                        if rest.is_empty() { (*label).to_owned() } else { format!("{label} {rest}") };
+                    let label = if rest.is_empty() {
+                        (*label).to_owned()
+                    } else {
+                        format!("{label} {rest}")
+                    };
                     Listed { id: id_of(known), label, message: message.clone() }
                 }
                 None => Listed {
@@ -224,7 +227,10 @@ mod tests {
         .unwrap();
         assert!(!faults.is_empty() && faults.head().contains("3 things"));
         let told = faults.at("/url").to_string();
-        assert!(told.contains("id=\"url-fault\"") && told.contains("must be &#60;b&#62;"), "{told}");
+        assert!(
+            told.contains("id=\"url-fault\"") && told.contains("must be &#60;b&#62;"),
+            "{told}"
+        );
         assert!(faults.mark("/url").to_string().contains("aria-describedby=\"url-fault\""));
         assert!(faults.at("/ur").to_string().is_empty());
         assert!(faults.only("/subscriptions").to_string().is_empty());
@@ -241,7 +247,8 @@ mod tests {
     fn what_is_not_about_the_form_is_a_trouble() {
         assert!(refused(404, json!({})).is_err());
         assert!(refused(403, json!({ "errorCode": "FORBIDDEN" })).is_err());
-        let limited = json!({ "errorCode": "LICENSE_ACCESS_LIMITED", "detail": "The plan is full." });
+        let limited =
+            json!({ "errorCode": "LICENSE_ACCESS_LIMITED", "detail": "The plan is full." });
         assert_eq!(refused(403, limited).unwrap().head(), "The plan is full.");
     }
 

@@ -134,7 +134,9 @@ pub(in crate::web) struct Connection {
 impl Connection {
     /// Whether it is to another service than the host, and somebody has to authorise it again.
     pub(in crate::web) fn is_broken_connector(&self) -> bool {
-        self.name != "zohoAuthorisation" && !self.user_id.is_known() && self.health.is_named("broken")
+        self.name != "zohoAuthorisation"
+            && !self.user_id.is_known()
+            && self.health.is_named("broken")
     }
 }
 

@@ -27,4 +27,3 @@ pub(super) struct List<T> {
     pub(super) data: Vec<T>,
     pub(super) next_cursor: Option<String>,
 }
-

@@ -1,4 +1,5 @@
 //! What is told, done and looked after: notices, jobs, the journal, queues, tokens, the audit.
+#![expect(clippy::struct_field_names, reason = "members are named as the API names them")]
 
 use std::collections::BTreeMap;
 
@@ -260,7 +261,9 @@ impl Report {
     pub(in crate::web) fn outcome(&self) -> String {
         match self.found {
             0 => "nothing".to_owned(),
-            found => format!("{}, {} repaired", counted(found, "finding", "findings"), self.repaired),
+            found => {
+                format!("{}, {} repaired", counted(found, "finding", "findings"), self.repaired)
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
 //! What an org's own webhook has beside an extension's.
+#![expect(clippy::struct_field_names, reason = "members are named as the API names them")]
 
 use std::collections::BTreeMap;
 

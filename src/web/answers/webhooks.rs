@@ -1,5 +1,4 @@
 //! Webhooks: whose they are, how they do, and what came of trying them.
-#![expect(clippy::struct_field_names, reason = "members are named as the API names them")]
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -52,7 +52,8 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
 pub(in crate::web) async fn create(visit: Visit, Sent(form): Sent) -> Result<Response, Trouble> {
     // The whole of the day that was chosen.
     let expires_at = form.filled("expires").map(|day| format!("{day}T23:59:59Z"));
-    let scopes: Vec<&str> = form.text("scopes").split([' ', ',']).filter(|one| !one.is_empty()).collect();
+    let scopes: Vec<&str> =
+        form.text("scopes").split([' ', ',']).filter(|one| !one.is_empty()).collect();
     let body = json!({
         "role": form.text("role"),
         "orgId": form.filled("org"),

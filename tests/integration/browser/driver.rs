@@ -50,7 +50,8 @@ impl Drop for Browser {
         if targets.is_empty() {
             return;
         }
-        let ended = std::process::Command::new("kill").arg("-KILL").arg("--").args(targets).output();
+        let ended =
+            std::process::Command::new("kill").arg("-KILL").arg("--").args(targets).output();
         if let Err(error) = ended {
             eprintln!("a browser may be left running: {error}");
         }

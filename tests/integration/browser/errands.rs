@@ -38,7 +38,10 @@ async fn consent_goes_the_whole_way_of_an_authorisation() {
     browser.open(&world.server.client.url(&page)).await;
     browser.sees("Version 2.0.0").await;
     let installation = world.server.installation(&world.installation.id).await;
-    assert_eq!((&installation["version"], &installation["state"]), (&json!("2.0.0"), &json!("active")));
+    assert_eq!(
+        (&installation["version"], &installation["state"]),
+        (&json!("2.0.0"), &json!("active"))
+    );
     browser.close().await;
 }
 

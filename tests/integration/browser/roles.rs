@@ -166,7 +166,7 @@ async fn an_operator_looks_around_and_makes_a_token() {
     examine(&browser, "operator-installations").await;
     browser.open(&world.server.client.url("/pages/extensions/ticket-mirror")).await;
     browser.write("#reason", "a test").await;
-    browser.click("button.danger").await;
+    browser.click("section[aria-labelledby=switch] button.danger").await;
     browser.sees("Suspended everywhere").await;
     browser.close().await;
 }

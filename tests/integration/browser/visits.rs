@@ -1,6 +1,5 @@
 //! What the tests in a browser share: coming in, looking closely, going on by the keyboard.
 
-
 use serde_json::json;
 
 use super::driver::{Browser, TAB};
@@ -85,4 +84,3 @@ pub(super) async fn focus(browser: &Browser, text: &str) {
     }
     panic!("the tab key never came to {text}");
 }
-

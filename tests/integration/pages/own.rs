@@ -145,7 +145,8 @@ async fn what_is_wrong_is_said_at_its_field(backend: Backend) {
     // The plan says how many there may be.
     let plan = json!({ "webhooks": 0 });
     let path = format!("/api/v1/orgs/{ORG}/plan");
-    let set = world.server.client.call(reqwest::Method::PUT, &path, &world.server.operator, Some(&plan));
+    let set =
+        world.server.client.call(reqwest::Method::PUT, &path, &world.server.operator, Some(&plan));
     set.await.expect(200);
     let url = world.server.vendor.url("/own");
     let fields = [

@@ -64,13 +64,16 @@ async fn a_page_costs_the_same_however_long_the_history_is() {
         format!("/pages/rules?org={ORG}"),
     ];
     let of_vendor = ["/pages/journal".to_owned(), "/pages/extensions/ticket-mirror".to_owned()];
-    let of_operator =
-        ["/pages/audit", "/pages/tokens", "/pages/findings"].map(str::to_owned);
+    let of_operator = ["/pages/audit", "/pages/tokens", "/pages/findings"].map(str::to_owned);
     let clock = Clock::default();
     for (role, visitor, paths) in [
         ("admin", &ada, everybody.iter().chain(&of_org).collect::<Vec<_>>()),
         ("vendor", &vic, everybody.iter().chain(&of_vendor).collect()),
-        ("operator", &otto, everybody.iter().chain(&of_org).chain(&of_vendor).chain(&of_operator).collect()),
+        (
+            "operator",
+            &otto,
+            everybody.iter().chain(&of_org).chain(&of_vendor).chain(&of_operator).collect(),
+        ),
     ] {
         for path in paths {
             visitor.get(path).await.expect(200);

@@ -43,9 +43,13 @@ async fn an_administrator_makes_a_trigger_and_changes_its_conditions(backend: Ba
     let needs = ada.get(&page).await.expect(200).text;
     assert!(needs.contains("it needs a trigger"), "{needs}");
     // The form begins with what such an event has.
-    let begun = ada.get(&format!("{new}?type=Ticket_Update&webhook={webhook}")).await.expect(200).text;
+    let begun =
+        ada.get(&format!("{new}?type=Ticket_Update&webhook={webhook}")).await.expect(200).text;
     let begun = unescaped(&begun);
-    assert!(begun.contains("value=\"Ticket_Update\"") && begun.contains("{{ticket.id}}"), "{begun}");
+    assert!(
+        begun.contains("value=\"Ticket_Update\"") && begun.contains("{{ticket.id}}"),
+        "{begun}"
+    );
     let create = format!("{RULES}/triggers");
     let fields = [
         ("name", "High <b>"),
@@ -136,7 +140,10 @@ async fn an_automation_waits_unless_something_happens(backend: Backend) {
     let made = ada.act(&new, &create, &good).await.expect(200).text;
     assert!(made.contains("90 min"), "{made}");
     let rule = only_rule(&world, "automations").await;
-    assert_eq!((&rule["afterMinutes"], &rule["unless"]["all"][0]["value"]), (&json!(90), &json!("Ticket_Comment_Add")));
+    assert_eq!(
+        (&rule["afterMinutes"], &rule["unless"]["all"][0]["value"]),
+        (&json!(90), &json!("Ticket_Comment_Add"))
+    );
     let listed = ada.get(RULES).await.expect(200).text;
     assert!(listed.contains("Reminder") && listed.contains("90 min"), "{listed}");
 }

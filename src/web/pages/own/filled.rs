@@ -95,6 +95,7 @@ pub(super) struct ModuleRows {
 
 /// An event type in the form.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what a row of the form shows, or leaves out")]
 pub(super) struct EventRow {
     pub(super) id: String,
     pub(super) pointer: String,
@@ -138,10 +139,7 @@ impl Options {
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned(),
-            has_previous: options
-                .get("includePrevState")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+            has_previous: options.get("includePrevState").and_then(Value::as_bool).unwrap_or(false),
         }
     }
 

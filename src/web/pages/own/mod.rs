@@ -34,10 +34,8 @@ const CLOUD_EVENTS: &[(&str, &str)] =
     &[("", "no"), ("structured", "structured"), ("binary", "binary")];
 
 /// What becomes of what comes while a webhook is off.
-const WHILE_DISABLED: &[(&str, &str)] = &[
-    ("drop", "is not for it"),
-    ("queue", "waits, up to 72 hours and 10,000 deliveries"),
-];
+const WHILE_DISABLED: &[(&str, &str)] =
+    &[("drop", "is not for it"), ("queue", "waits, up to 72 hours and 10,000 deliveries")];
 
 /// Where a client says who it is.
 const CLIENTS: &[(&str, &str)] = &[("basic", "in a header"), ("body", "in the body")];
@@ -108,10 +106,11 @@ async fn form_page(visit: &Visit, shown: Shown) -> Result<Response, Trouble> {
     let types = visit.event_types(&filled.dialect).await?;
     let (title, action) = match &webhook {
         None => ("New webhook".to_owned(), "/pages/webhooks".to_owned()),
-        Some(one) => (format!("Change {}", one.title()), format!("/pages/webhooks/{}/edit", one.id)),
+        Some(one) => {
+            (format!("Change {}", one.title()), format!("/pages/webhooks/{}/edit", one.id))
+        }
     };
-    let status =
-        if faults.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let status = if faults.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let template = FormPage {
         shell: visit.shell(title),
         action,
@@ -235,13 +234,9 @@ async fn written(
     made(visit, answered.json, what, done)
 }
 
-fn made(
-    visit: &Visit,
-    answer: Value,
-    what: &'static str,
-    done: &str,
-) -> Result<Response, Trouble> {
-    let made: Written = serde_json::from_value(answer).map_err(|error| Trouble::internal(&error))?;
+fn made(visit: &Visit, answer: Value, what: &'static str, done: &str) -> Result<Response, Trouble> {
+    let made: Written =
+        serde_json::from_value(answer).map_err(|error| Trouble::internal(&error))?;
     if !made.secret.is_known() && made.warnings.is_empty() {
         return Ok(back_to(&format!("/pages/webhooks/{}", made.id), done));
     }
@@ -276,7 +271,8 @@ async fn try_out(visit: &Visit, form: &Form, mut shown: Shown) -> Result<Respons
     } else {
         shown.faults = Faults::of(FIELDS, answered, "/webhook")?;
         if shown.faults.summary.is_empty() {
-            "It cannot be tried like this yet. Nothing was sent.".clone_into(&mut shown.faults.summary);
+            "It cannot be tried like this yet. Nothing was sent."
+                .clone_into(&mut shown.faults.summary);
         }
     }
     form_page(visit, shown).await

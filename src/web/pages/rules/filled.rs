@@ -244,7 +244,8 @@ impl Filled {
 
     /// The event type that the conditions ask for first.
     pub(super) fn event_type(&self) -> Option<String> {
-        let one = self.conditions.iter().find(|row| row.field == "eventType" && row.operator == "is")?;
+        let one =
+            self.conditions.iter().find(|row| row.field == "eventType" && row.operator == "is")?;
         match text_value(&one.value) {
             Value::String(name) => Some(name),
             Value::Array(all) => all.first().and_then(Value::as_str).map(str::to_owned),

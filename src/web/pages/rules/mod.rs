@@ -147,16 +147,11 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
 
 /// The webhooks that rules of a kind can call.
 async fn callable(visit: &Visit, kind: Kind, org: &str) -> Result<Vec<Webhook>, Trouble> {
-    let query = [
-        ("orgId", org),
-        ("type", "CUSTOMER_WEBHOOK"),
-        ("dialect", "zendesk"),
-        ("limit", "200"),
-    ];
+    let query =
+        [("orgId", org), ("type", "CUSTOMER_WEBHOOK"), ("dialect", "zendesk"), ("limit", "200")];
     let found: List<Webhook> = visit.get(&with_query("/webhooks", &query)).await?;
-    let is_callable = |one: &Webhook| {
-        one.own.as_ref().is_some_and(|own| own.connection == kind.connection())
-    };
+    let is_callable =
+        |one: &Webhook| one.own.as_ref().is_some_and(|own| own.connection == kind.connection());
     Ok(found.data.into_iter().filter(is_callable).collect())
 }
 
@@ -190,7 +185,8 @@ async fn rule_page(
     };
     let mut filled = filled;
     let is_untouched = rule.is_none() && faults.is_empty() && filled.name.is_empty();
-    if let Some(found) = placeholders.as_ref().filter(|_| is_untouched && filled.payload.is_empty()) {
+    if let Some(found) = placeholders.as_ref().filter(|_| is_untouched && filled.payload.is_empty())
+    {
         begin(&mut filled, &webhooks, found);
     }
     let types = if can_change {
@@ -199,16 +195,14 @@ async fn rule_page(
     } else {
         Vec::new()
     };
-    let title = rule.as_ref().map_or_else(
-        || format!("New {}", kind.connection()),
-        |rule| rule.name.clone(),
-    );
+    let title = rule
+        .as_ref()
+        .map_or_else(|| format!("New {}", kind.connection()), |rule| rule.name.clone());
     let action = match &rule {
         None => format!("/pages/rules/{}", kind.part()),
         Some(rule) => format!("/pages/rules/{}/{}", kind.part(), rule.id),
     };
-    let status =
-        if faults.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let status = if faults.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let called_id = rule.as_ref().map(|rule| rule.action.webhook_id);
     let choice = |one: &Webhook| Choice {
         value: one.id.to_string(),
@@ -258,7 +252,10 @@ fn begin(filled: &mut Filled, webhooks: &[Webhook], found: &Placeholders) {
 }
 
 /// Asks what a new one is to be.
-pub(in crate::web) async fn new(visit: Visit, Part(part): Part<String>) -> Result<Response, Trouble> {
+pub(in crate::web) async fn new(
+    visit: Visit,
+    Part(part): Part<String>,
+) -> Result<Response, Trouble> {
     let kind = Kind::of(&part)?;
     let wanted = visit.parameter("type");
     let first = if wanted.is_empty() { FIRST } else { &wanted };
