@@ -61,7 +61,8 @@ async function showInPlace(form, button) {
   button.disabled = true;
   document.getElementById("faults")?.remove();
   try {
-    const answer = await fetch(form.action, { method: "POST", body });
+    // By the attribute: `form.action` is a button of that name, where there is one.
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body });
     const found = new DOMParser().parseFromString(await answer.text(), "text/html");
     const told = found.getElementById(into.id);
     if (!told) throw new Error("not a page with it");
@@ -85,7 +86,7 @@ document.addEventListener("submit", (event) => {
     showInPlace(form, event.submitter);
     return;
   }
-  if (form.method !== "post") return;
+  if (form.getAttribute("method") !== "post") return;
   if (form.dataset.sent) {
     event.preventDefault();
     return;
