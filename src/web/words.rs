@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn every_operator_has_words_and_says_whether_it_takes_a_value() {
         for (name, _) in OPERATORS {
-            let value = if takes_value(name) { serde_json::json!("x") } else { Default::default() };
+            let value =
+                if takes_value(name) { serde_json::json!("x") } else { serde_json::Value::Null };
             let one = serde_json::json!({ "field": "payload.a", "operator": name, "value": value });
             let read = serde_json::from_value(serde_json::json!({ "all": [one] }));
             let mut read: crate::webhook::conditions::Conditions = read.unwrap();

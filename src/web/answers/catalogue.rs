@@ -1,4 +1,5 @@
 //! What vendors publish, and what there is to subscribe to.
+#![expect(clippy::struct_field_names, reason = "members are named as the API names them")]
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -1,4 +1,5 @@
 //! Triggers and automations.
+#![expect(clippy::struct_field_names, reason = "members are named as the API names them")]
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -211,9 +211,9 @@ pub(in crate::web) async fn change(
     }
     let answered = visit.send(Method::PATCH, &format!("/webhooks/{id}"), &body, "").await?;
     if answered.json.get("errorCode").is_some_and(|code| code == "CONFLICT") {
-        shown.faults.summary = "Somebody else changed it since this page was loaded. Nothing was \
-                                saved: load the page again to see what it is now."
-            .to_owned();
+        "Somebody else changed it since this page was loaded. Nothing was saved: load the page \
+         again to see what it is now."
+            .clone_into(&mut shown.faults.summary);
         return form_page(&visit, shown).await;
     }
     written(&visit, answered, shown, "The webhook is changed.", "saved").await
