@@ -30,6 +30,7 @@ mod m20261121_000016_rules;
 mod m20261121_000017_tools;
 mod m20261121_000018_imports;
 mod m20261121_000019_grants;
+mod m20261121_000020_visits;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000017_tools::Migration),
             Box::new(m20261121_000018_imports::Migration),
             Box::new(m20261121_000019_grants::Migration),
+            Box::new(m20261121_000020_visits::Migration),
         ]
     }
 }

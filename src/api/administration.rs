@@ -22,7 +22,7 @@ use super::state::ApiState;
 use crate::audit::Actor;
 use crate::identifier::InstallationId;
 use crate::lifecycle::{
-    self, ConsentRequest, InstallationView, ReauthorizeRequest, UninstallRequest, UpgradeRequest,
+    self, ConsentRequest, InstallationView, ReauthorizeRequest, UninstallRequest,
 };
 
 /// The routes of this file.
@@ -137,6 +137,12 @@ struct AuthorizeAgainRequest {
     /// The connector's link name; missing means the connection to the host.
     #[serde(default)]
     connection: Option<String>,
+    /// The consent of the upgrade that was shown, where it is that which is authorised.
+    #[serde(default)]
+    consent_id: Option<Uuid>,
+    /// Its digest.
+    #[serde(default)]
+    digest: Option<String>,
 }
 
 /// Where the administrator goes to authorise.
@@ -156,7 +162,7 @@ struct AuthorizeAgainBody {
     responses(
         (status = 200, description = "Where the browser goes", body = AuthorizeAgainBody),
         (status = 404, description = "No such installation"),
-        (status = 409, description = "The installation is not authorised yet, or gone"),
+        (status = 409, description = "The installation is not authorised yet, or gone; or another upgrade waits than the one that was shown"),
     )
 )]
 async fn authorization(
@@ -187,17 +193,10 @@ async fn authorization_once(
     let lifecycle = &state.services()?.lifecycle;
     let mut work = lifecycle.begin().await?;
     let waiting = decided.view.waiting_upgrade.as_ref().filter(|one| one.authorization_required);
-    let start_url = match (waiting, &decided.value.connection) {
-        (Some(waiting), None) => {
-            let request = UpgradeRequest {
-                installation_id: id,
-                version: waiting.version.clone(),
-                generation: None,
-                config: None,
-                return_url: None,
-            };
-            lifecycle.upgrade(&mut work, &request, false, &caller.actor()).await?.start_url
-        }
+    let wanted = &decided.value;
+    let shown = wanted.consent_id.map(|id| (id, wanted.digest.as_deref().unwrap_or_default()));
+    let start_url = match (waiting.is_some() || shown.is_some(), &wanted.connection) {
+        (true, None) => lifecycle.authorize_waiting(&mut work, id, shown, &caller.actor()).await?,
         (_, connection) => {
             let request = ReauthorizeRequest {
                 installation_id: id,

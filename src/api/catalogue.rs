@@ -28,6 +28,7 @@ use super::shapes::moment;
 use super::state::ApiState;
 use crate::catalogue::{self, NewVersion};
 use crate::identifier::{ExtensionKey, VendorKey};
+use crate::lifecycle::state::Holders;
 use crate::manifest::{self, Checked, Limits, PackageSource, ValidationDocument};
 use crate::seam::Timestamp;
 
@@ -308,6 +309,9 @@ struct ExtensionBody {
     vendor: String,
     /// Whether the kill switch holds it.
     suspended: bool,
+    /// Who holds it so: each lifts its own only.
+    #[schema(value_type = Vec<String>)]
+    suspended_by: Vec<&'static str>,
     /// Why.
     suspended_reason: Option<String>,
     /// When it was first published.
@@ -339,6 +343,7 @@ impl ExtensionBody {
             name: row.name,
             vendor: row.vendor,
             suspended: row.suspended_at.is_some(),
+            suspended_by: Holders::from_number(row.suspended_by).names(),
             suspended_reason: row.suspended_reason,
             created_time: moment(Some(row.created_at)),
             versions,

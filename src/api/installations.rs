@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::access::Caller;
 use super::extract::{Path, Query, json_response};
 use super::openapi::ApiRouter;
-use super::paging::{AfterInstallation, Cursor, Limit, Page, Paging};
+use super::paging::{AfterId, AfterInstallation, Cursor, Limit, Page};
 use super::problem::{FieldError, FieldErrorKind, Problem};
 use super::services::installation_scope;
 use super::shapes::{InstallationBody, TransitionBody};
@@ -130,25 +130,43 @@ async fn read(
     Ok(json_response(StatusCode::OK, &InstallationBody::from(view)))
 }
 
+/// Which steps.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HistoryQuery {
+    /// Whether the newest come first.
+    #[serde(default)]
+    newest_first: bool,
+    /// The `nextCursor` of the page before.
+    #[param(value_type = Option<String>)]
+    #[serde(default)]
+    cursor: Option<AfterId>,
+    /// How many at the most, up to 200.
+    #[param(value_type = Option<u16>)]
+    #[serde(default)]
+    limit: Limit,
+}
+
 /// Every step in the life of an installation.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/history", tag = "lifecycle",
-    params(("id" = String, Path), Paging),
+    params(("id" = String, Path), HistoryQuery),
     responses((status = 200, description = "A page", body = Page<TransitionBody>), (status = 404, description = "No such installation"))
 )]
 async fn history(
     State(state): State<ApiState>,
     caller: Caller,
     Path(id): Path<InstallationId>,
-    Query(paging): Query<Paging>,
+    Query(query): Query<HistoryQuery>,
 ) -> Result<Response, Problem> {
     let scope = installation_scope(state.store(), &caller).await?;
     lifecycle::installation(state.store(), &scope, id.0)
         .await?
         .ok_or_else(|| Problem::not_found("installation"))?;
-    let after = paging.cursor.map(|after| after.0);
-    let views = lifecycle::history(state.store(), id.0, after, paging.limit.rows()).await?;
+    let after = query.cursor.map(|after| after.0);
+    let (newest_first, rows) = (query.newest_first, query.limit.rows());
+    let views = lifecycle::history(state.store(), id.0, newest_first, after, rows).await?;
     let page =
-        Page::new(views, paging.limit, |view| Cursor::Id(view.id())).map(TransitionBody::from);
+        Page::new(views, query.limit, |view| Cursor::Id(view.id())).map(TransitionBody::from);
     Ok(json_response(StatusCode::OK, &page))
 }

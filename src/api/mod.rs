@@ -8,8 +8,8 @@
 pub mod access;
 mod administration;
 pub mod answers;
-mod asyncapi;
 mod assist_webhooks;
+mod asyncapi;
 mod browser;
 mod callbacks;
 mod catalogue;

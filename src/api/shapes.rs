@@ -516,6 +516,8 @@ pub(super) struct AttemptBody {
     pub message: Option<String>,
     /// What usually lies behind it.
     pub hint: Option<String>,
+    /// Whether somebody had it sent again: it carried `X-Mortise-Replay: true`.
+    pub replay: bool,
     /// Placeholders that had no value in this request.
     #[serde(skip_serializing_if = "Value::is_null")]
     #[schema(value_type = Option<Vec<String>>)]
@@ -546,6 +548,7 @@ impl From<AttemptView> for AttemptBody {
             error: view.error,
             message: text("message"),
             hint: text("hint"),
+            replay: view.detail.get("replay").and_then(Value::as_bool).unwrap_or(false),
             empty_placeholders: part("emptyPlaceholders").unwrap_or_default(),
             duration_ms,
             phases: part("phases").unwrap_or_else(|| json!({})),

@@ -95,6 +95,8 @@ struct Detail<'a> {
     hint: Option<&'static str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     empty_placeholders: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replay: bool,
 }
 
 impl Dispatcher {
@@ -380,6 +382,7 @@ impl Dispatcher {
         end_span(job, sent.as_ref());
         let ended_at = self.inner.seam.clock.now();
         let made = usize::try_from(job.attempts_before).unwrap_or(0) + 1;
+        let told = Told { is_replay: job.is_replay, ..told };
         let (reply, status, error, detail) = match &sent {
             Some(Ok(answer)) => answered(answer, ended_at, told),
             Some(Err(error)) => unanswered(error, told),
@@ -565,6 +568,7 @@ fn answered(answer: &Answer, now: Timestamp, told: Told<'_>) -> Recorded {
         message: None,
         hint: control.map(control_hint).or_else(|| status_hint(code)),
         empty_placeholders: told.empty_placeholders,
+        replay: told.is_replay,
     };
     (reply, Some(code), error, serde_json::to_string(&detail).ok())
 }
@@ -579,6 +583,7 @@ fn unanswered(error: &SendError, told: Told<'_>) -> Recorded {
         message: Some(&error.detail),
         hint: Some(error.hint),
         empty_placeholders: told.empty_placeholders,
+        replay: told.is_replay,
     };
     (Reply::Nothing, None, Some(error.class.as_str()), serde_json::to_string(&detail).ok())
 }

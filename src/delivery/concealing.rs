@@ -20,6 +20,8 @@ pub(super) struct Told<'a> {
     pub(super) secrets: &'a [SecretText],
     /// Placeholders that had no value.
     pub(super) empty_placeholders: &'a [String],
+    /// Whether somebody had it sent again.
+    pub(super) is_replay: bool,
 }
 
 impl<'a> Told<'a> {

@@ -62,8 +62,8 @@ pub use statistics::{
     AnswerTimes, EndpointNote, HourView, MOST_COUNTED, MOST_COUNTED_IN_ALL, OperationView,
     StatisticsView,
 };
-pub(crate) use trial::is_credential;
 pub(crate) use tap::{LARGEST_BODY, Tap, TapOf, TappedRequest, Taps};
+pub(crate) use trial::is_credential;
 pub use trial::{
     PING_EVENT, Party, Trial, TrialEvent, TrialOutcome, TrialRequest, TrialResponse, UnsavedWebhook,
 };

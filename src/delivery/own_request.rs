@@ -354,6 +354,7 @@ impl Dispatcher {
             context: None,
             secrets: &secrets,
             empty_placeholders: &request.empty_placeholders,
+            is_replay: job.is_replay,
         };
         let (outcome, decision) = self.record(job, at, micros, sent, told, &policy).await;
         self.note_webhook(endpoint, decision);

@@ -190,10 +190,14 @@ pub struct OperationView {
     pub waiting_endpoints: usize,
     /// Since when the longest due of them waits; nothing where none is due.
     pub oldest_due: Option<Timestamp>,
-    /// Endpoints that are failing, gone or disabled.
+    /// Endpoints that are failing, gone or disabled; those since lately first.
     pub unwell: Vec<EndpointNote>,
+    /// How many there are, up to [`MOST_COUNTED`].
+    pub unwell_count: i64,
     /// Endpoints that are paused after failures in a row.
     pub paused: Vec<EndpointNote>,
+    /// How many there are, up to [`MOST_COUNTED`].
+    pub paused_count: i64,
     /// Those that take the longest to answer.
     pub slowest: Vec<EndpointNote>,
     /// Those with the most failed attempts.
@@ -228,26 +232,39 @@ impl Dispatcher {
         let in_table = number(store, &sql, Vec::new()).await?;
         let waiting = claims::waiting_endpoints(store).await?;
         let oldest = waiting.iter().map(|one| one.due_at).filter(|due| *due <= now.micros()).min();
-        let states = |condition: &str| {
+        // Lanes of callbacks have states too, and are no webhooks: they are left out before anything
+        // is counted or cut off.
+        let states = |what: &str, condition: &str, rest: &str| {
             format!(
-                "select endpoint_id, health, breaker_until, last_error from endpoint_states \
-                 where {condition} order by endpoint_id limit {LISTED}"
+                "select {what} from endpoint_states s join endpoints e on e.id = s.endpoint_id \
+                 where {condition} and e.lane = 'webhook' \
+                 and exists (select 1 from webhooks w where w.id = e.id) {rest}"
             )
         };
-        let unwell = state_rows(store, &states("health <> 'ok'"), Vec::new()).await?;
-        let paused = state_rows(
-            store,
-            &states("breaker_until is not null and breaker_until > $1"),
-            vec![now.micros().into()],
-        )
-        .await?;
+        let listed = |condition: &str| {
+            let columns = "s.endpoint_id, s.health, s.breaker_until, s.last_error";
+            let rest = format!("order by s.health_since desc, s.endpoint_id limit {LISTED}");
+            states(columns, condition, &rest)
+        };
+        let counted = |condition: &str| {
+            let some = states("1", condition, &format!("limit {MOST_COUNTED}"));
+            format!("select count(*) from ({some}) w")
+        };
+        let is_unwell = "s.health <> 'ok'";
+        let is_paused = "s.breaker_until is not null and s.breaker_until > $1";
+        let at = || vec![Value::from(now.micros())];
+        let unwell = state_rows(store, &listed(is_unwell), Vec::new()).await?;
+        let unwell_count = number(store, &counted(is_unwell), Vec::new()).await?;
+        let paused = state_rows(store, &listed(is_paused), at()).await?;
+        let paused_count = number(store, &counted(is_paused), at()).await?;
         // Of this hour and the last, so that the sum is over few rows however many are kept.
         let busy = |order: &str| {
             format!(
                 "select endpoint_id, cast(sum(succeeded) as bigint) as succeeded, \
                  cast(sum(failed) as bigint) as failed, cast(sum(micros) as bigint) as micros \
-                 from endpoint_hours where hour >= $1 group by endpoint_id {order} \
-                 limit {LISTED}"
+                 from endpoint_hours h where hour >= $1 \
+                 and exists (select 1 from webhooks w where w.id = h.endpoint_id) \
+                 group by endpoint_id {order} limit {LISTED}"
             )
         };
         let from = vec![Value::from(hour_of(now) - 1)];
@@ -273,7 +290,9 @@ impl Dispatcher {
             waiting_endpoints: waiting.len(),
             oldest_due: oldest.map(Timestamp::from_micros),
             unwell,
+            unwell_count,
             paused,
+            paused_count,
             slowest,
             most_failed,
         })

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::erasing::role_of;
 use super::erasure;
 use super::error::LifecycleError;
+use super::people::end_visits;
 use super::service::Lifecycle;
 use super::state::Phase;
 use super::uninstall::UninstallRequest;
@@ -157,6 +158,7 @@ impl Lifecycle {
             detail: None,
         };
         audit::append(&work, entry, actor, now, &seam.randomness).await?;
+        end_visits(&work, org_id, None).await?;
         let row = org_closure::ActiveModel {
             org_id: Set(org_id.to_owned()),
             actor: Set(actor.name.clone()),

@@ -7,6 +7,7 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use url::Url;
 use uuid::Uuid;
 
 use super::applying::PreparedUpgrade;
@@ -14,6 +15,7 @@ use super::authorize::{Exchanged, show_granted};
 use super::error::LifecycleError;
 use super::service::{Lifecycle, Locked};
 use super::state::{Command, Settlement};
+use super::upgrade::Wish;
 use crate::audit::Actor;
 use crate::catalogue;
 use crate::identifier::InstallationId;
@@ -160,6 +162,53 @@ impl Lifecycle {
         );
         self.agree(work, &mut locked, prepared, actor, &reason).await?;
         Ok(locked.row.id)
+    }
+
+    /// Begins the authorisation of the upgrade that waits: of the one that was shown, by its consent
+    /// and digest, where one was. Our one-time address for the browser.
+    pub async fn authorize_waiting(
+        &self,
+        work: &mut UnitOfWork,
+        installation: InstallationId,
+        shown: Option<(Uuid, &str)>,
+        actor: &Actor,
+    ) -> Result<Option<Url>, LifecycleError> {
+        let mut locked = self.lock(work, installation.0).await?;
+        let waiting = self.waiting_upgrade(work, &locked.row).await?;
+        let is_shown = |waiting: &upgrade::Model| {
+            shown.is_none_or(|(id, digest)| waiting.id == id && waiting.digest == digest)
+        };
+        let waiting = match (waiting.filter(is_shown), shown) {
+            (Some(waiting), _) => waiting,
+            (None, None) => return Err(LifecycleError::UnknownConsent("none".to_owned())),
+            (None, Some((id, _))) => {
+                let asked = upgrade::Entity::find_by_id(id)
+                    .filter(upgrade::Column::InstallationId.eq(locked.row.id))
+                    .one(work.connection())
+                    .await?
+                    .ok_or_else(|| LifecycleError::UnknownConsent(id.to_string()))?;
+                return Err(if asked.waiting.is_none() {
+                    self.settled(work, &locked, asked).await?
+                } else {
+                    self.mismatch(work, asked).await?
+                });
+            }
+        };
+        let version = extension_version::Entity::find_by_id(waiting.version_id)
+            .one(work.connection())
+            .await?
+            .ok_or(LifecycleError::Unreadable { what: "version" })?;
+        let wish = Wish {
+            version,
+            config: None,
+            return_url: locked.row.return_url.clone(),
+            deadline: None,
+            rollout_id: None,
+            asks: true,
+            is_dry: false,
+        };
+        let proposed = Box::pin(self.propose(work, &mut locked, wish, actor)).await?;
+        Ok(proposed.start_url)
     }
 
     /// The host granted what the version asks for: that is consent, and the new tokens take the

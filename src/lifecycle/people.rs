@@ -10,7 +10,9 @@ use super::state::Command;
 use crate::audit::{self, Actor, Entry};
 use crate::extension_data;
 use crate::store::UnitOfWork;
-use crate::store::entity::{authorization_request, connection, installation};
+use crate::store::entity::{
+    authorization_request, connection, installation, page_session, portal_link,
+};
 
 /// How many installations one transaction sees to.
 const PAGE: u64 = 50;
@@ -20,6 +22,26 @@ const MOST_TURNS: u32 = 5;
 
 /// Why his own installations end.
 const REASON: &str = "the user was removed from the org";
+
+/// Ends what sessions and unused links into the pages there are of an org: of one of its people by
+/// the host's name for him, or of all.
+pub(super) async fn end_visits(
+    work: &UnitOfWork,
+    org_id: &str,
+    subject: Option<&str>,
+) -> Result<(), LifecycleError> {
+    let mut sessions =
+        page_session::Entity::delete_many().filter(page_session::Column::OrgId.eq(org_id));
+    let mut links =
+        portal_link::Entity::delete_many().filter(portal_link::Column::OrgId.eq(org_id));
+    if let Some(subject) = subject {
+        sessions = sessions.filter(page_session::Column::Subject.eq(subject));
+        links = links.filter(portal_link::Column::Subject.eq(subject));
+    }
+    sessions.exec(work.connection()).await?;
+    links.exec(work.connection()).await?;
+    Ok(())
+}
 
 /// What became of a user's connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +94,7 @@ impl Lifecycle {
         let mut work = self.begin().await?;
         // Third parties post for him no more.
         extension_data::user_tokens::user_removed(&work, org_id, user_id).await?;
+        end_visits(&work, org_id, Some(user_id)).await?;
         let granted = connection::Entity::find()
             .select_only()
             .column(connection::Column::InstallationId)

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr, Order};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -304,19 +304,22 @@ pub async fn activated_within(
         .ok_or(LifecycleError::Unreadable { what: "installation" })
 }
 
-/// The steps of an installation, oldest first.
+/// The steps of an installation, oldest first or newest first, from after a step on.
 pub async fn history(
     store: &Store,
     installation_id: Uuid,
+    newest_first: bool,
     after: Option<Uuid>,
     limit: u64,
 ) -> Result<Vec<TransitionView>, LifecycleError> {
+    let order = if newest_first { Order::Desc } else { Order::Asc };
     let mut query = transition::Entity::find()
         .filter(transition::Column::InstallationId.eq(installation_id))
-        .order_by_asc(transition::Column::Id)
+        .order_by(transition::Column::Id, order)
         .limit(limit);
     if let Some(after) = after {
-        query = query.filter(transition::Column::Id.gt(after));
+        let id = transition::Column::Id;
+        query = query.filter(if newest_first { id.lt(after) } else { id.gt(after) });
     }
     Ok(query.all(store.reader()).await?.into_iter().map(|row| TransitionView { row }).collect())
 }

@@ -44,6 +44,17 @@ pub(super) struct Chart {
 }
 
 impl Chart {
+    /// A moment of the chart as people read it before the script says it in their zone: an hour, or
+    /// the day of UTC.
+    pub(super) fn label(moment: &str, is_day: bool) -> &str {
+        moment.get(if is_day { 0..10 } else { 11..16 }).unwrap_or(moment)
+    }
+
+    /// The bars with anything in them.
+    pub(super) fn filled(&self) -> impl Iterator<Item = &Bar> {
+        self.bars.iter().filter(|bar| bar.bucket != Bucket::default())
+    }
+
     /// Whether there is anything to draw.
     pub(super) fn is_empty(&self) -> bool {
         self.most == 0
@@ -192,6 +203,9 @@ mod tests {
         let days = Chart::new(&hours, at(100), 30, 24);
         // Hours 96 to 119 are the day that has begun, 72 to 95 the one before.
         assert_eq!((days.bars[29].bucket.succeeded, days.bars[28].bucket.succeeded), (2, 2));
+        assert_eq!((days.filled().count(), chart.filled().count()), (2, 2));
+        assert_eq!(Chart::label(&chart.to, false), "04:00");
+        assert_eq!(Chart::label(&days.to, true), "1970-01-05");
     }
 
     #[test]

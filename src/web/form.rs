@@ -6,8 +6,8 @@ use http::header::CONTENT_TYPE;
 
 use super::multipart;
 
-/// How many fields a form may have.
-const MOST_FIELDS: usize = 200;
+/// How many fields a form may have: a rule with the most conditions has four for each.
+const MOST_FIELDS: usize = 1_000;
 
 /// The fields of a form, in their order, and its files.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +57,21 @@ impl Form {
         field.map_or("", |(_, value)| value.trim())
     }
 
+    /// The values of a field that may be there several times.
+    pub(super) fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
+        self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.trim())
+    }
+
+    /// The value of a field of several lines, whose ends browsers send as CR LF.
+    pub(super) fn lines(&self, name: &str) -> String {
+        self.text(name).replace("\r\n", "\n").replace('\r', "\n")
+    }
+
+    /// Whether a field was sent, be it empty.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(field, _)| field == name)
+    }
+
     /// The value of a field; nothing where it is empty.
     pub(super) fn filled(&self, name: &str) -> Option<String> {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)
@@ -91,6 +106,8 @@ mod tests {
         let form = Form::read(&headers, &body).unwrap();
         assert_eq!((form.text("a"), form.text("b"), form.text("c")), ("1", "<x> y", ""));
         assert_eq!(form.filled("empty"), None);
+        assert_eq!(form.all("a").collect::<Vec<_>>(), ["1", "2"]);
+        assert!(form.has("empty") && !form.has("c"));
         let many = Bytes::from("a=1&".repeat(MOST_FIELDS + 5));
         assert!(Form::read(&headers, &many).is_err());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

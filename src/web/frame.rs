@@ -10,13 +10,13 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use futures_util::FutureExt;
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST, ORIGIN,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, ORIGIN, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::form::Form;
-use super::routes::Visitors;
+use super::routes::{Brings, Gate, Visitors};
 use super::trouble::Trouble;
 use super::visit::{Visit, Visitor};
 use super::{Pages, pages};
@@ -25,7 +25,10 @@ use crate::api::{Problem, RawBody};
 use crate::config::Origin;
 
 /// The largest form, but for one with a package in it, in bytes.
-const LARGEST_FORM: usize = 2 << 20;
+const LARGEST_FORM: usize = 512 << 10;
+
+/// The largest form of somebody without a session, in bytes.
+const LARGEST_OPEN_FORM: usize = 8 << 10;
 
 /// The room for the other parts of a form with a package in it, in bytes.
 const BESIDE_PACKAGE: usize = 1 << 16;
@@ -80,7 +83,7 @@ fn cookie_of(pages: &Pages, headers: &HeaderMap) -> Option<PageSecret> {
 
 /// Lets a request in: finds its session, asks whether the page exists for it, checks forms.
 pub(super) async fn enter(
-    State((pages, visitors)): State<(Pages, Visitors)>,
+    State((pages, gate)): State<(Pages, Gate)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -93,7 +96,7 @@ pub(super) async fn enter(
         Err(trouble) => return finish(&pages, None, trouble.into_response()),
     };
     let answered = async {
-        match admit(&pages, visitors, visitor.as_ref(), request).await {
+        match admit(&pages, gate, visitor.as_ref(), request).await {
             Ok(request) => next.run(request).await,
             Err(Refusal(response)) => *response,
         }
@@ -134,11 +137,11 @@ fn refuse(trouble: Trouble) -> Refusal {
 
 async fn admit(
     pages: &Pages,
-    visitors: Visitors,
+    gate: Gate,
     visitor: Option<&Visitor>,
     mut request: Request,
 ) -> Result<Request, Refusal> {
-    match (visitors, visitor) {
+    match (gate.visitors, visitor) {
         (Visitors::Everybody, _) => {}
         (Visitors::Roles(_), None) => return Err(Refusal(Box::new(sign_in_first(&request)))),
         (Visitors::Roles(roles), Some(visitor)) => {
@@ -148,7 +151,7 @@ async fn admit(
         }
     }
     if request.method() == Method::POST {
-        request = read_form(pages, visitors, visitor, request).await?;
+        request = read_form(pages, gate, visitor, request).await?;
     }
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let address = address.map(|ConnectInfo(address)| address.ip());
@@ -176,10 +179,11 @@ fn sign_in_first(request: &Request) -> Response {
 /// Reads a form and holds it to having been sent by a page of ours, in this session.
 async fn read_form(
     pages: &Pages,
-    visitors: Visitors,
+    gate: Gate,
     visitor: Option<&Visitor>,
     request: Request,
 ) -> Result<Request, Refusal> {
+    let visitors = gate.visitors;
     let forged = || {
         refuse(Trouble::new(
             StatusCode::FORBIDDEN,
@@ -194,11 +198,19 @@ async fn read_form(
         return Err(forged());
     }
     let (parts, body) = request.into_parts();
-    let kind = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let limit = if kind.is_some_and(|kind| kind.starts_with("multipart/")) {
-        pages.state().config().limits.package_bytes + BESIDE_PACKAGE
-    } else {
-        LARGEST_FORM
+    let (limit, _turn) = match gate.brings {
+        Brings::Little => (LARGEST_OPEN_FORM, None),
+        Brings::Fields => (LARGEST_FORM, None),
+        Brings::Package => {
+            let turn = Arc::clone(&pages.inner.packages).try_acquire_owned().map_err(|_| {
+                refuse(Trouble::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "Several packages are being read right now",
+                    "Go back and send yours again in a moment. Nothing was stored.",
+                ))
+            })?;
+            (pages.state().config().limits.package_bytes + BESIDE_PACKAGE, Some(turn))
+        }
     };
     let body = RawBody::from(Request::from_parts(parts.clone(), body));
     let body = body.read(limit).await.map_err(|problem| refuse(problem.into()))?;
@@ -256,8 +268,12 @@ fn finish(pages: &Pages, visitor: Option<&Visitor>, mut response: Response) -> R
     if !pages.is_framed() {
         headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     }
-    // What belongs to a session is in no cache, not even after signing out.
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    // What belongs to a session is in no cache, not even after signing out. Only what has its
+    // digest in its name is.
+    let is_for_ever = |value: &HeaderValue| value.as_bytes().ends_with(b"immutable");
+    if !headers.get(CACHE_CONTROL).is_some_and(is_for_ever) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     response
 }
 

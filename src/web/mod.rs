@@ -8,20 +8,23 @@
 mod answers;
 mod assets;
 mod chart;
+mod faults;
 mod form;
 mod frame;
 mod live;
 mod multipart;
 mod pages;
 mod parts;
+mod places;
 mod routes;
 mod shell;
 mod trouble;
 mod visit;
 mod words;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use http::HeaderValue;
@@ -29,10 +32,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::ApiState;
+use answers::EventType;
+use places::Places;
 pub use routes::{PageRoute, Visitors, table};
 
-/// How many live updates a node serves at a time: each asks the database every second.
-const MOST_LIVE: usize = 64;
+/// How many packages are read at a time: each is in memory whole.
+const MOST_PACKAGES: usize = 4;
+
+/// The event types of each dialect that was asked for: they are the same as long as this runs, and
+/// making their samples takes its time.
+type EventTypes = Mutex<HashMap<String, Arc<Vec<EventType>>>>;
 
 /// What every page can reach. Cloning shares it.
 #[derive(Clone)]
@@ -44,7 +53,9 @@ struct Inner {
     state: ApiState,
     api: Router,
     stop: CancellationToken,
-    live: Arc<Semaphore>,
+    live: Places,
+    packages: Arc<Semaphore>,
+    event_types: EventTypes,
     policy: HeaderValue,
 }
 
@@ -57,8 +68,11 @@ impl fmt::Debug for Pages {
 impl Pages {
     fn new(state: ApiState, api: Router, stop: CancellationToken) -> Self {
         let policy = frame::content_security_policy(&state.config().pages.frame_ancestors);
-        let live = Arc::new(Semaphore::new(MOST_LIVE));
-        Self { inner: Arc::new(Inner { state, api, stop, live, policy }) }
+        let packages = Arc::new(Semaphore::new(MOST_PACKAGES));
+        let live = Places::default();
+        let event_types = EventTypes::default();
+        let inner = Inner { state, api, stop, live, packages, event_types, policy };
+        Self { inner: Arc::new(inner) }
     }
 
     /// What the API's handlers reach.
@@ -84,7 +98,7 @@ pub fn router(state: ApiState, api: Router, stop: CancellationToken) -> Router {
     let mut router = Router::new();
     for (route, handler) in routes::handlers() {
         let guard =
-            axum::middleware::from_fn_with_state((pages.clone(), route.visitors), frame::enter);
+            axum::middleware::from_fn_with_state((pages.clone(), route.gate()), frame::enter);
         router = router.route(route.path, handler.route_layer(guard));
     }
     router

@@ -225,6 +225,11 @@ pub(super) fn percent(share: Option<f64>) -> String {
     }
 }
 
+/// A number with what is counted, for one and for others.
+pub(super) fn counted(count: i64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// A duration as people read it.
 pub(super) fn duration(millis: f64) -> String {
     if millis < 10.0 {
@@ -266,6 +271,11 @@ pub(super) struct Count {
 impl Count {
     pub(super) fn is_any(self) -> bool {
         self.count > 0
+    }
+
+    /// Whether there are more than are shown.
+    pub(super) fn is_more_than(self, shown: usize) -> bool {
+        usize::try_from(self.count).is_ok_and(|count| count > shown)
     }
 }
 
@@ -316,6 +326,8 @@ mod tests {
         assert_eq!(percent(Some(1.0)), "100 %");
         assert_eq!(percent(Some(0.0)), "0.0 %");
         assert_eq!(percent(None), "–");
+        assert_eq!(counted(1, "attempt", "attempts"), "1 attempt");
+        assert_eq!(counted(0, "attempt", "attempts"), "0 attempts");
         assert_eq!(duration(1.25), "1.2 ms");
         assert_eq!(duration(250.4), "250 ms");
         assert_eq!(duration(12_340.0), "12.3 s");

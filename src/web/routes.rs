@@ -5,8 +5,8 @@ use axum::routing::{MethodRouter, get, post};
 use http::Method;
 
 use super::pages::{
-    audit, deliveries, events, extensions, findings, home, installations, jobs, journal, notices,
-    publish, sign_in, tokens, webhooks,
+    audit, deliveries, event_types, events, extensions, findings, home, installations, jobs,
+    journal, notices, own, publish, rules, sign_in, tokens, webhooks,
 };
 use super::{Pages, assets, live};
 use crate::api::Role;
@@ -31,6 +31,36 @@ pub struct PageRoute {
     pub visitors: Visitors,
     /// What it is.
     pub doc: &'static str,
+}
+
+/// What a form of a page may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Brings {
+    /// A token or nothing: whoever sends it is not known yet.
+    Little,
+    /// Fields.
+    Fields,
+    /// Fields and a package.
+    Package,
+}
+
+/// Who may come in, with what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gate {
+    pub(super) visitors: Visitors,
+    pub(super) brings: Brings,
+}
+
+impl PageRoute {
+    /// What the frame asks of whoever comes.
+    pub(super) fn gate(&self) -> Gate {
+        let brings = match (self.visitors, self.path) {
+            (Visitors::Everybody, _) => Brings::Little,
+            (_, "/pages/publish") => Brings::Package,
+            _ => Brings::Fields,
+        };
+        Gate { visitors: self.visitors, brings }
+    }
 }
 
 use Role::{Admin, Operator, Vendor, Viewer};
@@ -76,6 +106,7 @@ pub(super) fn handlers() -> Vec<Row> {
         sent("/sign-out", SIGNED_IN, "Ends the session", post(sign_in::out)),
 
         shown("/pages", SIGNED_IN, "What matters to the role", get(home::show)),
+        shown("/pages/notices", SIGNED_IN, "All notices", get(notices::list)),
         sent("/pages/notices/{id}/dismiss", ACTING, "Puts a notice aside", post(notices::dismiss)),
 
         shown("/pages/installations", SIGNED_IN, "Installations", get(installations::list)),
@@ -95,6 +126,26 @@ pub(super) fn handlers() -> Vec<Row> {
         sent("/pages/webhooks/{id}/ping", ACTING, "Pings", post(webhooks::ping)),
         sent("/pages/webhooks/{id}/recover", ACTING, "Delivers many again", post(webhooks::recover)),
         sent("/pages/webhooks/{id}/reactivate", ACTING, "Makes a webhook live again", post(webhooks::reactivate)),
+
+        shown("/pages/webhooks/new", DECIDING, "Make a webhook of the org's own", get(own::new)),
+        sent("/pages/webhooks", DECIDING, "Makes one, or tries it", post(own::create)),
+        shown("/pages/webhooks/{id}/edit", DECIDING, "Change an own webhook", get(own::edit)),
+        sent("/pages/webhooks/{id}/edit", DECIDING, "Changes it, or tries it", post(own::change)),
+        sent("/pages/webhooks/{id}/clone", DECIDING, "Copies an own webhook", post(own::copy)),
+        sent("/pages/webhooks/{id}/switch", DECIDING, "Switches an own webhook on or off", post(own::switch)),
+        shown("/pages/webhooks/{id}/delete", DECIDING, "What deleting will do", get(own::before_delete)),
+        sent("/pages/webhooks/{id}/delete", DECIDING, "Deletes an own webhook", post(own::delete)),
+
+        shown("/pages/rules", OF_AN_ORG, "Triggers and automations", get(rules::list)),
+        shown("/pages/rules/{kind}/new", DECIDING, "Make a trigger or automation", get(rules::new)),
+        sent("/pages/rules/{kind}", DECIDING, "Makes one", post(rules::create)),
+        shown("/pages/rules/{kind}/{id}", OF_AN_ORG, "A trigger or automation", get(rules::show)),
+        sent("/pages/rules/{kind}/{id}", DECIDING, "Changes it", post(rules::change)),
+        sent("/pages/rules/{kind}/{id}/switch", DECIDING, "Switches it on or off", post(rules::switch)),
+        sent("/pages/rules/{kind}/{id}/delete", DECIDING, "Deletes it", post(rules::delete)),
+
+        shown("/pages/event-types", SIGNED_IN, "Event types", get(event_types::list)),
+        shown("/pages/event-types/{name}", SIGNED_IN, "An event type with a sample", get(event_types::show)),
 
         shown("/pages/deliveries", SIGNED_IN, "Deliveries", get(deliveries::list)),
         shown("/pages/deliveries/{id}", SIGNED_IN, "A delivery with its attempts", get(deliveries::show)),

@@ -20,6 +20,8 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(super) struct Shell {
     pub(super) title: String,
+    /// The path of the page.
+    pub(super) path: String,
     pub(super) entries: Vec<Entry>,
     /// Who looks; nobody on the pages before the sign-in.
     pub(super) who: Option<Who>,
@@ -44,6 +46,7 @@ pub(super) struct Who {
 const ORG: &[(&str, &str)] = &[
     ("/pages", "Extensions"),
     ("/pages/webhooks", "Webhooks"),
+    ("/pages/rules", "Rules"),
     ("/pages/deliveries", "Deliveries"),
     ("/pages/events", "Why not?"),
 ];
@@ -55,6 +58,7 @@ const VENDOR: &[(&str, &str)] = &[
     ("/pages/deliveries", "Deliveries"),
     ("/pages/jobs", "Jobs"),
     ("/pages/journal", "Journal"),
+    ("/pages/event-types", "Event types"),
     ("/pages/publish", "Publish"),
 ];
 
@@ -64,7 +68,9 @@ const OPERATOR: &[(&str, &str)] = &[
     ("/pages/installations", "Installations"),
     ("/pages/webhooks", "Webhooks"),
     ("/pages/deliveries", "Deliveries"),
+    ("/pages/events", "Why not?"),
     ("/pages/jobs", "Jobs"),
+    ("/pages/journal", "Journal"),
     ("/pages/tokens", "Tokens"),
     ("/pages/findings", "Findings"),
     ("/pages/audit", "Audit"),
@@ -79,7 +85,9 @@ fn entries(role: Role, path: &str) -> Vec<Entry> {
     };
     // Pages that are reached from the first one belong to it where they have no entry of their own.
     let belongs_to_first = match role {
-        Role::Admin | Role::Viewer => path.starts_with("/pages/installations"),
+        Role::Admin | Role::Viewer => {
+            path.starts_with("/pages/installations") || path.starts_with("/pages/notices")
+        }
         Role::Vendor => path.starts_with("/pages/extensions"),
         _ => false,
     };
@@ -87,8 +95,11 @@ fn entries(role: Role, path: &str) -> Vec<Entry> {
     // The entry whose address is the longest beginning of the path.
     let current = all
         .iter()
-        .filter(|(href, _)| path == *href || (path.starts_with(href) && *href != "/pages"))
         .map(|(href, _)| *href)
+        .filter(|href| {
+            let rest = path.strip_prefix(href);
+            rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && *href != "/pages"))
+        })
         .max_by_key(|href| href.len());
     all.iter()
         .map(|(href, label)| Entry { href, label, is_current: current == Some(*href) })
@@ -110,6 +121,7 @@ impl Shell {
         });
         Self {
             title,
+            path: path.to_owned(),
             entries: visitor
                 .map(|visitor| entries(visitor.session.visitor.role, path))
                 .unwrap_or_default(),
@@ -146,6 +158,7 @@ mod tests {
             ("/pages/webhooks", "Webhooks"),
             ("/pages/webhooks/1", "Webhooks"),
             ("/pages/tokens/new", "Tokens"),
+            ("/pages/events/1", "Why not?"),
         ] {
             let marked: Vec<_> = entries(Role::Operator, path)
                 .into_iter()

@@ -1,7 +1,7 @@
 //! A visit: who looks, and how a page asks the API on his behalf.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::body::Body;
 use axum::extract::FromRequestParts;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::Pages;
+use super::answers::{EventType, List};
 use super::form::Form;
 use super::shell::Shell;
 use super::trouble::Trouble;
@@ -128,11 +129,38 @@ impl Visit {
         read(answered).map(Some)
     }
 
+    /// The event types of a dialect; of the host's own where none is named.
+    pub(super) async fn event_types(&self, dialect: &str) -> Result<Arc<Vec<EventType>>, Trouble> {
+        let kept = &self.pages.inner.event_types;
+        let known = kept.lock().unwrap_or_else(PoisonError::into_inner).get(dialect).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let path = with_query("/event-types", &[("dialect", dialect)]);
+        let found: List<EventType> = self.get(&path).await?;
+        let found = Arc::new(found.data);
+        // The API refused what is no dialect, so these are few.
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(dialect.to_owned(), Arc::clone(&found));
+        Ok(found)
+    }
+
     /// Has the API do something. `key` names the form, so that one that is sent twice is carried
     /// out once.
     pub(super) async fn post(&self, path: &str, body: &Value, key: &str) -> Result<Value, Trouble> {
+        read(self.send(Method::POST, path, body, key).await?)
+    }
+
+    /// Sends the API a document, whatever it answers.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+        key: &str,
+    ) -> Result<Answered, Trouble> {
         let body = ("application/json", body.to_string().into());
-        read(self.ask(Method::POST, path, Some(body), Some(key)).await?)
+        self.ask(method, path, Some(body), Some(key)).await
     }
 
     /// Has the API delete something.

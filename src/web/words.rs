@@ -58,6 +58,7 @@ pub(super) fn state(name: &str) -> Option<(&'static str, Tone)> {
         "published" => ("Published", Good),
         "live" => ("Live", Good),
         "revoked" => ("Revoked", Plain),
+        "ended" => ("Ended", Plain),
         "error" => ("Error", Bad),
         "warning" => ("Warning", Waiting),
         "refused" => ("Not sent", Bad),
@@ -82,7 +83,7 @@ pub(super) fn done(word: &str) -> &'static str {
     match word {
         "suspended" => "Suspended. Nothing is delivered until it is resumed; what comes is held.",
         "resumed" => "Resumed. What was held goes on.",
-        "lifted" => "Your suspension is lifted.",
+        "lifted" => "Your suspension is lifted. Where somebody else holds it, it stays held.",
         "consented" => "You agreed. The new version serves now.",
         "uninstalled" => "Uninstalled. No request of it begins any more.",
         "dismissed" => "Put aside. It comes back when it happens again.",
@@ -96,6 +97,11 @@ pub(super) fn done(word: &str) -> &'static str {
         "revoked" => "Revoked. No node takes it any more.",
         "compared" => "Compared.",
         "signed-out" => "You are signed out.",
+        "created" => "It is there.",
+        "saved" => "Saved.",
+        "switched-on" => "Switched on.",
+        "switched-off" => "Switched off.",
+        "deleted" => "Deleted.",
         _ => "",
     }
 }
@@ -128,6 +134,66 @@ pub(super) fn error(class: &str) -> Option<&'static str> {
     })
 }
 
+/// The dialects, with what people call them.
+pub(super) const DIALECTS: &[(&str, &str)] = &[
+    ("desk", "Zoho Desk"),
+    ("standard", "Standard Webhooks"),
+    ("zendesk", "Zendesk"),
+    ("dzdesk", "dzdesk"),
+    ("assist", "Zoho Assist"),
+];
+
+/// The ways to tell an endpoint who calls, with what people call them.
+pub(super) const AUTHENTICATIONS: &[(&str, &str)] = &[
+    ("none", "Not at all; it can verify the signature"),
+    ("basic", "User name and password"),
+    ("bearer", "A bearer token"),
+    ("apiKey", "A key in a header"),
+    ("oauth2ClientCredentials", "OAuth 2.0 client credentials"),
+    ("mtls", "A client certificate (mutual TLS)"),
+];
+
+/// The operators of conditions, with what people call them.
+pub(super) const OPERATORS: &[(&str, &str)] = &[
+    ("is", "is"),
+    ("isNot", "is not"),
+    ("includes", "includes"),
+    ("notIncludes", "does not include"),
+    ("lessThan", "is less than"),
+    ("greaterThan", "is greater than"),
+    ("present", "is there"),
+    ("notPresent", "is not there"),
+    ("changed", "changed"),
+    ("notChanged", "did not change"),
+    ("changedTo", "changed to"),
+    ("changedFrom", "changed from"),
+];
+
+/// What people call one of a list; nothing where it is none of it.
+fn called(list: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
+    list.iter().find(|(known, _)| *known == name).map(|(_, label)| *label)
+}
+
+/// A dialect as people call it.
+pub(super) fn dialect(name: &str) -> &str {
+    called(DIALECTS, name).unwrap_or(name)
+}
+
+/// A way to tell an endpoint who calls, as people call it.
+pub(super) fn authentication(kind: &str) -> &'static str {
+    called(AUTHENTICATIONS, kind).unwrap_or("In a way that this page does not know")
+}
+
+/// An operator of a condition as people say it.
+pub(super) fn operator(name: &str) -> &str {
+    called(OPERATORS, name).unwrap_or(name)
+}
+
+/// Whether an operator compares with a value.
+pub(super) fn takes_value(operator: &str) -> bool {
+    !["present", "notPresent", "changed", "notChanged"].contains(&operator)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,5 +206,26 @@ mod tests {
         }
         assert_eq!(state("<script>"), None);
         assert_eq!(done("<script>"), "");
+    }
+
+    #[test]
+    fn every_dialect_has_words() {
+        for known in crate::dialect::Dialect::ALL {
+            assert!(called(DIALECTS, known.as_str()).is_some(), "{}", known.as_str());
+        }
+        assert_eq!((dialect("x"), operator("isNot")), ("x", "is not"));
+    }
+
+    #[test]
+    fn every_operator_has_words_and_says_whether_it_takes_a_value() {
+        for (name, _) in OPERATORS {
+            let value =
+                if takes_value(name) { serde_json::json!("x") } else { serde_json::Value::Null };
+            let one = serde_json::json!({ "field": "payload.a", "operator": name, "value": value });
+            let read = serde_json::from_value(serde_json::json!({ "all": [one] }));
+            let mut read: crate::webhook::conditions::Conditions = read.unwrap();
+            let find = |_: &str| Err(None);
+            assert!(read.check(&find).is_empty(), "{name}");
+        }
     }
 }

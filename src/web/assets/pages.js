@@ -5,7 +5,8 @@ const now = () => Date.now();
 // Moments in the reader's zone; the exact one stays in the title.
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+// The days of charts are those of UTC, whatever the reader's are.
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" });
 const span = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 
 function relative(moment) {
@@ -53,10 +54,39 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 });
 
+// What a button only shows is shown in place, so that nothing that was typed in is lost.
+async function showInPlace(form, button) {
+  const into = document.getElementById(button.dataset.inPlace);
+  const body = new URLSearchParams(new FormData(form, button));
+  button.disabled = true;
+  document.getElementById("faults")?.remove();
+  try {
+    // By the attribute: `form.action` is a button of that name, where there is one.
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body });
+    const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const told = found.getElementById(into.id);
+    if (!told) throw new Error("not a page with it");
+    const faults = found.getElementById("faults");
+    into.replaceChildren(...(faults ? [faults] : []), ...told.childNodes);
+    tellTimes(into);
+    offerCopies(into);
+  } catch {
+    into.textContent = "Nothing was sent. Load the page again.";
+  } finally {
+    button.disabled = false;
+    into.scrollIntoView({ block: "nearest" });
+  }
+}
+
 // A form that is under way is not sent again by a second click.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (form.method !== "post") return;
+  if (event.submitter?.dataset.inPlace && document.getElementById(event.submitter.dataset.inPlace)) {
+    event.preventDefault();
+    showInPlace(form, event.submitter);
+    return;
+  }
+  if (form.getAttribute("method") !== "post") return;
   if (form.dataset.sent) {
     event.preventDefault();
     return;
@@ -95,32 +125,58 @@ function follow(address) {
       show(region, html);
     }
   };
-  const source = new EventSource(address);
-  source.addEventListener("open", () => say("Live"));
-  source.addEventListener("error", () => say("Not live"));
-  source.addEventListener("part", (event) => {
-    const parts = JSON.parse(event.data);
-    for (const region of regions) {
-      const html = parts[region.dataset.livePart];
-      if (html !== undefined) waiting.set(region, html);
-    }
-    settle();
-  });
+  let source = null;
+  const begin = () => {
+    if (source || document.hidden) return;
+    source = new EventSource(address);
+    source.addEventListener("open", () => say("Live"));
+    source.addEventListener("error", () => say("Not live"));
+    source.addEventListener("part", (event) => {
+      const parts = JSON.parse(event.data);
+      for (const region of regions) {
+        const html = parts[region.dataset.livePart];
+        if (html !== undefined) waiting.set(region, html);
+      }
+      settle();
+    });
+  };
+  // A page that nobody sees takes no connection: browsers have few for one server.
+  const end = () => {
+    source?.close();
+    source = null;
+    say("Not live");
+  };
   document.addEventListener("focusout", () => setTimeout(settle));
   document.addEventListener("selectionchange", () => setTimeout(settle));
-  window.addEventListener("pagehide", () => source.close());
+  document.addEventListener("visibilitychange", () => (document.hidden ? end() : begin()));
+  window.addEventListener("pagehide", end);
+  window.addEventListener("pageshow", begin);
+  begin();
 }
 
-// A job's page asks again until the job is over.
-function reloadWhileRunning(element) {
-  setTimeout(() => {
-    if (!document.hidden && !document.querySelector("form:focus-within")) location.reload();
-    else reloadWhileRunning(element);
-  }, 2000);
+// What goes on is asked for again until it is over, more seldom with time; nothing else of the page
+// moves.
+async function askAgain(region, pause = 2000) {
+  await new Promise((resolve) => setTimeout(resolve, pause));
+  if (!region.isConnected) return;
+  if (!document.hidden && !isInUse(region)) {
+    try {
+      const answer = await fetch(location.pathname);
+      const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const next = found.getElementById(region.id);
+      if (next) {
+        show(region, next.innerHTML);
+        if (!("askAgain" in next.dataset)) return;
+      }
+    } catch {
+      // Asked again below.
+    }
+  }
+  askAgain(region, Math.min(pause * 1.2, 15000));
 }
 
 tellTimes(document);
 offerCopies(document);
 setInterval(() => tellTimes(document), 30000);
 for (const region of document.querySelectorAll("[data-live]")) follow(region.dataset.live);
-for (const element of document.querySelectorAll("[data-reload]")) reloadWhileRunning(element);
+for (const region of document.querySelectorAll("[data-ask-again]")) askAgain(region);

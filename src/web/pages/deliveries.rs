@@ -5,6 +5,7 @@ use axum::response::Response;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::webhooks::moment;
 use super::{back_to, next_page, page};
 use crate::api::Role;
 use crate::web::answers::{Delivery, List, Request, Webhook};
@@ -29,13 +30,24 @@ pub(super) struct Filter {
     pub(super) state: String,
     pub(super) event_type: String,
     pub(super) status: String,
+    pub(super) since: String,
+    pub(super) until: String,
+    pub(super) installation: String,
+    from: String,
+    to: String,
     cursor: String,
 }
 
 impl Filter {
     /// What the address says.
     pub(super) fn of(visit: &Visit) -> Self {
+        let (since, until) = (visit.parameter("since"), visit.parameter("until"));
         Self {
+            from: moment(&since).unwrap_or_default(),
+            to: moment(&until).unwrap_or_default(),
+            since,
+            until,
+            installation: visit.parameter("installation"),
             state: visit.parameter("state"),
             event_type: visit.parameter("type"),
             status: visit.parameter("status"),
@@ -44,18 +56,16 @@ impl Filter {
     }
 
     /// The same for the API.
-    pub(super) fn query(&self) -> [(&'static str, &str); 4] {
+    pub(super) fn query(&self) -> [(&'static str, &str); 7] {
         [
             ("state", &self.state),
             ("eventType", &self.event_type),
             ("statusCode", &self.status),
+            ("since", &self.from),
+            ("until", &self.to),
+            ("installationId", &self.installation),
             ("cursor", &self.cursor),
         ]
-    }
-
-    /// The same for the first page of a list of ours.
-    pub(super) fn page_query(&self) -> [(&'static str, &str); 3] {
-        [("state", &self.state), ("type", &self.event_type), ("status", &self.status)]
     }
 
     /// The states to choose from.
@@ -65,7 +75,15 @@ impl Filter {
 
     /// Whether anything is left out.
     pub(super) fn is_any(&self) -> bool {
-        self.page_query().iter().any(|(_, value)| !value.is_empty())
+        let narrowed = [
+            &self.state,
+            &self.event_type,
+            &self.status,
+            &self.since,
+            &self.until,
+            &self.installation,
+        ];
+        narrowed.into_iter().any(|value| !value.is_empty())
     }
 
     /// Whether the newest are shown.
@@ -81,6 +99,8 @@ struct DeliveryList {
     deliveries: Vec<Delivery>,
     filter: Filter,
     states: Vec<Choice>,
+    /// Whether the list says of each whose it is.
+    is_over_many: bool,
     next: Option<String>,
 }
 
@@ -103,7 +123,8 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let next = next_page(&visit, found.next_cursor.as_deref());
     let shell = visit.shell("Deliveries");
     let states = filter.states();
-    page(&DeliveryList { shell, deliveries: found.data, filter, states, next })
+    let deliveries = found.data;
+    page(&DeliveryList { shell, deliveries, filter, states, is_over_many: true, next })
 }
 
 /// Shows one with all its attempts.

@@ -5,6 +5,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::{back_to, next_page, page};
+use crate::api::Role;
 use crate::identifier::ExtensionKey;
 use crate::web::answers::{Extension, List, SigningSecret, Upgrade};
 use crate::web::parts::Copy;
@@ -25,6 +26,8 @@ struct ExtensionList {
 struct ExtensionPage {
     shell: Shell,
     extension: Extension,
+    /// In whose name the visitor holds it.
+    holder: &'static str,
     /// The signing secret, where it was asked for.
     secret: Option<Copy>,
     expiring: Vec<crate::web::answers::Expiring>,
@@ -64,7 +67,8 @@ async fn shown(
         Some(secret) => (Some(Copy::new(secret.secret, "the signing secret")), secret.expiring),
         None => (None, Vec::new()),
     };
-    page(&ExtensionPage { shell, extension, secret, expiring })
+    let holder = if visit.is_any(&[Role::Operator]) { "operator" } else { "vendor" };
+    page(&ExtensionPage { shell, extension, holder, secret, expiring })
 }
 
 /// Shows one.
@@ -105,7 +109,9 @@ pub(in crate::web) async fn resume(
     Sent(form): Sent,
 ) -> Result<Response, Trouble> {
     visit.post(&format!("/extensions/{key}/resume"), &json!({}), form.text("key")).await?;
-    Ok(back_to(&format!("/pages/extensions/{key}"), "resumed"))
+    let extension: Extension = visit.get(&format!("/extensions/{key}")).await?;
+    let done = if extension.suspended { "lifted" } else { "resumed" };
+    Ok(back_to(&format!("/pages/extensions/{key}"), done))
 }
 
 /// Shows the signing secret. By a form, so that no address leads to it.

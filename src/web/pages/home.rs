@@ -10,14 +10,18 @@ use crate::web::shell::Shell;
 use crate::web::trouble::Trouble;
 use crate::web::visit::{Visit, with_query};
 
+/// The newest notices, of which the first page shows some.
+const NOTICES: &str = "/notices?limit=50";
+
 /// How many notices the first page shows.
-const NOTICES: &str = "/notices?limit=10";
+const SHOWN: usize = 10;
 
 #[derive(Template)]
 #[template(path = "home_org.html")]
 struct OrgHome {
     shell: Shell,
     notices: Vec<Notice>,
+    has_more_notices: bool,
     can_dismiss: bool,
     installations: Vec<Installation>,
     next: Option<String>,
@@ -28,6 +32,7 @@ struct OrgHome {
 struct VendorHome {
     shell: Shell,
     notices: Vec<Notice>,
+    has_more_notices: bool,
     can_dismiss: bool,
     extensions: Vec<Extension>,
     next: Option<String>,
@@ -38,6 +43,7 @@ struct VendorHome {
 struct OperatorHome {
     shell: Shell,
     notices: Vec<Notice>,
+    has_more_notices: bool,
     can_dismiss: bool,
     operation: Operation,
 }
@@ -45,13 +51,17 @@ struct OperatorHome {
 /// Shows it.
 pub(in crate::web) async fn show(visit: Visit) -> Result<Response, Trouble> {
     let notices: List<Notice> = visit.get(NOTICES).await?;
-    let notices = notices.data;
+    let has_more_notices = notices.data.len() > SHOWN || notices.next_cursor.is_some();
+    let mut notices = notices.data;
+    // What goes on comes before what is over.
+    notices.sort_by_key(|one| one.resolved_time.is_known());
+    notices.truncate(SHOWN);
     let cursor = visit.parameter("cursor");
     match visit.role()? {
         Role::Operator => {
             let operation = visit.get("/operation").await?;
             let shell = visit.shell("Operation");
-            page(&OperatorHome { shell, notices, can_dismiss: true, operation })
+            page(&OperatorHome { shell, notices, has_more_notices, can_dismiss: true, operation })
         }
         Role::Vendor => {
             let found: List<Extension> = visit
@@ -60,7 +70,8 @@ pub(in crate::web) async fn show(visit: Visit) -> Result<Response, Trouble> {
             let next = next_page(&visit, found.next_cursor.as_deref());
             let shell = visit.shell("Extensions");
             let extensions = found.data;
-            page(&VendorHome { shell, notices, can_dismiss: true, extensions, next })
+            let can_dismiss = true;
+            page(&VendorHome { shell, notices, has_more_notices, can_dismiss, extensions, next })
         }
         role => {
             let path = with_query("/installations", &[("limit", "100"), ("cursor", &cursor)]);
@@ -71,7 +82,7 @@ pub(in crate::web) async fn show(visit: Visit) -> Result<Response, Trouble> {
             let mut installations = found.data;
             // What lives before what was.
             installations.sort_by_key(|one| !one.is_live());
-            page(&OrgHome { shell, notices, can_dismiss, installations, next })
+            page(&OrgHome { shell, notices, has_more_notices, can_dismiss, installations, next })
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::web::trouble::Trouble;
 use crate::web::visit::{Part, Sent, Visit, with_query};
 
 /// How many steps of the history a page shows.
-const STEPS: &str = "200";
+const STEPS: &str = "50";
 
 /// The states that a list may be narrowed to, with what people call them.
 const STATES: &[(&str, &str)] = &[
@@ -44,7 +44,8 @@ struct InstallationPage {
     shell: Shell,
     installation: Installation,
     history: Vec<Transition>,
-    has_more_history: bool,
+    /// Where earlier steps are.
+    older: Option<String>,
     /// In whose name the visitor holds it; nobody's where he only looks.
     holder: &'static str,
     can_decide: bool,
@@ -61,8 +62,10 @@ struct UninstallPage {
 #[template(path = "authorization.html")]
 struct AuthorizationPage {
     shell: Shell,
-    installation: Uuid,
+    installation: Installation,
     start_url: String,
+    /// Whether the pages stand in a frame, which the way must leave.
+    leaves_frame: bool,
 }
 
 /// Lists them.
@@ -91,7 +94,9 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
 /// Shows one.
 pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<Response, Trouble> {
     let installation: Installation = visit.get(&format!("/installations/{id}")).await?;
-    let path = with_query(&format!("/installations/{id}/history"), &[("limit", STEPS)]);
+    let cursor = visit.parameter("cursor");
+    let query = [("newestFirst", "true"), ("limit", STEPS), ("cursor", cursor.as_str())];
+    let path = with_query(&format!("/installations/{id}/history"), &query);
     let history: List<Transition> = visit.get(&path).await?;
     let holder = match visit.role()? {
         Role::Operator => "operator",
@@ -103,7 +108,7 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
         shell: visit.shell(installation.extension_name.clone()),
         installation,
         history: history.data,
-        has_more_history: history.next_cursor.is_some(),
+        older: next_page(&visit, history.next_cursor.as_deref()),
         holder,
         can_decide: visit.is_any(&[Role::Operator, Role::Admin]),
     })
@@ -157,13 +162,20 @@ pub(in crate::web) async fn authorization(
     Part(id): Part<Uuid>,
     Sent(form): Sent,
 ) -> Result<Response, Trouble> {
-    let body = json!({ "connection": form.filled("connection") });
+    let body = json!({
+        "connection": form.filled("connection"),
+        "consentId": form.filled("consent"),
+        "digest": form.filled("digest"),
+    });
     let answer = decide(&visit, id, "authorization", &body, form.text("key")).await?;
     let start_url = answer.get("startUrl").and_then(Value::as_str).map(str::to_owned);
     let Some(start_url) = start_url else {
         return Ok(back_to(&format!("/pages/installations/{id}"), ""));
     };
-    page(&AuthorizationPage { shell: visit.shell("Authorise"), installation: id, start_url })
+    let installation: Installation = visit.get(&format!("/installations/{id}")).await?;
+    let leaves_frame = visit.pages.is_framed();
+    let shell = visit.shell("Authorise");
+    page(&AuthorizationPage { shell, installation, start_url, leaves_frame })
 }
 
 /// Says what uninstalling will do.

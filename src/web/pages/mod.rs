@@ -2,6 +2,7 @@
 
 pub(super) mod audit;
 pub(super) mod deliveries;
+pub(super) mod event_types;
 pub(super) mod events;
 pub(super) mod extensions;
 pub(super) mod findings;
@@ -10,7 +11,9 @@ pub(super) mod installations;
 pub(super) mod jobs;
 pub(super) mod journal;
 pub(super) mod notices;
+pub(super) mod own;
 pub(super) mod publish;
+pub(super) mod rules;
 pub(super) mod sign_in;
 pub(super) mod tokens;
 pub(super) mod trouble;

@@ -12,6 +12,7 @@ use super::page_with;
 use crate::manifest::{Limits, PackageSource};
 use crate::web::answers::Diagnostic;
 use crate::web::form::Form;
+use crate::web::parts::counted;
 use crate::web::shell::Shell;
 use crate::web::trouble::Trouble;
 use crate::web::visit::{Sent, Visit, segment, with_query};
@@ -47,6 +48,15 @@ struct Verdict {
     /// Diagnostics of no file, or of one that is no text.
     loose: Vec<Diagnostic>,
     files: Vec<SourceFile>,
+}
+
+impl Verdict {
+    /// What was found, in words.
+    fn count(&self) -> String {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let errors = counted(number(self.errors), "error", "errors");
+        format!("{errors}, {}", counted(number(self.warnings), "warning", "warnings"))
+    }
 }
 
 /// A file with what there is to say about it.

@@ -2,11 +2,13 @@
 
 use askama::Template;
 use axum::response::Response;
+use http::{Method, StatusCode};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{back_to, next_page, page};
+use super::{back_to, next_page, page_with};
 use crate::api::Role;
+use crate::seam::Timestamp;
 use crate::web::answers::{List, Token};
 use crate::web::parts::Copy;
 use crate::web::shell::Shell;
@@ -21,36 +23,56 @@ struct TokenPage {
     roles: &'static [Role],
     /// The value of the one that was just made: told here and never again.
     made: Option<Copy>,
+    /// What was wrong with the form.
+    fault: String,
+    now: Timestamp,
+    /// The token that the visitor's session came from.
+    own: Uuid,
     next: Option<String>,
 }
 
-async fn show(visit: &Visit, made: Option<Copy>) -> Result<Response, Trouble> {
+async fn show(visit: &Visit, made: Option<Copy>, fault: String) -> Result<Response, Trouble> {
     let cursor = visit.parameter("cursor");
     let found: List<Token> = visit.get(&with_query("/tokens", &[("cursor", &cursor)])).await?;
     let next = next_page(visit, found.next_cursor.as_deref());
     let shell = visit.shell("Tokens");
-    page(&TokenPage { shell, tokens: found.data, roles: Role::ALL, made, next })
+    let now = visit.pages.state().seam().clock.now();
+    let status = if fault.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let (tokens, roles) = (found.data, Role::ALL);
+    let own = visit.visitor()?.session.token.0;
+    page_with(status, &TokenPage { shell, tokens, roles, made, fault, now, own, next })
 }
 
 /// Lists them.
 pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
-    show(&visit, None).await
+    show(&visit, None, String::new()).await
 }
 
 /// Makes one.
 pub(in crate::web) async fn create(visit: Visit, Sent(form): Sent) -> Result<Response, Trouble> {
-    let expires_at = form.filled("expires").map(|day| format!("{day}T00:00:00Z"));
+    // The whole of the day that was chosen.
+    let expires_at = form.filled("expires").map(|day| format!("{day}T23:59:59Z"));
+    let scopes: Vec<&str> =
+        form.text("scopes").split([' ', ',']).filter(|one| !one.is_empty()).collect();
     let body = json!({
         "role": form.text("role"),
         "orgId": form.filled("org"),
         "vendor": form.filled("vendor"),
-        "scopes": null,
+        "scopes": (!scopes.is_empty()).then_some(scopes),
         "name": form.filled("name"),
         "expiresAt": expires_at,
     });
-    let made = visit.post("/tokens", &body, form.text("key")).await?;
-    let made: Token = serde_json::from_value(made).map_err(|error| Trouble::internal(&error))?;
-    show(&visit, Some(Copy::new(made.token.as_str(), "the token"))).await
+    let answered = visit.send(Method::POST, "/tokens", &body, form.text("key")).await?;
+    if answered.status == StatusCode::UNPROCESSABLE_ENTITY {
+        let refused = Trouble::refused(answered.status, answered.json);
+        return show(&visit, None, refused.detail).await;
+    }
+    if !answered.status.is_success() {
+        return Err(Trouble::refused(answered.status, answered.json));
+    }
+    let made: Token =
+        serde_json::from_value(answered.json).map_err(|error| Trouble::internal(&error))?;
+    show(&visit, Some(Copy::new(made.token.as_str(), "the token")), String::new()).await
 }
 
 /// Revokes one.

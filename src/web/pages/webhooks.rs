@@ -2,14 +2,18 @@
 
 use askama::Template;
 use axum::response::Response;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::deliveries::Filter;
-use super::{back_to, next_page, page};
+use super::own::{event_choices, headers};
+use super::{back_to, next_page, page, page_with};
 use crate::api::Role;
-use crate::web::answers::{Delivery, EventType, Job, List, Statistics, Trial, Webhook};
-use crate::web::parts::{Choice, Moment};
+use crate::web::answers::{Delivery, EventType, Job, List, Rule, Statistics, Trial, Webhook};
+use crate::web::chart::Chart;
+use crate::web::faults::{Faults, Fields};
+use crate::web::parts::{Choice, Moment, choices};
 use crate::web::shell::Shell;
 use crate::web::trouble::Trouble;
 use crate::web::visit::{Part, Sent, Visit, with_query};
@@ -20,7 +24,14 @@ struct WebhookList {
     shell: Shell,
     webhooks: Vec<Webhook>,
     org: String,
+    search: String,
+    kinds: Vec<Choice>,
+    /// Whether the list is narrowed.
+    is_narrowed: bool,
     has_org: bool,
+    /// Whether the visitor may make one, and where.
+    can_make: bool,
+    new: String,
     next: Option<String>,
 }
 
@@ -34,11 +45,18 @@ struct WebhookPage {
     next: Option<String>,
     filter: Filter,
     states: Vec<Choice>,
-    /// Where what happens is told; with the same filter.
+    is_over_many: bool,
+    /// Where what happens is told; nowhere on pages that do not change under the reader.
     live: String,
     /// Whether the visitor may send to it.
     can_send: bool,
+    /// Whether the visitor may change it: never an extension's.
+    can_change: bool,
     jobs: Vec<Job>,
+    /// The triggers or automations that call it: address and name.
+    rules: Vec<(String, String)>,
+    /// The org to name where the visitor belongs to none.
+    own_org: String,
 }
 
 /// What of a webhook's page changes while it is looked at.
@@ -55,6 +73,7 @@ struct FiguresPart {
 struct DeliveriesPart {
     deliveries: Vec<Delivery>,
     filter: Filter,
+    is_over_many: bool,
     next: Option<String>,
 }
 
@@ -65,19 +84,41 @@ struct TestPage {
     webhook: Webhook,
     types: Vec<Choice>,
     trial: Option<Trial>,
+    payload: String,
+    headers: String,
+    faults: Faults,
 }
+
+/// The kinds that a list may be narrowed to.
+const KINDS: &[(&str, &str)] = &[
+    ("", "All webhooks"),
+    ("EXTENSION_WEBHOOK", "Those of extensions"),
+    ("CUSTOMER_WEBHOOK", "The org's own"),
+];
 
 /// Lists them.
 pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let (org, cursor) = (visit.parameter("org"), visit.parameter("cursor"));
-    let query = [("orgId", org.as_str()), ("cursor", cursor.as_str())];
+    let (search, kind) = (visit.parameter("search"), visit.parameter("type"));
+    let query = [
+        ("orgId", org.as_str()),
+        ("search", search.as_str()),
+        ("type", kind.as_str()),
+        ("cursor", cursor.as_str()),
+    ];
     let found: List<Webhook> = visit.get(&with_query("/webhooks", &query)).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
+    let is_narrowed = [&org, &search, &kind].into_iter().any(|text| !text.is_empty());
     page(&WebhookList {
         shell: visit.shell("Webhooks"),
         webhooks: found.data,
-        org,
+        kinds: choices(KINDS, &kind),
+        is_narrowed,
         has_org: visit.is_any(&[Role::Admin, Role::Viewer]),
+        can_make: visit.is_any(&[Role::Admin, Role::Operator]),
+        new: with_query("/pages/webhooks/new", &[("org", &org)]),
+        org,
+        search,
         next,
     })
 }
@@ -102,12 +143,20 @@ async fn deliveries_of(
     visit.get(&with_query("/deliveries", &query)).await
 }
 
+/// The parts of a webhook's page, asked for side by side.
+async fn parts(
+    visit: &Visit,
+    id: Uuid,
+    filter: &Filter,
+) -> Result<(Webhook, Statistics, List<Delivery>), Trouble> {
+    let (webhook, figures) = (format!("/webhooks/{id}"), format!("/webhooks/{id}/statistics"));
+    tokio::try_join!(visit.get(&webhook), visit.get(&figures), deliveries_of(visit, id, filter))
+}
+
 /// Shows one.
 pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<Response, Trouble> {
-    let webhook: Webhook = visit.get(&format!("/webhooks/{id}")).await?;
-    let figures: Statistics = visit.get(&format!("/webhooks/{id}/statistics")).await?;
     let filter = Filter::of(&visit);
-    let found = deliveries_of(&visit, id, &filter).await?;
+    let (webhook, figures, found) = parts(&visit, id, &filter).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
     let can_send = can_send(&visit, &webhook);
     let jobs = if can_send {
@@ -118,33 +167,54 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
     } else {
         Vec::new()
     };
-    let live = with_query(&format!("/pages/webhooks/{id}/live"), &filter.page_query());
+    let rules = rules_of(&visit, &webhook).await?;
+    let live = format!("/pages/webhooks/{id}/live");
+    let is_operator = visit.is_any(&[Role::Operator]);
     page(&WebhookPage {
+        can_change: can_send && !webhook.locked,
+        own_org: if is_operator { webhook.org_id.clone() } else { String::new() },
+        rules,
         shell: visit.shell(webhook.title()),
-        // An older page does not change under the reader.
-        live: if filter.is_first_page() { live } else { String::new() },
+        // An older page does not change under the reader, nor one that was searched for.
+        live: if filter.is_first_page() && !filter.is_any() { live } else { String::new() },
         webhook,
         figures,
         deliveries: found.data,
         next,
         states: filter.states(),
         filter,
+        is_over_many: false,
         can_send,
         jobs,
     })
 }
 
+/// The triggers or automations that call a webhook, where such things do.
+async fn rules_of(visit: &Visit, webhook: &Webhook) -> Result<Vec<(String, String)>, Trouble> {
+    let Some(own) = webhook.own.as_ref().filter(|own| own.is_called_by_rules()) else {
+        return Ok(Vec::new());
+    };
+    // A vendor sees no webhook of an org's own, and so none of these either.
+    let org = if visit.is_any(&[Role::Operator]) { webhook.org_id.as_str() } else { "" };
+    let id = webhook.id.to_string();
+    let query = [("orgId", org), ("webhookId", id.as_str()), ("limit", "100")];
+    let found: List<Rule> = visit.get(&with_query(&format!("/{}", own.rules()), &query)).await?;
+    let href = |rule: &Rule| format!("/pages/rules/{}/{}", own.rules(), rule.id);
+    Ok(found.data.into_iter().map(|rule| (href(&rule), rule.name)).collect())
+}
+
 /// What of a webhook's page changes while it is looked at: HTML by the name of the part, as JSON.
 pub(in crate::web) async fn live_part(visit: &Visit, id: Uuid) -> Result<String, Trouble> {
-    let webhook: Webhook = visit.get(&format!("/webhooks/{id}")).await?;
-    let figures: Statistics = visit.get(&format!("/webhooks/{id}/statistics")).await?;
-    let filter = Filter::of(visit);
-    let found = deliveries_of(visit, id, &filter).await?;
+    // Whatever the address says: a search through the history is not made every second.
+    let filter = Filter::default();
+    let (webhook, figures, found) = parts(visit, id, &filter).await?;
     let mut page = visit.clone();
     page.path = format!("/pages/webhooks/{id}");
+    page.query.clear();
     let next = next_page(&page, found.next_cursor.as_deref());
     let figures = FiguresPart { webhook, figures }.render();
-    let deliveries = DeliveriesPart { deliveries: found.data, filter, next }.render();
+    let deliveries = DeliveriesPart { deliveries: found.data, filter, is_over_many: false, next };
+    let deliveries = deliveries.render();
     let parts = json!({
         "figures": figures.map_err(|error| Trouble::internal(&error))?,
         "deliveries": deliveries.map_err(|error| Trouble::internal(&error))?,
@@ -157,24 +227,40 @@ async fn own(visit: &Visit, id: Uuid) -> Result<Webhook, Trouble> {
     if can_send(visit, &webhook) { Ok(webhook) } else { Err(Trouble::not_found()) }
 }
 
-async fn test_page(
-    visit: &Visit,
-    webhook: Webhook,
-    chosen: &str,
+/// What a test's page is shown with.
+struct Tried {
+    chosen: String,
     trial: Option<Trial>,
-) -> Result<Response, Trouble> {
-    let types: List<EventType> = visit.get("/event-types").await?;
+    payload: String,
+    headers: String,
+    faults: Faults,
+}
+
+impl Tried {
+    fn of(chosen: String, trial: Option<Trial>) -> Self {
+        let (payload, headers) = (String::new(), String::new());
+        Self { chosen, trial, payload, headers, faults: Faults::none(TEST_FIELDS) }
+    }
+}
+
+/// The fields of a test.
+const TEST_FIELDS: Fields =
+    &[("/eventType", "Event"), ("/body", "Payload"), ("/headers", "Headers")];
+
+async fn test_page(visit: &Visit, webhook: Webhook, tried: Tried) -> Result<Response, Trouble> {
+    let dialect = webhook.own.as_ref().map_or("", |own| own.dialect.as_str());
+    let types = visit.event_types(dialect).await?;
+    let mut types: Vec<&EventType> = types.iter().collect();
+    let subscribed: Vec<String> =
+        webhook.subscribed().into_iter().map(|subscribed| subscribed.name).collect();
+    // What it subscribes to comes first.
+    types.sort_by_key(|one| !subscribed.contains(&one.name));
     let shell = visit.shell(format!("Test {}", webhook.title()));
-    let types = types
-        .data
-        .into_iter()
-        .map(|one| Choice {
-            label: format!("{} ({})", one.label, one.name),
-            is_chosen: one.name == chosen,
-            value: one.name,
-        })
-        .collect();
-    page(&TestPage { shell, webhook, types, trial })
+    let types = event_choices(types.into_iter(), &tried.chosen);
+    let status =
+        if tried.faults.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let Tried { trial, payload, headers, faults, .. } = tried;
+    page_with(status, &TestPage { shell, webhook, types, trial, payload, headers, faults })
 }
 
 /// Says what can be sent as a test.
@@ -184,31 +270,45 @@ pub(in crate::web) async fn before_test(
 ) -> Result<Response, Trouble> {
     let webhook = own(&visit, id).await?;
     let first = webhook.subscribed().into_iter().next().map(|one| one.name).unwrap_or_default();
-    test_page(&visit, webhook, &first, None).await
+    test_page(&visit, webhook, Tried::of(first, None)).await
 }
 
-async fn tried(
-    visit: &Visit,
-    id: Uuid,
-    step: &str,
-    body: &Value,
-    key: &str,
-) -> Result<Trial, Trouble> {
-    let answer = visit.post(&format!("/webhooks/{id}/{step}"), body, key).await?;
-    serde_json::from_value(answer).map_err(|error| Trouble::internal(&error))
-}
-
-/// Sends a sample event.
+/// Sends a sample event, or one with a payload of the visitor's own.
 pub(in crate::web) async fn test(
     visit: Visit,
     Part(id): Part<Uuid>,
     Sent(form): Sent,
 ) -> Result<Response, Trouble> {
-    let chosen = form.text("type").to_owned();
-    let body = json!({ "eventType": chosen });
-    let trial = tried(&visit, id, "test", &body, form.text("key")).await?;
+    let mut tried = Tried::of(form.text("type").to_owned(), None);
+    tried.payload = form.lines("body");
+    tried.headers = form.lines("headers");
+    let mut body = json!({ "eventType": tried.chosen });
+    if !tried.payload.is_empty() {
+        match serde_json::from_str::<Value>(&tried.payload) {
+            Ok(payload) => body["body"] = payload,
+            Err(error) => tried.faults.add("/body", format!("is not JSON: {error}")),
+        }
+    }
+    let headers = headers(&tried.headers, &mut tried.faults);
+    if !headers.is_null() {
+        body["headers"] = headers;
+    }
+    if tried.faults.is_empty() {
+        // Without a key: a test that is sent twice is two tests.
+        let path = format!("/webhooks/{id}/test");
+        let answered = visit.send(Method::POST, &path, &body, "").await?;
+        if answered.status.is_success() {
+            let trial = serde_json::from_value(answered.json);
+            tried.trial = Some(trial.map_err(|error| Trouble::internal(&error))?);
+        } else {
+            tried.faults = Faults::of(TEST_FIELDS, answered, "")?;
+            if tried.faults.summary.is_empty() {
+                "Nothing was sent.".clone_into(&mut tried.faults.summary);
+            }
+        }
+    }
     let webhook = own(&visit, id).await?;
-    test_page(&visit, webhook, &chosen, Some(trial)).await
+    test_page(&visit, webhook, tried).await
 }
 
 /// Pings.
@@ -217,13 +317,14 @@ pub(in crate::web) async fn ping(
     Part(id): Part<Uuid>,
     Sent(form): Sent,
 ) -> Result<Response, Trouble> {
-    let trial = tried(&visit, id, "ping", &json!({}), form.text("key")).await?;
+    let answer = visit.post(&format!("/webhooks/{id}/ping"), &json!({}), form.text("key")).await?;
+    let trial = serde_json::from_value(answer).map_err(|error| Trouble::internal(&error))?;
     let webhook = own(&visit, id).await?;
-    test_page(&visit, webhook, "", Some(trial)).await
+    test_page(&visit, webhook, Tried::of(String::new(), Some(trial))).await
 }
 
 /// A moment as a form sends it, which is in UTC, as the API takes it.
-fn moment(text: &str) -> Option<String> {
+pub(super) fn moment(text: &str) -> Option<String> {
     let text = match text.len() {
         0 => return None,
         // What `<input type="datetime-local">` sends.

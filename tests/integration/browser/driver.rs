@@ -37,8 +37,39 @@ pub(crate) struct Browser {
     http: reqwest::Client,
     session: String,
     clock: Clock,
-    _driver: Child,
-    _profile: TempDir,
+    driver: Child,
+    profile: TempDir,
+}
+
+impl Drop for Browser {
+    /// Ends the driver and what it started, also where a test fails: the driver leads a group of its
+    /// own, and the browser, which leads another, is known by its profile.
+    fn drop(&mut self) {
+        let mut targets: Vec<String> = browsers_of(self.profile.path());
+        targets.extend(self.driver.id().map(|group| format!("-{group}")));
+        if targets.is_empty() {
+            return;
+        }
+        let ended =
+            std::process::Command::new("kill").arg("-KILL").arg("--").args(targets).output();
+        if let Err(error) = ended {
+            eprintln!("a browser may be left running: {error}");
+        }
+    }
+}
+
+/// The processes that were started with a profile, by their ids.
+fn browsers_of(profile: &Path) -> Vec<String> {
+    let wanted = profile.display().to_string();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|letter| letter.is_ascii_digit()))
+        .filter(|id| {
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&wanted)
+        })
+        .collect()
 }
 
 impl Browser {
@@ -56,6 +87,7 @@ impl Browser {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
+            .process_group(0)
             .spawn()
             .expect("the driver starts");
         let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
@@ -86,13 +118,16 @@ impl Browser {
             "goog:chromeOptions": { "binary": browser, "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
         } } });
-        let answer = http.post(format!("{base}/session")).json(&wanted).send().await;
+        let clock = Clock::default();
+        let session = String::new();
+        // From here on whatever fails ends it.
+        let mut started = Self { http, session, clock, driver, profile };
+        let answer = started.http.post(format!("{base}/session")).json(&wanted).send().await;
         let answer: Value = answer.expect("the driver answers").json().await.expect("JSON");
         let id = answer["value"]["sessionId"].as_str();
         let id = id.unwrap_or_else(|| panic!("no session: {answer}"));
-        let session = format!("{base}/session/{id}");
-        let clock = Clock::default();
-        Some(Self { http, session, clock, _driver: driver, _profile: profile })
+        started.session = format!("{base}/session/{id}");
+        Some(started)
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, String> {
@@ -121,6 +156,11 @@ impl Browser {
     /// The path that is shown.
     pub(crate) async fn path(&self) -> String {
         self.script("return location.pathname").await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Goes into the first frame of the page.
+    pub(crate) async fn into_frame(&self) {
+        self.post("/frame", json!({ "id": 0 })).await;
     }
 
     /// Runs a script in the page; what it returns.

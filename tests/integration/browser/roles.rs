@@ -6,67 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::driver::{Browser, ENTER, TAB};
+use super::visits::{busy_world, enter, examine, focus, invitation};
 use crate::pages::visitor::Visitor;
 use crate::support::delivery_world::World;
-use crate::support::server::{Backend, ORG, TestServer};
-
-/// The link that opens the pages for somebody.
-async fn invitation(server: &TestServer, request: serde_json::Value) -> String {
-    let answer = server.client.post("/api/v1/portal-links", &server.operator, &request).await;
-    answer.expect(201).text_of("url")
-}
-
-/// Comes in by a link, as a person does.
-async fn enter(browser: &Browser, url: &str) {
-    browser.open(url).await;
-    browser.click("main form button").await;
-    browser.sees("Sign out").await;
-    assert_eq!(browser.path().await, "/pages");
-}
-
-/// The pages of which pictures are kept in the dark and on a phone too.
-const PICTURED_ALL_WAYS: &[&str] = &["admin-extensions", "admin-webhook"];
-
-/// Looks at a page closely, and keeps pictures of it under a name.
-async fn examine(browser: &Browser, name: &str) {
-    browser.resize(1280, 860).await;
-    browser.prefer("light").await;
-    assert_eq!(browser.violations().await, Vec::<String>::new(), "{name}, light");
-    browser.picture(name).await;
-    browser.prefer("dark").await;
-    assert_eq!(browser.violations().await, Vec::<String>::new(), "{name}, dark");
-    if PICTURED_ALL_WAYS.contains(&name) {
-        browser.picture(&format!("{name}-dark")).await;
-    }
-    browser.resize(390, 844).await;
-    browser.prefer("light").await;
-    assert_eq!(browser.violations().await, Vec::<String>::new(), "{name}, on a phone");
-    let overflow =
-        "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-    let overflow = browser.script(overflow).await;
-    assert!(overflow.as_i64().unwrap_or(0) <= 0, "{name} is wider than a phone by {overflow}");
-    if PICTURED_ALL_WAYS.contains(&name) {
-        browser.picture(&format!("{name}-phone")).await;
-    }
-    browser.resize(1280, 860).await;
-    assert_eq!(browser.complaints().await, Vec::<String>::new(), "{name}");
-}
-
-async fn busy_world() -> World {
-    let world = World::start(Backend::Sqlite).await;
-    for number in 0..6 {
-        world.ticket(&format!("t-{number}")).await;
-        world.in_state(&format!("t-{number}"), "delivered").await;
-    }
-    let busy = mortise::development::Behaviour::status(503)
-        .with_header("content-type", "application/json")
-        .with_body(r#"{"error":"the queue is full"}"#);
-    world.server.vendor.behave("/hooks/desk", busy);
-    world.ticket("t-busy").await;
-    world.attempted("t-busy", 1).await;
-    world.server.vendor.behave("/hooks/desk", mortise::development::Behaviour::status(200));
-    world
-}
+use crate::support::server::{Backend, ORG};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_administrator_looks_around_and_decides() {
@@ -223,7 +166,7 @@ async fn an_operator_looks_around_and_makes_a_token() {
     examine(&browser, "operator-installations").await;
     browser.open(&world.server.client.url("/pages/extensions/ticket-mirror")).await;
     browser.write("#reason", "a test").await;
-    browser.click("button.danger").await;
+    browser.click("section[aria-labelledby=switch] button.danger").await;
     browser.sees("Suspended everywhere").await;
     browser.close().await;
 }
@@ -255,18 +198,6 @@ async fn the_keyboard_is_enough() {
     browser.press(ENTER).await;
     browser.sees("they come and go with their extension").await;
     browser.close().await;
-}
-
-/// Goes on by the tab key until the focus is on something with a text.
-async fn focus(browser: &Browser, text: &str) {
-    for _ in 0..80 {
-        let focused = browser.script("return document.activeElement.innerText.trim()").await;
-        if focused == json!(text) {
-            return;
-        }
-        browser.press(TAB).await;
-    }
-    panic!("the tab key never came to {text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,8 @@ on_both!(
     what_happens_is_told_while_somebody_looks,
     a_vendor_sends_again_and_replaces_the_secret,
     an_operator_makes_tokens_and_reads_the_audit,
+    each_lifts_its_own_hold_of_an_extension,
+    event_types_and_notices_have_pages,
 );
 
 async fn an_administrator_sees_an_extension_and_holds_it(backend: Backend) {
@@ -108,8 +110,12 @@ async fn an_administrator_agrees_to_an_upgrade_that_was_shown(backend: Backend) 
     server.publish(&more).await.expect(201);
     let request = json!({ "installationId": active.id, "version": "3.0.0" });
     server.callback("upgrade", &request).await.expect(200);
-    let led = ada.act(&page, &format!("{page}/authorization"), &[]).await.expect(200).text;
-    assert!(led.contains("/oauth/start/"), "{led}");
+    let authorization = format!("{page}/authorization");
+    // Another one than was shown is not authorised.
+    ada.submit(&page, &authorization, &[("digest", "sha256:0")]).await.expect(409);
+    let led = ada.act(&page, &authorization, &[]).await.expect(200).text;
+    assert!(led.contains("/oauth/start/") && led.contains("To version 3.0.0"), "{led}");
+    assert!(led.contains("Desk.contacts.READ"), "what is agreed to is shown: {led}");
 }
 
 async fn figures_are_those_of_the_deliveries(backend: Backend) {
@@ -199,6 +205,13 @@ async fn a_vendor_sends_again_and_replaces_the_secret(backend: Backend) {
     assert!(!shown.contains("securityContext=") || shown.contains("securityContext=***"));
     vic.act(&page, &format!("{page}/retry"), &[]).await.expect(200);
     world.arrived(2).await;
+    let marked = eventually("the attempt is marked as a replay", async || {
+        let shown = vic.get(&page).await.expect(200).text;
+        shown.contains("Attempt 2: answered 200").then_some(shown)
+    })
+    .await;
+    assert_eq!(marked.matches(">Replay<").count(), 1, "{marked}");
+    assert!(vic.get("/pages/deliveries").await.text.contains(">Replay<"));
     let webhook = format!("/pages/webhooks/{}", world.webhook);
     let job = vic
         .act(
@@ -265,4 +278,58 @@ async fn an_operator_makes_tokens_and_reads_the_audit(backend: Backend) {
     otto.act(key, &format!("{key}/resume"), &[]).await.expect(200);
     let found = otto.act("/pages/findings", "/pages/findings", &[]).await.expect(200).text;
     assert!(found.contains("What was found just now"), "{found}");
+}
+
+async fn each_lifts_its_own_hold_of_an_extension(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let active = server.active(ORG).await;
+    let (otto, vic) = (Visitor::operator(&server).await, Visitor::vendor(&server, "acme").await);
+    let page = "/pages/extensions/ticket-mirror";
+    let (suspend, resume) = (format!("{page}/suspend"), format!("{page}/resume"));
+    vic.act(page, &suspend, &[("reason", "a fault")]).await.expect(200);
+    // The operator holds it too, so that the vendor alone cannot lift it.
+    let held = otto.act(page, &suspend, &[("reason", "evil")]).await.expect(200).text;
+    assert!(held.contains("Suspended by: vendor, operator. evil"), "{held}");
+    let lifted = vic.act(page, &resume, &[]).await.expect(200).text;
+    assert!(lifted.contains("Your suspension is lifted."), "{lifted}");
+    assert!(lifted.contains("Suspended by: operator"), "{lifted}");
+    assert_eq!(server.installation(&active.id).await["state"], "suspended");
+    let resumed = otto.act(page, &resume, &[]).await.expect(200).text;
+    assert!(resumed.contains("Resumed. What was held goes on."), "{resumed}");
+    assert_eq!(server.installation(&active.id).await["state"], "active");
+}
+
+async fn event_types_and_notices_have_pages(backend: Backend) {
+    let world = World::start(backend).await;
+    let vic = Visitor::vendor(&world.server, "acme").await;
+    let types = vic.get("/pages/event-types").await.expect(200).text;
+    assert!(types.contains("/pages/event-types/Ticket_Add") && types.contains("departmentIds"));
+    let one = vic.get("/pages/event-types/Ticket_Add").await.expect(200).text;
+    for words in ["A sample, as it is delivered", "&#34;eventType&#34;: &#34;Ticket_Add&#34;"] {
+        assert!(one.contains(words), "{words}: {one}");
+    }
+    let named = vic.get("/pages/event-types?dialect=dzdesk").await.expect(200).text;
+    assert!(named.contains("request.updated"), "{named}");
+    vic.get("/pages/event-types/Nothing").await.expect(404);
+    vic.get("/pages/event-types?dialect=nothing").await.expect(422);
+    assert!(vic.get("/pages/notices").await.expect(200).text.contains("There is nothing to know."));
+    world.server.vendor.behave("/hooks/desk", mortise::development::Behaviour::status(410));
+    world.ticket("gone").await;
+    let page = eventually("the notice is there", async || {
+        let shown = vic.get("/pages/notices").await.expect(200).text;
+        shown.contains("Put aside").then_some(shown)
+    })
+    .await;
+    let dismiss = super::visitor::forms(&page)
+        .into_iter()
+        .find(|form| form.action.ends_with("/dismiss"))
+        .expect("it can be put aside");
+    let after = vic.act("/pages/notices", &dismiss.action, &[]).await.expect(200).text;
+    assert!(after.contains("There is nothing to know."), "{after}");
+    // The operator's first page counts webhooks, not the lanes of callbacks.
+    let otto = Visitor::operator(&world.server).await;
+    let home = otto.get("/pages").await.expect(200).text;
+    assert!(home.contains("<dt>Not well</dt><dd>1</dd>"), "{home}");
+    let counts = world.server.client.get("/api/v1/operation", &world.server.operator).await;
+    assert_eq!(counts.expect(200).json["unwellCount"], json!({ "count": 1, "orMore": false }));
 }

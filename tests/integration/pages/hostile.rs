@@ -94,6 +94,29 @@ async fn one_round(backend: Backend, hostile: &str) {
     )
     .await;
     let otto = Visitor::operator(&world.server).await;
+    // Of the org itself: a webhook with its answers, and a rule.
+    let admin = world.server.admin(ORG).await;
+    let post = async |path: &str, body: Value| {
+        let made = world.server.client.post(path, &admin, &body).await;
+        made.expect(201).text_of("id")
+    };
+    let called = json!({
+        "name": name, "description": hostile, "url": world.server.vendor.url("/own"),
+        "dialect": "zendesk", "connection": "trigger", "subscriptions": {},
+    });
+    let own = post("/api/v1/webhooks", called).await;
+    let rule = json!({
+        "name": name,
+        "conditions": { "all": [
+            { "field": "eventType", "operator": "is", "value": "Ticket_Add" },
+            { "field": "payload.subject", "operator": "is", "value": hostile },
+        ] },
+        "action": { "webhookId": own, "payload": "{}" },
+    });
+    let rule = post("/api/v1/triggers", rule).await;
+    world.server.vendor.behave("/own", Behaviour::status(500).with_body(hostile));
+    let token = json!({ "role": "host", "name": name });
+    world.server.client.post("/api/v1/tokens", &world.server.operator, &token).await.expect(201);
     let installation = &world.installation.id;
     let suspend = format!("/pages/installations/{installation}/suspend");
     let page = format!("/pages/installations/{installation}");
@@ -119,16 +142,68 @@ async fn one_round(backend: Backend, hostile: &str) {
         "/pages/audit".to_owned(),
         "/pages/findings".to_owned(),
         format!("/pages?done={encoded}"),
+        format!("/pages/webhooks/{own}"),
+        format!("/pages/webhooks/{own}/edit"),
+        format!("/pages/webhooks/{own}/test"),
+        format!("/pages/webhooks/{own}/delete"),
+        format!("/pages/webhooks?search={encoded}"),
+        format!("/pages/webhooks/new?dialect={encoded}&connection={encoded}"),
+        format!("/pages/rules?org={ORG}"),
+        format!("/pages/rules/triggers/{rule}"),
+        format!("/pages/rules/triggers/new?type={encoded}"),
+        format!("/pages/event-types/{encoded}"),
+        "/pages/notices".to_owned(),
+        "/pages/tokens".to_owned(),
+        "/pages/publish".to_owned(),
     ];
+    // What of these is there for whom; the others are not found, and say nothing either.
+    let mut found = 0;
     for visitor in [&ada, &vic, &otto] {
         for path in &paths {
             let mut page = visitor.get(path).await;
             if page.status == 303 {
                 page = visitor.get(page.header("location")).await;
             }
+            assert!([200, 404, 422].contains(&page.status), "{path}: {}", page.text);
+            found += usize::from(page.status == 200);
             holds_nothing(path, &page.text);
         }
     }
+    assert!(found >= 65, "only {found} pages were there");
+    // What was typed in comes back with what is wrong with it.
+    let hostile_fields = [
+        ("name", hostile),
+        ("description", hostile),
+        ("url", hostile),
+        ("headers", hostile),
+        ("event", hostile),
+        ("source", hostile),
+        ("username", hostile),
+        ("authentication", "basic"),
+        ("certificates", hostile),
+        ("secret-choice", "make"),
+    ];
+    for action in ["save", "test"] {
+        let mut fields = hostile_fields.to_vec();
+        fields.push(("action", action));
+        let page = ada.submit("/pages/webhooks/new", "/pages/webhooks", &fields).await;
+        holds_nothing("/pages/webhooks", &page.expect(422).text);
+    }
+    let fields = [
+        ("name", hostile),
+        ("conditions.0.field", hostile),
+        ("conditions.0.value", hostile),
+        ("payload", hostile),
+        ("content", "payload"),
+        ("webhook", hostile),
+        ("action", "save"),
+    ];
+    let page = ada.submit("/pages/rules/triggers/new", "/pages/rules/triggers", &fields).await;
+    holds_nothing("/pages/rules/triggers", &page.expect(422).text);
+    let test = format!("/pages/webhooks/{own}/test");
+    let tried = ada.submit(&test, &test, &[("type", "Ticket_Add")]).await.expect(200).text;
+    holds_nothing(&test, &tried);
+    assert!(tried.contains("What came of it"), "{tried}");
     let shown = ada.get(&format!("/pages/deliveries/{delivery}")).await.expect(200).text;
     let shown = super::visitor::unescaped(&shown);
     let json: Value = Value::String(hostile.to_owned());

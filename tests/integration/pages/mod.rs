@@ -3,6 +3,9 @@
 mod errands;
 mod hostile;
 mod locked;
+mod own;
+mod round_trips;
+mod rules;
 mod sessions;
 mod speed;
 pub(crate) mod visitor;

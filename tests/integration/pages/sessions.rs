@@ -15,6 +15,8 @@ on_both!(
     who_may_open_the_pages_for_whom,
     a_token_opens_the_pages_of_its_role,
     a_session_ends_by_time_by_leaving_and_with_its_token,
+    whoever_leaves_the_org_leaves_the_pages,
+    a_form_brings_no_more_than_it_may,
     a_form_of_somebody_else_does_nothing,
     a_page_is_not_shown_in_frames_of_others,
     pages_exist_for_their_role_only,
@@ -185,6 +187,44 @@ async fn a_session_ends_by_time_by_leaving_and_with_its_token(backend: Backend) 
     forged.cookie = format!("mortise-session={}", "A".repeat(43));
     forged.get("/pages").await.expect(303);
     assert!(!server.dump().await.contains(&leaving.cookie["mortise-session=".len()..]));
+}
+
+async fn whoever_leaves_the_org_leaves_the_pages(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let host = server.host().await;
+    let ada = Visitor::by_link(&server, &link(&server, &host, "4711").await).await;
+    let ben = Visitor::by_link(&server, &link(&server, &host, "4712").await).await;
+    let elsewhere = json!({ "role": "admin", "orgId": "2", "subject": "4711" });
+    let elsewhere = Visitor::invited(&server, elsewhere).await;
+    let unused = link(&server, &host, "4711").await;
+    let left = json!({ "orgId": ORG, "userId": "4711" });
+    server.callback("user-removed", &left).await.expect(200);
+    ada.get("/pages").await.expect(303);
+    Visitor::nobody(&server).send(&unused, &[]).await.expect(410);
+    ben.get("/pages").await.expect(200);
+    elsewhere.get("/pages").await.expect(200);
+    server.callback("org-closed", &json!({ "orgId": ORG })).await.expect(200);
+    ben.get("/pages").await.expect(303);
+    elsewhere.get("/pages").await.expect(200);
+}
+
+async fn a_form_brings_no_more_than_it_may(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let nobody = Visitor::nobody(&server);
+    let long = "x".repeat(9_000);
+    nobody.send("/sign-in", &[("token", long.as_str())]).await.expect(413);
+    let ada = Visitor::admin(&server, ORG).await;
+    let token = ada.form_token().await;
+    let long = "x".repeat(600_000);
+    let fields = [("csrf", token.as_str()), ("name", long.as_str())];
+    ada.send("/pages/webhooks", &fields).await.expect(413);
+    // What looks like a package is one on the page for packages only.
+    let request = server.client.request(Method::POST, "/sign-in", "");
+    let request = request
+        .header("origin", server.client.url(""))
+        .header("content-type", "multipart/form-data; boundary=x")
+        .body("x".repeat(100_000));
+    assert_eq!(server.client.send(request).await.status, 413);
 }
 
 async fn a_form_of_somebody_else_does_nothing(backend: Backend) {

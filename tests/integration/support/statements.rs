@@ -18,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Statements {
     by_route: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    rows: Arc<Mutex<u64>>,
 }
 
 /// The route of a request, kept with its span.
@@ -27,6 +28,20 @@ struct Route(String);
 struct Read<'f> {
     name: &'static str,
     value: &'f mut String,
+}
+
+/// Reads how many rows came back.
+#[derive(Default)]
+struct Rows(u64);
+
+impl Visit for Rows {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "rows_returned" {
+            self.0 = value;
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
 impl Visit for Read<'_> {
@@ -69,6 +84,9 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Counter {
             event.record(&mut Read { name: "summary", value: &mut summary });
             let mut all = self.0.by_route.lock().unwrap_or_else(PoisonError::into_inner);
             all.entry(route.clone()).or_default().push(summary);
+            let mut rows = Rows::default();
+            event.record(&mut rows);
+            *self.0.rows.lock().unwrap_or_else(PoisonError::into_inner) += rows.0;
             return;
         }
     }
@@ -82,6 +100,14 @@ impl Statements {
         let subscriber = Registry::default().with(filter).with(Counter(statements.clone()));
         tracing::subscriber::set_global_default(subscriber).expect("nobody else listens");
         statements
+    }
+
+    /// The statements of all routes, and how many rows they gave, since it was asked last.
+    pub(crate) fn take_all(&self) -> (Vec<String>, u64) {
+        let mut all = self.by_route.lock().unwrap_or_else(PoisonError::into_inner);
+        let statements = std::mem::take(&mut *all).into_values().flatten().collect();
+        let rows = std::mem::take(&mut *self.rows.lock().unwrap_or_else(PoisonError::into_inner));
+        (statements, rows)
     }
 
     /// The statements of a route since it was asked last.
