@@ -109,12 +109,11 @@ async fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let installation = world.install().await?;
     let webhook = world.webhook().await?;
     let own = world.own_webhook().await?;
-    match &arguments.database {
-        Some(url) => fill_postgres(url, &webhook, arguments.history).await?,
-        None => {
-            let file = folder.path().join("mortise.db");
-            fill_sqlite(&file, &webhook, arguments.history).await?;
-        }
+    if let Some(url) = &arguments.database {
+        fill_postgres(url, &webhook, arguments.history).await?;
+    } else {
+        let file = folder.path().join("mortise.db");
+        fill_sqlite(&file, &webhook, arguments.history).await?;
     }
     let delivery = world.newest_delivery(&webhook).await?;
 
@@ -281,7 +280,7 @@ impl World {
 async fn fill_sqlite(file: &std::path::Path, webhook: &str, count: u64) -> Result<(), Failure> {
     let options = sqlx::sqlite::SqliteConnectOptions::new()
         .filename(file)
-        .busy_timeout(Duration::from_secs(60));
+        .busy_timeout(Duration::from_mins(1));
     let mut connection = sqlx::SqliteConnection::connect_with(&options).await?;
     let now = Clock::default().now().millis();
     let id = format!("unhex(printf('%012x', {now} + n) || '7000b000' || printf('%012x', n))");

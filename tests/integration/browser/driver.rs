@@ -159,7 +159,7 @@ impl Browser {
     }
 
     /// Goes into the first frame of the page.
-    pub(crate) async fn into_frame(&self) {
+    pub(crate) async fn enter_frame(&self) {
         self.post("/frame", json!({ "id": 0 })).await;
     }
 

@@ -33,7 +33,7 @@ async fn open_framed(browser: &Browser, console: &str, address: &str) {
     let address: String = url::form_urlencoded::byte_serialize(address.as_bytes()).collect();
     browser.open(&format!("{console}/?address={address}")).await;
     browser.sees("The console").await;
-    browser.into_frame().await;
+    browser.enter_frame().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

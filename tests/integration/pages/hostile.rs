@@ -200,9 +200,9 @@ async fn one_round(backend: Backend, hostile: &str) {
     ];
     let page = ada.submit("/pages/rules/triggers/new", "/pages/rules/triggers", &fields).await;
     holds_nothing("/pages/rules/triggers", &page.expect(422).text);
-    let test = format!("/pages/webhooks/{own}/test");
-    let tried = ada.submit(&test, &test, &[("type", "Ticket_Add")]).await.expect(200).text;
-    holds_nothing(&test, &tried);
+    let trial = format!("/pages/webhooks/{own}/test");
+    let tried = ada.submit(&trial, &trial, &[("type", "Ticket_Add")]).await.expect(200).text;
+    holds_nothing(&trial, &tried);
     assert!(tried.contains("What came of it"), "{tried}");
     let shown = ada.get(&format!("/pages/deliveries/{delivery}")).await.expect(200).text;
     let shown = super::visitor::unescaped(&shown);
