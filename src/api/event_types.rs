@@ -174,7 +174,6 @@ struct PlaceholderBody {
     /// The name of here, where this is another system's for the same.
     same_as: Option<&'static str>,
     /// What it is in the type's sample.
-    #[schema(value_type = Object)]
     sample: Value,
 }
 
@@ -202,11 +201,25 @@ struct StartersBody {
     parameters: Vec<(String, String)>,
 }
 
+/// What a template for an event type can say.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PlaceholdersBody {
+    /// The host's name of the event type.
+    event_type: &'static str,
+    /// Each placeholder.
+    data: Vec<PlaceholderBody>,
+    /// Always nothing: all of them are here.
+    next_cursor: Option<String>,
+    /// Templates to begin with.
+    templates: StartersBody,
+}
+
 /// The placeholders of an event type, and a template to begin with.
 #[utoipa::path(
     get, path = "/api/v1/placeholders", tag = "events", params(PlaceholdersQuery),
     responses(
-        (status = 200, description = "`data` with each placeholder, and `templates`", body = StartersBody),
+        (status = 200, description = "The placeholders, and templates to begin with", body = PlaceholdersBody),
         (status = 422, description = "There is no such event type; the nearest is named"),
     )
 )]
@@ -227,11 +240,8 @@ async fn list_placeholders(Query(query): Query<PlaceholdersQuery>) -> Result<Res
     };
     let templates =
         StartersBody { json: payload(BodyFormat::Json), xml: payload(BodyFormat::Xml), parameters };
-    let data: Vec<PlaceholderBody> =
-        placeholders::placeholders(known).into_iter().map(PlaceholderBody::from).collect();
-    let body = json!({
-        "eventType": known.name, "data": data, "nextCursor": null, "templates": templates,
-    });
+    let data = placeholders::placeholders(known).into_iter().map(PlaceholderBody::from).collect();
+    let body = PlaceholdersBody { event_type: known.name, data, next_cursor: None, templates };
     Ok(json_response(StatusCode::OK, &body))
 }
 

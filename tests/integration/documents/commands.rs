@@ -193,11 +193,14 @@ async fn the_doctor_is_called_as_its_page_says() {
         return;
     }
     let (folder, _) = configured();
-    let made = tokio::process::Command::new(env!("CARGO_BIN_EXE_mortise"))
-        .args(["migrate", "up"])
-        .current_dir(folder.path())
-        .output();
-    assert!(made.await.expect("it starts").status.success());
+    // A database with its keys, as a server leaves them.
+    for command in [["migrate", "up"], ["keys", "list"]] {
+        let made = tokio::process::Command::new(env!("CARGO_BIN_EXE_mortise"))
+            .args(command)
+            .current_dir(folder.path())
+            .output();
+        assert!(made.await.expect("it starts").status.success(), "{command:?}");
+    }
     let session = Session {
         page: "docs/DOCTOR.md",
         says: &[("mortise doctor", "", "\"healthy\":")],
