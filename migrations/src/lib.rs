@@ -31,6 +31,7 @@ mod m20261121_000017_tools;
 mod m20261121_000018_imports;
 mod m20261121_000019_grants;
 mod m20261121_000020_visits;
+mod m20261121_000021_own_secrets;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000018_imports::Migration),
             Box::new(m20261121_000019_grants::Migration),
             Box::new(m20261121_000020_visits::Migration),
+            Box::new(m20261121_000021_own_secrets::Migration),
         ]
     }
 }

@@ -12,10 +12,13 @@ use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
-use super::extract::{Idempotent, Path, RawBody, json_response, parse_json, require_json};
+use super::extract::{
+    Idempotent, Path, RawBody, json_response, parse_json, parse_query, require_json,
+};
 use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::own_webhooks::{self, refused};
+use super::paging::{AfterId, Cursor, Limit, Page};
 use super::problem::{FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;
 use crate::dialect::{Dialect, assist_event};
@@ -23,9 +26,6 @@ use crate::identifier::{OrgId, WebhookId};
 use crate::lifecycle::{self, InstallationScope, WebhookFilter, WebhookView};
 use crate::store::UnitOfWork;
 use crate::webhook::own::{Definition, WebhookPatch, WebhookRequest, id_of_alias};
-
-/// How many webhooks a list shows at the most: more than any plan of the reference has.
-const MOST: u64 = 200;
 
 /// The routes of Zoho Assist's form.
 pub(super) fn router() -> ApiRouter {
@@ -114,11 +114,32 @@ struct AssistBody {
     secret: Option<String>,
 }
 
-/// Webhooks.
+/// A page of webhooks.
 #[derive(Debug, Serialize, ToSchema)]
 struct AssistList {
-    /// All of them.
+    /// What is on it.
     data: Vec<AssistBody>,
+    /// The `cursor` of the next page; null on the last one.
+    #[serde(rename = "nextCursor")]
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// Where a page begins, and how long it is.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AssistListQuery {
+    /// The org, where the token does not imply it; the header `orgId` says it too.
+    #[serde(default, rename = "orgId")]
+    _org_id: Option<String>,
+    /// The `nextCursor` of the page before.
+    #[param(value_type = Option<String>)]
+    #[serde(default)]
+    cursor: Option<AfterId>,
+    /// How many at the most; 200 where it is left out, which is the most.
+    #[param(value_type = Option<u16>)]
+    #[serde(default = "Limit::largest")]
+    limit: Limit,
 }
 
 fn invalid(field: &str, message: &str) -> Problem {
@@ -200,7 +221,11 @@ impl AssistBody {
 }
 
 /// The webhook with an alias, where the caller may see it.
-async fn find(state: &ApiState, caller: &Caller, alias: i64) -> Result<WebhookView, Problem> {
+pub(super) async fn find(
+    state: &ApiState,
+    caller: &Caller,
+    alias: i64,
+) -> Result<WebhookView, Problem> {
     let unknown = || Problem::not_found("webhook");
     let id = id_of_alias(state.store(), alias).await?.ok_or_else(unknown)?;
     let scope = match &caller.org {
@@ -219,8 +244,8 @@ async fn shown(work: &UnitOfWork, id: Uuid, secret: Option<String>) -> Result<As
 
 /// Lists the org's webhooks of the dialect `assist`.
 #[utoipa::path(
-    get, path = "/api/v1/assist/webhooks", tag = "webhooks",
-    responses((status = 200, description = "All of them", body = AssistList))
+    get, path = "/api/v1/assist/webhooks", tag = "webhooks", params(AssistListQuery),
+    responses((status = 200, description = "A page", body = AssistList))
 )]
 async fn list(
     State(state): State<ApiState>,
@@ -228,17 +253,21 @@ async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
+    let query: AssistListQuery = parse_query(parts.uri.query().unwrap_or_default())?;
     let org = caller.org_of(&parts)?.to_string();
     let filter = WebhookFilter {
         org_id: Some(org.clone()),
         is_extension: Some(false),
         dialect: Some(Dialect::Assist.as_str().to_owned()),
-        limit: MOST,
+        after: query.cursor.map(|after| after.0),
+        limit: query.limit.rows(),
         ..WebhookFilter::default()
     };
     let views = lifecycle::webhooks(state.store(), &InstallationScope::Org(org), &filter).await?;
-    let data = views.iter().filter_map(|view| AssistBody::new(view, None)).collect();
-    Ok(json_response(StatusCode::OK, &AssistList { data }))
+    let page = Page::new(views, query.limit, |view| Cursor::Id(view.id()));
+    let data = page.data.iter().filter_map(|view| AssistBody::new(view, None)).collect();
+    let list = AssistList { data, next_cursor: page.next_cursor };
+    Ok(json_response(StatusCode::OK, &list))
 }
 
 /// Makes a webhook of the dialect `assist`.

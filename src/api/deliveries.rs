@@ -21,7 +21,9 @@ use super::role::Role;
 use super::services::endpoint_scope;
 use super::shapes::DeliveryBody;
 use super::state::ApiState;
-use crate::delivery::{self, DeliveryFilter, RequeueRefusal};
+use crate::delivery::{self, DeliveryFilter, RequeueRefusal, WantedEvent};
+use crate::dialect::{self, Dialect};
+use crate::event::catalogue;
 use crate::identifier::{DeliveryId, InstallationId, WebhookId};
 use crate::store::claims::DeliveryState;
 
@@ -45,7 +47,8 @@ struct ListQuery {
     /// In one state.
     #[serde(default)]
     state: Option<String>,
-    /// Of one event type.
+    /// Of one event: by the host's name of its type, by the name of a dialect that it was told by
+    /// (`request.created`, `zen:event-type:ticket.created`), or by Assist's number.
     #[serde(default)]
     event_type: Option<String>,
     /// Whose first attempt had this status.
@@ -65,6 +68,19 @@ struct ListQuery {
     #[param(value_type = Option<u16>)]
     #[serde(default)]
     limit: Limit,
+}
+
+/// Reads the name of an event: of the host's types, a number of Assist's, or a name of a dialect that
+/// has names of its own. Of what nobody knows there is nothing.
+pub(super) fn wanted_event(given: &str) -> WantedEvent {
+    if let Some(known) = catalogue::find(given) {
+        return WantedEvent::Type(known.name.to_owned());
+    }
+    let told = [Dialect::Zendesk, Dialect::Dzdesk]
+        .into_iter()
+        .find_map(|dialect| dialect::canonical(dialect, given));
+    let told = told.map(|name| WantedEvent::Told(name.to_owned()));
+    told.unwrap_or_else(|| WantedEvent::Type(given.to_owned()))
 }
 
 /// Lists deliveries, newest first. A page with filters looks at a bounded stretch of the history,
@@ -90,7 +106,7 @@ async fn list(
         webhook_id: query.webhook_id.map(|id| id.0),
         installation_id: query.installation_id.map(|id| id.0),
         state: wanted,
-        event_type: query.event_type,
+        event: query.event_type.as_deref().map(wanted_event),
         status_code: query.status_code,
         since: parse_moment("since", query.since.as_deref())?,
         until: parse_moment("until", query.until.as_deref())?,
@@ -144,7 +160,7 @@ struct RetriedBody {
     responses(
         (status = 200, description = "On its way", body = RetriedBody),
         (status = 403, description = "On an extension's webhook this is the vendor's and the operator's"),
-        (status = 409, description = "It is on its way already, or its webhook is no more or delivers nothing now"),
+        (status = 409, description = "It is on its way already, or its webhook or its trigger is no more or delivers nothing now"),
     )
 )]
 async fn retry(
@@ -176,6 +192,10 @@ async fn retry(
                 RequeueRefusal::UnderWay => "The delivery is on its way already.",
                 RequeueRefusal::Closed => "The webhook of this delivery is no more.",
                 RequeueRefusal::Emptied => "The payload is older than what is kept.",
+                RequeueRefusal::RuleEnded => {
+                    "The trigger or automation of this delivery was deleted or switched off: it said \
+                     what is sent. Switch it on, or send the event again."
+                }
                 RequeueRefusal::Held(why) => why,
             };
             return Err(Problem::new(Code::StateConflict).detail(why));
@@ -183,4 +203,26 @@ async fn retry(
     }
     let body = RetriedBody { id: id.0, state: DeliveryState::Pending.name().to_owned() };
     effect.finish(&state, work, StatusCode::OK, &body).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_asked_for_by_any_name_that_they_have() {
+        let of_type = |name: &str| WantedEvent::Type(name.to_owned());
+        let told = |name: &str| WantedEvent::Told(name.to_owned());
+        for (given, wanted) in [
+            ("Ticket_Add", of_type("Ticket_Add")),
+            ("13", of_type("Device Online")),
+            ("sla.warning", of_type("sla.warning")),
+            ("request.created", told("request.created")),
+            ("ticket.created", told("zen:event-type:ticket.created")),
+            ("zen:event-type:ticket.status_changed", told("zen:event-type:ticket.status_changed")),
+            ("nothing", of_type("nothing")),
+        ] {
+            assert_eq!(wanted_event(given), wanted, "{given}");
+        }
+    }
 }

@@ -24,10 +24,14 @@ use super::state::ApiState;
 use super::url_check;
 use crate::identifier::OrgId;
 use crate::store::UnitOfWork;
-use crate::webhook::importing::{Draft, Fate, ImportRequest, ImportSource, Part};
+use crate::webhook::importing::{Draft, Fate, ImportExisting, ImportRequest, ImportSource, Part};
 use crate::webhook::own::{
-    Created, Definition, FieldFault, OwnRefusal, RuleKind, RuleRequest, imported_key,
+    Created, Current, Definition, FieldFault, OwnRefusal, RuleKind, RuleRequest, imported_key,
 };
+
+mod updating;
+
+use updating::{ChangeBody, is_blocked};
 
 /// The route of imports.
 pub(super) fn router() -> ApiRouter {
@@ -53,6 +57,8 @@ struct ImportQuery {
 enum ImportOutcome {
     /// It was made, or would be.
     Made,
+    /// It was imported before and is brought up to date, or would be.
+    Updated,
     /// It was imported before, and stays as it is.
     Exists,
     /// Something is missing that must be given.
@@ -100,6 +106,8 @@ struct ImportItem {
     missing: Vec<MissingBody>,
     /// Why nothing is made.
     reasons: Vec<String>,
+    /// Of what is brought up to date: what changes.
+    changes: Vec<ChangeBody>,
     /// What is not quite as it was there, or may be a mistake.
     notes: Vec<String>,
     /// The webhook that is made; in a dry run its ids are not those that it will have.
@@ -118,7 +126,9 @@ struct ImportBody {
     source: &'static str,
     /// How many were made, or would be.
     made: usize,
-    /// How many were there already.
+    /// How many were brought up to date, or would be.
+    updated: usize,
+    /// How many were there already, and stay as they are.
     exists: usize,
     /// How many wait for something to be given.
     blocked: usize,
@@ -146,6 +156,7 @@ impl ImportBody {
             dry_run,
             source: source.as_str(),
             made: count(ImportOutcome::Made),
+            updated: count(ImportOutcome::Updated),
             exists: count(ImportOutcome::Exists),
             blocked: count(ImportOutcome::Blocked),
             over_plan: count(ImportOutcome::OverPlan),
@@ -174,6 +185,7 @@ impl ImportItem {
             secret: None,
             missing: missing.collect(),
             reasons: draft.reasons.clone(),
+            changes: Vec::new(),
             notes: draft.notes.clone(),
             webhook: None,
             rule: None,
@@ -200,7 +212,7 @@ fn in_words(faults: Vec<FieldFault>) -> Vec<String> {
 
 /// Makes own webhooks, triggers and automations of what the API of Zendesk or Zoho Desk tells, in one
 /// go: all that can be made, or nothing where the plan has no room. What was imported before is
-/// recognised by its id there and stays as it is.
+/// recognised by its id there, and stays as it is or is brought up to date, as `existing` says.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/import", tag = "webhooks", params(ImportQuery),
     request_body = ImportRequest,
@@ -222,6 +234,7 @@ async fn import(
     let query: ImportQuery = parse_query(head.uri.query().unwrap_or_default())?;
     let org = caller.org_of(&head)?;
     let source = request.value.source;
+    let (existing, is_enabled) = (request.value.existing, request.value.is_enabled);
     let translated = request
         .value
         .translate()
@@ -240,6 +253,8 @@ async fn import(
         org: &org,
         source,
         is_dry: query.dry_run,
+        updates: existing == ImportExisting::Update,
+        is_enabled,
         warnings: &translated.warnings,
     };
     let prepared = run.prepare(translated.drafts).await?;
@@ -256,6 +271,16 @@ async fn import(
 struct Prepared {
     draft: Draft,
     definition: Option<Result<Definition, Vec<String>>>,
+    /// The webhook that is there, where it is to be brought up to date.
+    seen: Option<Current>,
+}
+
+impl Prepared {
+    /// Whether its address is one that was not asked before.
+    fn has_new_address(&self) -> bool {
+        let Some(Ok(definition)) = &self.definition else { return false };
+        self.seen.as_ref().is_none_or(|seen| seen.url() != definition.url)
+    }
 }
 
 struct Run<'r> {
@@ -264,6 +289,10 @@ struct Run<'r> {
     org: &'r OrgId,
     source: ImportSource,
     is_dry: bool,
+    /// Whether what is there is brought up to date.
+    updates: bool,
+    /// Whether everything is to be switched on or off.
+    is_enabled: Option<bool>,
     warnings: &'r [String],
 }
 
@@ -274,30 +303,38 @@ impl Run<'_> {
         let known = own.imported(self.org.as_str(), self.source).await?;
         let mut prepared = Vec::with_capacity(drafts.len());
         for draft in drafts {
-            let is_there = known.contains_key(&imported_key(draft.part, &draft.source_id));
-            let definition = match &draft.fate {
-                Fate::Webhook(request) if !is_there && !draft.is_blocked() => {
-                    match own.check(self.org.as_str(), (**request).clone()).await {
-                        Ok(definition) => Some(match known_in_address(&definition) {
-                            Ok(()) => Ok(definition),
-                            Err(problem) => Err(vec![format!("/url {}", problem.text())]),
-                        }),
-                        Err(OwnRefusal::Faults(faults)) => Some(Err(in_words(faults))),
-                        Err(refusal) => return Err(refusal.into()),
-                    }
+            let there = known.get(&imported_key(draft.part, &draft.source_id)).copied();
+            let mut seen = None;
+            let checked = match (&draft.fate, there) {
+                (Fate::Webhook(request), None) if !draft.is_blocked() => {
+                    Some(own.check(self.org.as_str(), (**request).clone()).await)
+                }
+                (Fate::Webhook(request), Some(id)) if self.updates && !is_blocked(&draft) => {
+                    let current = own.current(id).await?;
+                    let (request, kept) = updating::over(&current, request, self.is_enabled);
+                    seen = Some(current);
+                    Some(own.check_change(self.org.as_str(), request, &kept).await)
                 }
                 _ => None,
             };
-            prepared.push(Prepared { draft, definition });
+            let definition = match checked {
+                None => None,
+                Some(Ok(definition)) => Some(match known_in_address(&definition) {
+                    Ok(()) => Ok(definition),
+                    Err(problem) => Err(vec![format!("/url {}", problem.text())]),
+                }),
+                Some(Err(OwnRefusal::Faults(faults))) => Some(Err(in_words(faults))),
+                Some(Err(refusal)) => return Err(refusal.into()),
+            };
+            prepared.push(Prepared { draft, definition, seen });
         }
         self.ask(&mut prepared).await?;
         Ok(prepared)
     }
 
     async fn ask(&self, prepared: &mut [Prepared]) -> Result<(), Problem> {
-        let places: Vec<usize> = (0..prepared.len())
-            .filter(|place| matches!(prepared[*place].definition, Some(Ok(_))))
-            .collect();
+        let places: Vec<usize> =
+            (0..prepared.len()).filter(|place| prepared[*place].has_new_address()).collect();
         let definitions: Vec<&Definition> = places
             .iter()
             .filter_map(|place| prepared[*place].definition.as_ref()?.as_ref().ok())
@@ -336,19 +373,21 @@ impl Run<'_> {
             let body = ImportBody::new(self.source, true, items.collect(), self.warnings);
             return Ok(json_response(StatusCode::OK, &body));
         }
-        let made: Vec<(Part, &str, Uuid)> = items
-            .iter()
-            .zip(prepared)
-            .filter(|(item, _)| item.outcome == ImportOutcome::Made)
-            .filter_map(|(item, one)| {
-                Some((one.draft.part, one.draft.source_id.as_str(), item.id?))
-            })
-            .collect();
-        if !made.is_empty() {
-            let actor = self.caller.actor();
+        let of = |outcome| -> Vec<(Part, &str, Uuid)> {
+            let of_outcome = items.iter().zip(prepared);
+            of_outcome
+                .filter(|(item, _)| item.outcome == outcome)
+                .filter_map(|(item, one)| {
+                    Some((one.draft.part, one.draft.source_id.as_str(), item.id?))
+                })
+                .collect()
+        };
+        let (made, updated) = (of(ImportOutcome::Made), of(ImportOutcome::Updated));
+        if !made.is_empty() || !updated.is_empty() {
+            let (org, actor) = (self.org.as_str(), self.caller.actor());
             services
                 .own_webhooks
-                .audit_import(&work, self.org.as_str(), self.source, &made, &actor)
+                .audit_import(&work, org, self.source, (&made, &updated), &actor)
                 .await?;
         }
         let body = ImportBody::new(self.source, false, items, self.warnings);
@@ -371,9 +410,12 @@ impl Run<'_> {
         for one in prepared {
             let draft = &one.draft;
             let key = imported_key(draft.part, &draft.source_id);
-            if let Some(id) = known.get(&key) {
-                let id = Some(*id);
-                items.push(ImportItem { id, ..ImportItem::new(draft, ImportOutcome::Exists) });
+            if let Some(id) = known.get(&key).copied() {
+                items.push(if self.updates {
+                    self.update(work, one, id, &known).await?
+                } else {
+                    ImportItem { id: Some(id), ..ImportItem::new(draft, ImportOutcome::Exists) }
+                });
                 continue;
             }
             let item = match (&draft.fate, &one.definition) {

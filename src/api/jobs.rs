@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
+use super::deliveries::wanted_event;
 use super::effect::{Effect, Start};
 use super::extract::{Idempotent, Path, Query, json_response};
 use super::handler::routes;
@@ -27,6 +28,7 @@ use super::shapes::moment;
 use super::state::ApiState;
 use crate::delivery::{
     self, CancelRefusal, JOB_STATES, JobFilter, JobView, RecoveryRefusal, RecoveryRequest,
+    WantedEvent,
 };
 use crate::identifier::{JobId, WebhookId};
 use crate::lifecycle::{self, RolloutCancelRefusal, RolloutView};
@@ -56,7 +58,8 @@ struct RecoverRequest {
     /// `pending`.
     #[serde(default)]
     state: Option<String>,
-    /// Those of this event type.
+    /// Those of this event: by the host's name of its type, by the name of a dialect that it was told
+    /// by, or by Assist's number.
     #[serde(default)]
     event_type: Option<String>,
     /// Those whose first attempt had this status.
@@ -107,7 +110,7 @@ pub(super) struct JobBody {
     /// How many matched and are on their way again.
     requeued: i64,
     /// How many matched and are not, by reason: `payloadExpired`, `underWay`,
-    /// `formerInstallation`, `changedMeanwhile`.
+    /// `formerInstallation`, `ruleEnded`, `changedMeanwhile`.
     #[schema(value_type = Object)]
     skipped: BTreeMap<String, i64>,
     /// Who asked for it.
@@ -234,11 +237,14 @@ fn checked(request: RecoverRequest) -> Result<RecoveryRequest, Problem> {
             invalid("/state", format!("must be one of: {names}"))
         })?,
     };
-    if let Some(name) = request.event_type.as_deref()
-        && crate::event::catalogue::find(name).is_none()
-    {
-        return Err(unknown_event_type("/eventType", name));
-    }
+    let event_type = match request.event_type.as_deref().map(wanted_event) {
+        None => None,
+        Some(WantedEvent::Told(name)) => Some(name),
+        Some(WantedEvent::Type(name)) if crate::event::catalogue::find(&name).is_some() => {
+            Some(name)
+        }
+        Some(WantedEvent::Type(name)) => return Err(unknown_event_type("/eventType", &name)),
+    };
     if request.status_code.is_some_and(|status| !(100..=999).contains(&status)) {
         return Err(invalid("/statusCode", "must be a status from 100 to 999"));
     }
@@ -256,7 +262,7 @@ fn checked(request: RecoverRequest) -> Result<RecoveryRequest, Problem> {
         state,
         since: since.map(|since| since.max(Timestamp::from_micros(0))),
         until,
-        event_type: request.event_type,
+        event_type,
         status_code: request.status_code,
         per_second: request.per_second,
     })

@@ -8,6 +8,7 @@
 pub mod access;
 mod administration;
 pub mod answers;
+mod assist_pings;
 mod assist_webhooks;
 mod asyncapi;
 mod browser;
@@ -72,6 +73,7 @@ mod upgrades;
 mod url_check;
 mod user_tokens;
 mod webhook_authorizations;
+mod webhook_secrets;
 mod webhooks;
 
 #[cfg(test)]
@@ -108,8 +110,10 @@ pub fn rooms() -> ApiRouter {
         .merge(webhooks::router())
         .merge(own_webhooks::router())
         .merge(webhook_authorizations::router())
+        .merge(webhook_secrets::router())
         .merge(imports::router())
         .merge(assist_webhooks::router())
+        .merge(assist_pings::router())
         .merge(plans::router())
         .merge(development_orgs::router())
         .merge(events::router())

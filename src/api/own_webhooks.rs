@@ -76,7 +76,7 @@ impl From<OwnRefusal> for Problem {
             OwnRefusal::Crypto(error) => Self::internal(&error),
             OwnRefusal::Faults(faults) => Self::invalid(faults.into_iter().map(FieldError::from)),
             OwnRefusal::Unknown => Self::not_found("webhook"),
-            OwnRefusal::Unreadable | OwnRefusal::Closing => {
+            OwnRefusal::Unreadable | OwnRefusal::Closing | OwnRefusal::TooManySecrets { .. } => {
                 Self::new(Code::StateConflict).detail(capitalised(&text))
             }
             OwnRefusal::Changed => Self::new(Code::Conflict),

@@ -149,6 +149,11 @@ impl Limit {
     /// The most that a page has.
     pub const MOST: u16 = 200;
 
+    /// As many as a page can have.
+    pub fn largest() -> Self {
+        Self(Self::MOST)
+    }
+
     /// What to ask the database for: one more than the page has, which tells whether there is
     /// another page.
     pub fn rows(self) -> u64 {

@@ -247,6 +247,23 @@ pub(super) async fn write_new(
     Ok((id, definition.warnings))
 }
 
+/// Checks what a patch makes of a rule and changes it; says what may be a mistake.
+pub(super) async fn write_change(
+    state: &ApiState,
+    own: &OwnWebhooks,
+    work: &mut UnitOfWork,
+    (kind, id): (RuleKind, Uuid),
+    patch: RulePatch,
+    actor: &Actor,
+) -> Result<Vec<String>, OwnRefusal> {
+    let seen = own.rule_within(work, kind, id).await?.ok_or(OwnRefusal::UnknownRule)?;
+    let (form, request, current) = own.patched_rule(work, &seen, kind, patch).await?;
+    let definition = with_vocabulary(state, |words| request.check(kind, form, words))
+        .map_err(OwnRefusal::Faults)?;
+    own.update_rule(work, &current, &definition, actor).await?;
+    Ok(definition.warnings)
+}
+
 /// A rule as a transaction leaves it.
 pub(super) async fn shown(
     state: &ApiState,
@@ -305,21 +322,8 @@ async fn patch_once(
     let services = state.services()?;
     let mut work = services.lifecycle.begin().await?;
     let own = &services.own_webhooks;
-    let checked = match own.patched_rule(&work, seen, kind, patch).await {
-        Ok((form, request, current)) => {
-            with_vocabulary(state, |words| request.check(kind, form, words))
-                .map(|definition| (definition, current))
-                .map_err(OwnRefusal::Faults)
-        }
-        Err(refusal) => Err(refusal),
-    };
-    let updated = match checked {
-        Ok((definition, current)) => own
-            .update_rule(&mut work, &current, &definition, &caller.actor())
-            .await
-            .map(|()| definition.warnings),
-        Err(refusal) => Err(refusal),
-    };
+    let (rule, actor) = ((kind, seen.id()), caller.actor());
+    let updated = write_change(state, own, &mut work, rule, patch, &actor).await;
     let warnings = match updated {
         Ok(warnings) => warnings,
         Err(refusal) => return Err(refused(work, refusal).await),

@@ -1,5 +1,7 @@
 //! What the API answers: the shapes of the contract, null where nothing is known.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -291,7 +293,9 @@ impl WebhookBody {
             self.wishes.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let own_dialect = self.own.as_ref().and_then(|own| Dialect::from_name(&own.dialect));
         let terms = match own_dialect {
-            Some(dialect) => bounds.own_terms(dialect, self.own_rate),
+            Some(dialect) => {
+                bounds.own_terms(dialect, &Arc::from(self.org_id.as_str()), self.own_rate)
+            }
             None => bounds.terms(wishes.as_ref()),
         };
         self.delivery = Some(TermsBody {

@@ -344,7 +344,7 @@ async fn saved(
 }
 
 /// The org that a test's body names: the caller's, the one in the request, or a sample.
-fn org_of(caller: &Caller, parts: &http::request::Parts) -> Result<String, Problem> {
+pub(super) fn org_of(caller: &Caller, parts: &http::request::Parts) -> Result<String, Problem> {
     let names_one = parts.headers.contains_key("orgId")
         || parts.uri.query().is_some_and(|query| {
             url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "orgId")
@@ -388,6 +388,56 @@ async fn unsaved(
     Ok((webhook, definition))
 }
 
+impl TestRequest {
+    /// The catalogue's sample of an event, as it is.
+    fn of(event_type: &str) -> Self {
+        Self {
+            event_type: event_type.to_owned(),
+            body: None,
+            payload: None,
+            parameters: None,
+            params: BTreeMap::new(),
+            headers: BTreeMap::new(),
+        }
+    }
+}
+
+/// Sends the sample of an event, or a ping, to a webhook that is only described.
+pub(super) async fn send_described(
+    state: &ApiState,
+    caller: &Caller,
+    key: Option<AnswerKey>,
+    org_id: String,
+    described: WebhookRequest,
+    event_type: Option<&str>,
+) -> Result<Response, Problem> {
+    let (webhook, definition) = unsaved(state, org_id, described, "").await?;
+    let event = match event_type {
+        None => ping_event(),
+        Some(name) => {
+            let wants = |name: &str| definition.wants_previous(name);
+            test_event(TestRequest::of(name), webhook.dialect, Some(&webhook.own), wants)?
+        }
+    };
+    send(state, caller, key, Target::Unsaved(Box::new(webhook)), event).await
+}
+
+/// Sends the sample of an event to a webhook that is saved.
+pub(super) async fn send_saved(
+    state: &ApiState,
+    caller: &Caller,
+    key: Option<AnswerKey>,
+    id: WebhookId,
+    event_type: &str,
+) -> Result<Response, Problem> {
+    let endpoint = saved(state, caller, id).await?;
+    let event =
+        test_event(TestRequest::of(event_type), endpoint.dialect, endpoint.own.as_ref(), |name| {
+            endpoint.wants_previous.iter().any(|wanted| **wanted == *name)
+        })?;
+    send(state, caller, key, Target::Saved(endpoint), event).await
+}
+
 /// Tries a webhook that is only described, with the sample of an event.
 pub(super) async fn try_described(
     state: &ApiState,
@@ -398,14 +448,7 @@ pub(super) async fn try_described(
     payload: Option<String>,
 ) -> Result<TrialBody, Problem> {
     let (webhook, definition) = unsaved(state, org_id, described, "").await?;
-    let wanted = TestRequest {
-        event_type: event_type.to_owned(),
-        body: None,
-        payload,
-        parameters: None,
-        params: BTreeMap::new(),
-        headers: BTreeMap::new(),
-    };
+    let wanted = TestRequest { payload, ..TestRequest::of(event_type) };
     let event = test_event(wanted, webhook.dialect, Some(&webhook.own), |name| {
         definition.wants_previous(name)
     })?;

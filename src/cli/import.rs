@@ -66,6 +66,9 @@ pub(crate) struct Arguments {
     /// Only say what would be made
     #[arg(long)]
     dry_run: bool,
+    /// Bring up to date what was imported before, instead of leaving it as it is
+    #[arg(long)]
+    update: bool,
     /// Make everything switched off
     #[arg(long)]
     disabled: bool,
@@ -104,6 +107,9 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
     if arguments.disabled {
         body.insert("isEnabled".to_owned(), json!(false));
     }
+    if arguments.update {
+        body.insert("existing".to_owned(), json!("update"));
+    }
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("dryRun", if arguments.dry_run { "true" } else { "false" });
     if let Some(org) = &arguments.org {
@@ -138,6 +144,7 @@ fn tell(told: &Value, output: &mut Output) -> Result<(), CliError> {
     for item in told["items"].as_array().into_iter().flatten() {
         let outcome = match item["outcome"].as_str().unwrap_or("?") {
             "made" if is_dry => "would be made",
+            "updated" if is_dry => "would be updated",
             "overPlan" => "over the plan",
             other => other,
         };
@@ -153,6 +160,15 @@ fn tell(told: &Value, output: &mut Output) -> Result<(), CliError> {
         ))?;
         if let Some(secret) = item["secret"].as_str() {
             output.answer(format_args!("    signs with {secret} (told once)"))?;
+        }
+        for change in item["changes"].as_array().into_iter().flatten() {
+            let value = |side: &str| printable(&change[side].to_string());
+            output.answer(format_args!(
+                "    {}: {} -> {}",
+                text(&change["member"]),
+                value("before"),
+                value("after")
+            ))?;
         }
         for missing in item["missing"].as_array().into_iter().flatten() {
             let word = if missing["isNeeded"] == json!(true) { "needs" } else { "may have" };
@@ -170,9 +186,10 @@ fn tell(told: &Value, output: &mut Output) -> Result<(), CliError> {
         output.message(format_args!("warning: {}", text(warning)));
     }
     output.answer(format_args!(
-        "{} {}, {} there already, {} wait for something, {} over the plan, {} impossible, {} skipped",
+        "{} {}, {} updated, {} there already, {} wait for something, {} over the plan, {} impossible, {} skipped",
         told["made"],
         if is_dry { "would be made" } else { "made" },
+        told["updated"],
         told["exists"],
         told["blocked"],
         told["overPlan"],

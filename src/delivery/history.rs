@@ -14,7 +14,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::views::{
-    DeliveryFilter, DeliveryView, EndpointScope, events_of, id_at, later_attempts_of,
+    DeliveryFilter, DeliveryView, EndpointScope, WantedEvent, events_of, id_at, later_attempts_of,
     name_variants, view,
 };
 use crate::seam::Timestamp;
@@ -77,7 +77,7 @@ pub async fn list(
         let is_plain = *scope == EndpointScope::All
             && filter.state.is_none()
             && filter.status_code.is_none()
-            && filter.event_type.is_none();
+            && filter.event.is_none();
         let most = if is_plain { LOOKED_AT_PLAINLY } else { LOOKED_AT };
         walk(store, scope, filter, &Path::Everything, most).await?
     };
@@ -165,7 +165,7 @@ async fn walk(
     let mut stretch = Stretch::new(filter, path);
     let has_filters = filter.state.is_some()
         || filter.status_code.is_some()
-        || filter.event_type.is_some()
+        || filter.event.is_some()
         || matches!(path, Path::Everything);
     let mut looked_at_from = None;
     if has_filters {
@@ -249,11 +249,20 @@ impl Stretch {
             let status = self.value(i32::from(status));
             and(format!("w.first_status = {status}"));
         }
-        if let Some(event_type) = &filter.event_type {
-            let event_type = self.value(event_type.clone());
-            and(format!(
-                "(select e.event_type from events e where e.id = w.event_id) = {event_type}"
-            ));
+        match &filter.event {
+            None => {}
+            Some(WantedEvent::Type(name)) => {
+                let name = self.value(name.clone());
+                and(format!(
+                    "(select e.event_type from events e where e.id = w.event_id) = {name}"
+                ));
+            }
+            Some(WantedEvent::Told(name)) => {
+                let name = self.value(name.clone());
+                and(format!(
+                    "(select v.variant from delivery_variants v where v.delivery_id = w.id) = {name}"
+                ));
+            }
         }
         if self.webhook.is_none() {
             let owned = match scope {
@@ -348,7 +357,11 @@ pub fn plans(
             webhook_id: None,
             installation_id: None,
             state: (bits & 1 != 0).then_some(DeliveryState::Failed),
-            event_type: (bits & 2 != 0).then(|| "Ticket_Add".to_owned()),
+            event: match (bits & 2 != 0, bits & 4 != 0) {
+                (false, _) => None,
+                (true, false) => Some(WantedEvent::Type("Ticket_Add".to_owned())),
+                (true, true) => Some(WantedEvent::Told("request.created".to_owned())),
+            },
             status_code: (bits & 4 != 0).then_some(500),
             since: (bits & 8 != 0).then_some(day_before),
             until: (bits & 16 != 0).then_some(now),

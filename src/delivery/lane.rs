@@ -107,7 +107,11 @@ pub(super) struct Lane {
     pub(super) cap: Option<usize>,
     /// The rate, where it has one.
     pub(super) pacer: Option<Pacer>,
-    /// Until when the lane waits for a token.
+    /// The org whose own webhooks have their rate together, where it is one of them.
+    pub(super) shared: Option<Arc<str>>,
+    /// Whether it waits for its turn among them.
+    pub(super) waits_in_turn: bool,
+    /// Until when the lane waits for a token of its own.
     pub(super) paced_until: Option<Timestamp>,
     /// Places in memory that were promised just now, and when the last one was: what is accepted
     /// together is placed before any of it arrives here.
@@ -142,6 +146,7 @@ impl Lane {
             && !self.is_ready
             && self.cap.is_none()
             && self.pacer.is_none()
+            && self.shared.is_none()
     }
 
     pub(super) fn is_ordered(&self) -> bool {

@@ -1,8 +1,10 @@
-//! All lanes of this node: whose turn it is, by cap, breaker, rate and fairness.
+//! All lanes of this node: whose turn it is, by cap, breaker, rate and fairness. A rate is a lane's
+//! own, or one that the own webhooks of an org [share](super::shared_rate).
 //!
 //! Pure but for the time it is told.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -10,8 +12,12 @@ use uuid::Uuid;
 use super::breaker::{Allowance, Breaker, BreakerPolicy};
 use super::lane::{AfterJob, Job, Lane, LaneOutcome, Turn};
 use super::pacer::Pacer;
+use super::shared_rate::SharedRate;
 use crate::seam::Timestamp;
 use crate::webhook::DeliveryTerms;
+use sharing::Paced;
+
+mod sharing;
 
 /// For how long a place that was promised counts; by then it is taken.
 const PROMISE: Duration = Duration::from_secs(1);
@@ -54,8 +60,10 @@ pub(super) struct Caps {
 pub(super) struct Lanes {
     by_endpoint: HashMap<Uuid, Lane>,
     ready: VecDeque<Uuid>,
-    /// Lanes that wait for a token, and until when.
-    paced: BTreeSet<(Timestamp, Uuid)>,
+    /// Rates that lanes share, by org.
+    rates: HashMap<Arc<str>, SharedRate>,
+    /// Who waits for a token, and until when.
+    paced: BTreeSet<(Timestamp, Paced)>,
     /// Whether a lane began to wait since that was last asked.
     paced_anew: bool,
     /// Among how many nodes rates are shared.
@@ -87,6 +95,7 @@ impl Lanes {
         Self {
             by_endpoint: HashMap::new(),
             ready: VecDeque::new(),
+            rates: HashMap::new(),
             paced: BTreeSet::new(),
             paced_anew: false,
             nodes: 1,
@@ -109,13 +118,16 @@ impl Lanes {
         let (cap, nodes) = (self.caps.per_lane, self.nodes);
         let lane = self.by_endpoint.entry(endpoint).or_default();
         lane.cap = (terms.concurrency != cap).then_some(terms.concurrency.max(1));
-        lane.pacer = terms.rate_per_minute.map(|rate| match lane.pacer {
+        let alone = terms.rate_per_minute.filter(|_| terms.shared_by.is_none());
+        lane.pacer = alone.map(|rate| match lane.pacer {
             Some(mut pacer) => {
                 pacer.change(rate, nodes);
                 pacer
             }
             None => Pacer::new(rate, nodes),
         });
+        let shared = terms.shared_by.as_ref().zip(terms.rate_per_minute);
+        self.share(endpoint, shared);
     }
 
     /// Sets among how many nodes rates are shared.
@@ -126,15 +138,19 @@ impl Lanes {
     /// Makes lanes ready whose next token is there. Returns whether there were any.
     pub(super) fn wake_paced(&mut self, now: Timestamp) -> bool {
         let mut woken = false;
-        while let Some((until, endpoint)) = self.paced.first().copied()
-            && until <= now
+        while self.paced.first().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, paced)) = self.paced.pop_first()
         {
-            self.paced.pop_first();
-            if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
-                lane.paced_until = None;
-                woken = true;
+            match paced {
+                Paced::Lane(endpoint) => {
+                    if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
+                        lane.paced_until = None;
+                        woken = true;
+                    }
+                    self.make_ready(endpoint, now);
+                }
+                Paced::Org(org) => woken |= self.wake_shared(&org, now),
             }
-            self.make_ready(endpoint, now);
         }
         woken
     }
@@ -146,11 +162,19 @@ impl Lanes {
                 pacer.set_back(now);
             }
         }
-        for (_, endpoint) in std::mem::take(&mut self.paced) {
-            if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
-                lane.paced_until = None;
+        for shared in self.rates.values_mut() {
+            shared.set_back(now);
+        }
+        for (_, paced) in std::mem::take(&mut self.paced) {
+            match paced {
+                Paced::Lane(endpoint) => {
+                    if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
+                        lane.paced_until = None;
+                    }
+                    self.make_ready(endpoint, now);
+                }
+                Paced::Org(org) => self.go_on(Some(&org)),
             }
-            self.make_ready(endpoint, now);
         }
     }
 
@@ -172,6 +196,9 @@ impl Lanes {
             lane.first.push_back(job);
         } else {
             lane.retries.push_back(job);
+        }
+        if let Some(shared) = lane.shared.as_ref().and_then(|org| self.rates.get_mut(org)) {
+            shared.queued += 1;
         }
         self.queued += 1;
         self.make_ready(endpoint, now);
@@ -210,15 +237,20 @@ impl Lanes {
             let caps = self.caps;
             let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { continue };
             lane.is_ready = false;
+            let org = lane.shared.clone();
             if lane.in_flight >= Self::slots(lane, caps.per_lane, now) || lane.queued() == 0 {
+                self.go_on(org.as_ref());
                 continue;
             }
             if !has_share(lane, free, caps.in_all) {
                 lane.is_ready = true;
                 self.starved.push_back(endpoint);
+                self.go_on(org.as_ref());
                 continue;
             }
-            if lane.pacer.is_some_and(|pacer| pacer.ready_at() > now) {
+            let mut shared = org.as_ref().and_then(|org| self.rates.get_mut(org));
+            let pacer = shared.as_ref().map(|shared| shared.pacer).or(lane.pacer);
+            if pacer.is_some_and(|pacer| pacer.ready_at() > now) {
                 self.make_ready(endpoint, now);
                 continue;
             }
@@ -226,11 +258,16 @@ impl Lanes {
             if let Some(pacer) = &mut lane.pacer {
                 pacer.take(now);
             }
+            if let Some(shared) = &mut shared {
+                shared.pacer.take(now);
+                shared.queued = shared.queued.saturating_sub(1);
+            }
             lane.in_flight += 1;
             let cancel = lane.cancel.clone();
             self.busy += 1;
             self.queued -= 1;
             self.make_ready(endpoint, now);
+            self.go_on(org.as_ref());
             return Some(Turn { job, cancel });
         }
         None
@@ -257,6 +294,17 @@ impl Lanes {
             && lane.queued() > 0
             && lane.in_flight < Self::slots(lane, cap, now)
         {
+            if let Some(org) = lane.shared.clone()
+                && let Some(shared) = self.rates.get_mut(&org)
+                && !shared.is_free(now)
+            {
+                if !lane.waits_in_turn {
+                    lane.waits_in_turn = true;
+                    shared.wait(endpoint);
+                }
+                self.go_on(Some(&org));
+                return;
+            }
             match lane.pacer.map(|pacer| pacer.ready_at()).filter(|ready_at| *ready_at > now) {
                 None => {
                     lane.is_ready = true;
@@ -265,9 +313,9 @@ impl Lanes {
                 // It waits for its token without holding a worker.
                 Some(ready_at) => {
                     if let Some(former) = lane.paced_until.replace(ready_at) {
-                        self.paced.remove(&(former, endpoint));
+                        self.paced.remove(&(former, Paced::Lane(endpoint)));
                     }
-                    self.paced.insert((ready_at, endpoint));
+                    self.paced.insert((ready_at, Paced::Lane(endpoint)));
                     self.paced_anew = true;
                 }
             }
@@ -294,6 +342,8 @@ impl Lanes {
         }
         let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return after };
         lane.in_flight = lane.in_flight.saturating_sub(1);
+        let org = lane.shared.clone();
+        let shared = org.as_ref().and_then(|org| self.rates.get_mut(org));
         match outcome {
             LaneOutcome::Success => {
                 after.resumed = !matches!(lane.breaker.allowance(now), Allowance::Freely);
@@ -306,12 +356,18 @@ impl Lanes {
                     let waiting: Vec<Job> =
                         lane.first.drain(..).chain(lane.retries.drain(..)).collect();
                     self.queued -= waiting.len();
+                    if let Some(shared) = shared {
+                        shared.queued = shared.queued.saturating_sub(waiting.len());
+                    }
                     after.paused = Some((until, waiting));
                 }
             }
             LaneOutcome::Untried => {
                 if let Some(pacer) = &mut lane.pacer {
                     pacer.give_back();
+                }
+                if let Some(shared) = shared {
+                    shared.pacer.give_back();
                 }
             }
         }
@@ -324,6 +380,7 @@ impl Lanes {
         } else {
             self.make_ready(endpoint, now);
         }
+        self.go_on(org.as_ref());
         after
     }
 
@@ -338,10 +395,11 @@ impl Lanes {
         for endpoint in paused {
             self.make_ready(endpoint, now);
         }
+        self.wake_rates(now);
     }
 
     /// How many rows of an endpoint memory has room for now.
-    pub(super) fn room(&self, endpoint: Uuid, is_ordered: bool, now: Timestamp) -> usize {
+    pub(super) fn room(&mut self, endpoint: Uuid, is_ordered: bool, now: Timestamp) -> usize {
         let Some(lane) = self.by_endpoint.get(&endpoint) else {
             return if is_ordered { 1 } else { self.caps.per_lane };
         };
@@ -356,7 +414,11 @@ impl Lanes {
             Allowance::Freely | Allowance::Probe => usize::from(held == 0),
             Allowance::NothingUntil(_) => 0,
         };
-        room.min(paced)
+        let room = room.min(paced);
+        match lane.shared.as_ref().and_then(|org| self.rates.get_mut(org)) {
+            Some(shared) => shared.grant(endpoint, room, now),
+            None => room,
+        }
     }
 
     /// Whether a new delivery of an endpoint may wait in memory.
@@ -364,6 +426,9 @@ impl Lanes {
         let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return true };
         if lane.has_more_in_table || lane.breaker.allowance(now) != Allowance::Freely {
             return false;
+        }
+        if let Some(shared) = lane.shared.as_ref().and_then(|org| self.rates.get_mut(org)) {
+            return shared.admits(now);
         }
         let Some(pacer) = lane.pacer else { return true };
         let (last, promised) = lane.promised;
@@ -446,8 +511,9 @@ impl Lanes {
     }
 
     fn remove(&mut self, endpoint: Uuid) {
+        self.leave(endpoint);
         if let Some(until) = self.by_endpoint.remove(&endpoint).and_then(|lane| lane.paced_until) {
-            self.paced.remove(&(until, endpoint));
+            self.paced.remove(&(until, Paced::Lane(endpoint)));
         }
     }
 

@@ -34,9 +34,11 @@ mod request_view;
 mod retention;
 pub mod retry;
 mod set_clock;
+mod shared_rate;
 mod statistics;
 mod tally;
 mod tap;
+mod token_claims;
 mod trial;
 mod views;
 
@@ -68,6 +70,6 @@ pub use trial::{
     PING_EVENT, Party, Trial, TrialEvent, TrialOutcome, TrialRequest, TrialResponse, UnsavedWebhook,
 };
 pub use views::{
-    AttemptView, DeliveryFilter, DeliveryView, EndpointScope, RequeueRefusal, endpoint_of, find,
-    of_event, requeue,
+    AttemptView, DeliveryFilter, DeliveryView, EndpointScope, RequeueRefusal, WantedEvent,
+    endpoint_of, find, of_event, requeue,
 };

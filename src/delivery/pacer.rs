@@ -78,11 +78,25 @@ impl Pacer {
         self.full_at = self.full_at.saturating_sub(self.interval);
     }
 
+    /// Whether it is as full as a new one.
+    pub(super) fn is_full(&self, now: Timestamp) -> bool {
+        self.full_at <= now.micros()
+    }
+
+    /// How many tokens there are.
+    pub(super) fn tokens(&self, now: Timestamp) -> usize {
+        self.within(now, Duration::ZERO)
+    }
+
     /// How many tokens there will be within the horizon.
     pub(super) fn within_horizon(&self, now: Timestamp) -> usize {
+        self.within(now, HORIZON)
+    }
+
+    fn within(&self, now: Timestamp, span: Duration) -> usize {
         let ahead = self.interval.saturating_mul(self.burst - 1);
         let from = self.full_at.max(now.micros()).saturating_sub(ahead);
-        let span = now.plus(HORIZON).micros().saturating_sub(from);
+        let span = now.plus(span).micros().saturating_sub(from);
         if span < 0 { 0 } else { usize::try_from(span / self.interval + 1).unwrap_or(usize::MAX) }
     }
 }
@@ -155,6 +169,9 @@ mod tests {
         assert_eq!(pacer.ready_at(), START.plus(Duration::from_secs(10)));
         assert_eq!(pacer.within_horizon(START), 0);
         assert_eq!(pacer.within_horizon(START.plus(Duration::from_secs(8))), 1);
+        assert_eq!((pacer.tokens(START), pacer.is_full(START)), (0, false));
+        let full = START.plus(Duration::from_secs(10));
+        assert_eq!((pacer.tokens(full), pacer.is_full(full)), (1, true));
         pacer.give_back();
         assert!(pacer.ready_at() <= START, "what was not tried costs nothing");
     }
@@ -167,7 +184,7 @@ mod tests {
             pacer.take(START);
             given += 1;
         }
-        assert_eq!(given, 10);
+        assert_eq!((given, Pacer::new(600, 1).tokens(START)), (10, 10));
         assert_eq!(pacer.ready_at(), START.plus(Duration::from_millis(100)));
         assert_eq!(pacer.within_horizon(START), 20);
     }

@@ -31,7 +31,7 @@ pub struct RecoveryRequest {
     pub since: Option<Timestamp>,
     /// Made before this moment.
     pub until: Option<Timestamp>,
-    /// Of one event type.
+    /// Of one event: the host's type, or what a dialect with names of its own told it as.
     pub event_type: Option<String>,
     /// Whose first attempt had this status.
     pub status_code: Option<u16>,

@@ -1,6 +1,6 @@
 //! The steps of jobs that send again: small, paced, and each one transaction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use sea_orm::{
@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::recovery::{Recoveries, Standing, standing};
+use super::views::variants_of;
 use crate::seam::{Timestamp, crash_point};
 use crate::store::claims::DeliveryState;
-use crate::store::entity::{event, recovery_job, webhook};
+use crate::store::entity::{event, recovery_job, webhook, webhook_rule};
 use crate::store::{StoreError, UnitOfWork};
+use crate::webhook::own::RoutedRule;
 
 /// How often jobs are looked for where nothing pokes.
 const POLL: Duration = Duration::from_millis(500);
@@ -46,6 +48,8 @@ enum Skipped {
     UnderWay,
     /// It belongs to a former installation.
     FormerInstallation,
+    /// Its trigger or automation is no more, or is switched off.
+    RuleEnded,
     /// Its state changed while the job looked at it.
     ChangedMeanwhile,
 }
@@ -56,6 +60,7 @@ impl Skipped {
             Self::PayloadExpired => "payloadExpired",
             Self::UnderWay => "underWay",
             Self::FormerInstallation => "formerInstallation",
+            Self::RuleEnded => "ruleEnded",
             Self::ChangedMeanwhile => "changedMeanwhile",
         }
     }
@@ -241,6 +246,8 @@ impl Recoveries {
             })
             .collect();
         let contents = self.contents(&matching).await?;
+        let variants = self.variants(job, &matching).await?;
+        let ended = self.ended_rules(&variants).await?;
         let now = self.inner.seam.clock.now();
         let generation = self
             .inner
@@ -252,11 +259,11 @@ impl Recoveries {
         let step = step_size(job.per_second);
         for row in matching {
             let content = contents.get(&row.event_id);
-            let is_of_type = match (&job.event_type, content) {
-                (None, _) => true,
-                (Some(wanted), Some(content)) => content.event_type == *wanted,
-                (Some(_), None) => false,
-            };
+            let variant = variants.get(&row.id);
+            let is_of_type = job.event_type.as_ref().is_none_or(|wanted| {
+                content.is_some_and(|content| content.event_type == *wanted)
+                    || variant == Some(wanted)
+            });
             if !is_of_type {
                 continue;
             }
@@ -269,6 +276,8 @@ impl Recoveries {
                 Some(Skipped::UnderWay)
             } else if generation.is_some_and(|generation| generation != row.generation) {
                 Some(Skipped::FormerInstallation)
+            } else if variant.is_some_and(|variant| ended.contains(variant)) {
+                Some(Skipped::RuleEnded)
             } else {
                 None
             };
@@ -285,6 +294,45 @@ impl Recoveries {
             }
         }
         Ok(stretch)
+    }
+
+    /// What deliveries tell of, where the webhook is one whose deliveries say that.
+    async fn variants(
+        &self,
+        job: &recovery_job::Model,
+        rows: &[Candidate],
+    ) -> Result<HashMap<Uuid, String>, StoreError> {
+        let endpoint = self.inner.dispatcher.inner.routing.endpoint(job.webhook_id);
+        if rows.is_empty() || !endpoint.is_some_and(|endpoint| endpoint.has_variants()) {
+            return Ok(HashMap::new());
+        }
+        variants_of(&self.inner.store, rows.iter().map(|row| row.id)).await
+    }
+
+    /// Which of them are of a trigger or automation that is no more: nobody knows what to send.
+    async fn ended_rules(
+        &self,
+        variants: &HashMap<Uuid, String>,
+    ) -> Result<HashSet<String>, StoreError> {
+        let named: HashMap<Uuid, &String> = variants
+            .values()
+            .filter_map(|variant| Some((RoutedRule::id_of(variant)?, variant)))
+            .collect();
+        if named.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let live: HashSet<Uuid> = webhook_rule::Entity::find()
+            .select_only()
+            .column(webhook_rule::Column::Id)
+            .filter(webhook_rule::Column::Id.is_in(named.keys().copied()))
+            .filter(webhook_rule::Column::IsActive.ne(0))
+            .into_tuple::<Uuid>()
+            .all(self.inner.store.reader())
+            .await?
+            .into_iter()
+            .collect();
+        let ended = named.into_iter().filter(|(id, _)| !live.contains(id));
+        Ok(ended.map(|(_, variant)| variant.clone()).collect())
     }
 
     /// How many deliveries lie between the job's position and a delivery of its stretch.

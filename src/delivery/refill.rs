@@ -277,6 +277,12 @@ async fn room_of(dispatcher: &Dispatcher, id: Uuid) -> Result<usize, StoreError>
             if room == 0 {
                 lanes.note_table(id, true);
             }
+            let first = lanes.first_before(id).filter(|_| room == 0);
+            drop(lanes);
+            if let Some(first) = first {
+                // Of those who share a rate it is the one who takes what is free now.
+                inner.pokes.endpoints([first]);
+            }
             Ok(room)
         }
         Standing::Unreadable => Ok(0),

@@ -14,9 +14,12 @@ use super::dispatcher::Dispatcher;
 use super::recovery::{Standing, standing};
 use crate::seam::Timestamp;
 use crate::store::claims::{DeliveryState, PARKED};
-use crate::store::entity::{attempt, delivery, delivery_reason, delivery_variant, endpoint, event};
+use crate::store::entity::{
+    attempt, delivery, delivery_reason, delivery_variant, endpoint, event, webhook_rule,
+};
 use crate::store::{Store, StoreError};
 use crate::webhook::Endpoint;
+use crate::webhook::own::RoutedRule;
 
 /// The time that an endpoint's id and those of deliveries share in a UUIDv7, as its upper bits.
 const V7_TIME_SHIFT: u32 = 80;
@@ -56,6 +59,15 @@ impl EndpointScope {
     }
 }
 
+/// An event that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedEvent {
+    /// Of this type of the host's.
+    Type(String),
+    /// Told by this name of a dialect.
+    Told(String),
+}
+
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
@@ -65,8 +77,8 @@ pub struct DeliveryFilter {
     pub installation_id: Option<Uuid>,
     /// In one state.
     pub state: Option<DeliveryState>,
-    /// Of one event type.
-    pub event_type: Option<String>,
+    /// Of one event.
+    pub event: Option<WantedEvent>,
     /// Whose first attempt had this status.
     pub status_code: Option<u16>,
     /// Made at this moment or later.
@@ -237,7 +249,7 @@ pub async fn of_event(
 }
 
 /// What some deliveries tell of, where that is not just their event.
-async fn variants_of(
+pub(super) async fn variants_of(
     store: &Store,
     ids: impl IntoIterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, String>, StoreError> {
@@ -394,8 +406,24 @@ pub enum RequeueRefusal {
     Closed,
     /// Its payload is older than what is kept.
     Emptied,
+    /// Its trigger or automation is no more, or is switched off.
+    RuleEnded,
     /// Its webhook delivers nothing now: it would only be held again.
     Held(&'static str),
+}
+
+/// Whether the trigger or automation of a delivery is there and switched on, where it is of one: what
+/// it says is what is sent.
+async fn has_live_rule(
+    work: &crate::store::UnitOfWork,
+    delivery_id: Uuid,
+) -> Result<bool, StoreError> {
+    let variant = delivery_variant::Entity::find_by_id(delivery_id).one(work.connection()).await?;
+    let Some(rule) = variant.and_then(|row| RoutedRule::id_of(&row.variant)) else {
+        return Ok(true);
+    };
+    let rule = webhook_rule::Entity::find_by_id(rule).one(work.connection()).await?;
+    Ok(rule.is_some_and(|rule| rule.is_active != 0))
 }
 
 /// Puts a delivery back on its way, with the same id, to the webhook's present address.
@@ -422,6 +450,9 @@ pub async fn requeue(
         && row.due_at.is_none_or(|due| row.claim.is_some() && due > now.micros())
     {
         return Ok(Err(RequeueRefusal::UnderWay));
+    }
+    if !has_live_rule(work, id).await? {
+        return Ok(Err(RequeueRefusal::RuleEnded));
     }
     let has_payload = event::Entity::find_by_id(row.event_id)
         .filter(Expr::cust("length(payload) > 0"))

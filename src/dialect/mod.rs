@@ -24,8 +24,8 @@ use http::{HeaderMap, HeaderValue};
 use crate::seam::Timestamp;
 
 pub use names::{
-    AssistEvent, assist_event, assist_events, canonical, host_types, known_names, names_of_type,
-    nearest, only_of_one_dialect, told, told_with,
+    AssistEvent, assist_event, assist_events, canonical, counted_as, host_types, known_names,
+    names_of_type, nearest, only_of_one_dialect, told, told_with,
 };
 pub use occasion::{Occasion, RenderError, Rendered, WebhookFace, render};
 pub use placeholders::{

@@ -159,6 +159,20 @@ pub fn host_types(dialect: Dialect, name: &str) -> Vec<&'static str> {
     known_names(dialect).iter().copied().filter(|known| *known == name).collect()
 }
 
+/// The events that a subscription by this name counts as, where they are counted. Zendesk's webhooks
+/// may subscribe by the host's names too: one that is always told by a name of Zendesk's is the same
+/// event under both.
+pub fn counted_as(dialect: Dialect, name: &str) -> Vec<&str> {
+    let rows: &[(&'static str, When)] = match dialect {
+        Dialect::Zendesk => ZENDESK.by_type.get(name).map_or(&[][..], Vec::as_slice),
+        Dialect::Desk | Dialect::Standard | Dialect::Dzdesk | Dialect::Assist => &[],
+    };
+    let mut names: Vec<&str> =
+        rows.iter().filter(|(_, when)| *when == When::Always).map(|(name, _)| *name).collect();
+    names.dedup();
+    if names.is_empty() { vec![name] } else { names }
+}
+
 /// Every name that a webhook of the dialect can subscribe to.
 pub fn known_names(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
@@ -304,6 +318,21 @@ mod tests {
         assert_eq!(known_names(Dialect::Desk).len(), 56);
         assert_eq!(known_names(Dialect::Dzdesk).len(), 11);
         assert_eq!(known_names(Dialect::Assist).len(), 18);
+    }
+
+    #[test]
+    fn one_event_under_two_names_counts_once() {
+        for (dialect, name, counted) in [
+            (Dialect::Zendesk, "Ticket_Add", "zen:event-type:ticket.created"),
+            (Dialect::Zendesk, "Ticket_Comment_Add", "zen:event-type:ticket.comment_added"),
+            (Dialect::Zendesk, "zen:event-type:ticket.created", "zen:event-type:ticket.created"),
+            // It is told by other names for some of what changed only.
+            (Dialect::Zendesk, "Ticket_Update", "Ticket_Update"),
+            (Dialect::Desk, "Ticket_Add", "Ticket_Add"),
+            (Dialect::Dzdesk, "request.created", "request.created"),
+        ] {
+            assert_eq!(counted_as(dialect, name), [counted], "{dialect:?} {name}");
+        }
     }
 
     #[test]

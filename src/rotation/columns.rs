@@ -238,6 +238,7 @@ pub(crate) const SEALED_COLUMNS: &[SealedColumn] = &[
     },
     vault("own_webhooks", "sealed_secret", "own-webhook-secret"),
     vault("own_webhooks", "sealed_credentials", "own-webhook-credentials"),
+    vault("own_webhook_former_secrets", "sealed_secret", "own-webhook-former-secret"),
     vault("own_webhook_tokens", "sealed_access_token", "own-webhook-access-token"),
     vault("own_webhook_grants", "sealed_tokens", "own-webhook-grant"),
     vault("own_webhook_authorizations", "sealed_request", "own-webhook-authorization"),

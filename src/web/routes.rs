@@ -7,7 +7,7 @@ use http::Method;
 
 use super::pages::{
     audit, deliveries, event_types, events, extensions, findings, home, installations, jobs,
-    journal, notices, own, publish, rules, sign_in, tokens, webhooks,
+    journal, notices, own, publish, recipes, rules, sign_in, tokens, webhooks,
 };
 use super::{Pages, assets, live};
 use crate::api::Role;
@@ -145,6 +145,10 @@ pub(super) fn handlers() -> Vec<Row> {
         sent("/pages/webhooks/{id}/switch", DECIDING, "Switches an own webhook on or off", post(own::switch)),
         shown("/pages/webhooks/{id}/delete", DECIDING, "What deleting will do", get(own::before_delete)),
         sent("/pages/webhooks/{id}/delete", DECIDING, "Deletes an own webhook", post(own::delete)),
+
+        shown("/pages/recipes", OF_AN_ORG, "Webhooks with two values to type in", get(recipes::list)),
+        shown("/pages/recipes/{id}", DECIDING, "Asks for the values of one", get(recipes::show)),
+        sent("/pages/recipes/{id}", DECIDING, "Tries it, and makes what passes", post(recipes::apply)),
 
         shown("/pages/rules", OF_AN_ORG, "Triggers and automations", get(rules::list)),
         shown("/pages/rules/{kind}/new", DECIDING, "Make a trigger or automation", get(rules::new)),

@@ -47,6 +47,7 @@ const ORG: &[(&str, &str)] = &[
     ("/pages", "Extensions"),
     ("/pages/webhooks", "Webhooks"),
     ("/pages/rules", "Rules"),
+    ("/pages/recipes", "Recipes"),
     ("/pages/deliveries", "Deliveries"),
     ("/pages/events", "Why not?"),
 ];

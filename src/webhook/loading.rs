@@ -158,7 +158,7 @@ impl Loader {
                     Some(loaded.secrets_until.map_or(until, |former| former.min(until)));
             }
             let org: Arc<str> = Arc::from(row.org_id.as_str());
-            let (filters, unreadable) = filters(&row, owner);
+            let Filters { of_all, of_each, unreadable } = filters(&row, owner);
             if let Some(what) = endpoint.unreadable.or(unreadable) {
                 // One row must not keep the others from being read: it waits by itself.
                 tracing::error!(
@@ -169,7 +169,7 @@ impl Loader {
                 endpoint.unreadable = Some(what);
                 endpoint.passage = Passage::Held;
             }
-            let spread = own::spread(&endpoint, filters, row.ignore_source_id.as_deref());
+            let spread = own::spread(&endpoint, of_each, &of_all);
             endpoint.wants_previous = spread
                 .iter()
                 .filter(|one| one.filter.include_previous)
@@ -303,6 +303,11 @@ impl Loader {
             .collect()
     }
 
+    /// The time of day.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The key pairs that sign beside the secrets, and when that changes.
     pub(super) fn key_pairs(&self) -> (Vec<Arc<Ed25519SigningKey>>, Option<Timestamp>) {
         if !self.options.ed25519 {
@@ -411,12 +416,19 @@ pub(crate) fn unseal_manifest_secrets(
     })
 }
 
-/// What a webhook asks of each event type, and what of it cannot be read. What is not understood
-/// narrows nothing: one delivery too many is held rather than one lost.
-fn filters(
-    row: &webhook::Model,
-    owner: Option<&installation::Model>,
-) -> (Vec<(String, Filter)>, Option<&'static str>) {
+/// What a webhook asks of events.
+struct Filters {
+    /// Of all of them, whatever their type.
+    of_all: Filter,
+    /// Of each type that it names.
+    of_each: Vec<(String, Filter)>,
+    /// What of it cannot be read.
+    unreadable: Option<&'static str>,
+}
+
+/// What a webhook asks of events. What is not understood narrows nothing: one delivery too many is
+/// held rather than one lost.
+fn filters(row: &webhook::Model, owner: Option<&installation::Model>) -> Filters {
     let mut unreadable = None;
     let mut note = |what| unreadable = Some(what);
     let subscriptions: BTreeMap<String, Value> = serde_json::from_str(&row.subscriptions)
@@ -441,7 +453,13 @@ fn filters(
         ),
         None => false,
     };
-    let filters = subscriptions
+    let of_all = Filter {
+        installation_departments,
+        automation,
+        ignore_source_id: row.ignore_source_id.clone(),
+        ..Filter::default()
+    };
+    let of_each = subscriptions
         .into_iter()
         .map(|(event_type, options)| {
             let options = serde_json::from_value::<Option<Options>>(options)
@@ -451,17 +469,15 @@ fn filters(
                 })
                 .unwrap_or_default();
             let filter = Filter {
-                installation_departments: installation_departments.clone(),
                 // An extension's departments come from its installation alone.
                 subscription_departments: options.department_ids.filter(|_| owner.is_none()),
                 fields: options.fields.unwrap_or_default(),
                 direction: options.direction.as_deref().and_then(Direction::from_name),
-                automation,
-                ignore_source_id: row.ignore_source_id.clone(),
                 include_previous: options.include_prev_state.unwrap_or(false),
+                ..of_all.clone()
             };
             (event_type, filter)
         })
         .collect();
-    (filters, unreadable)
+    Filters { of_all, of_each, unreadable }
 }

@@ -121,6 +121,8 @@ impl OrgRoutes {
                         endpoint.ordered,
                         endpoint.passage,
                         endpoint.unreadable,
+                        (endpoint.dialect, &endpoint.terms),
+                        endpoint.own.as_ref().map(|own| &own.standing),
                         types,
                     )
                 );

@@ -31,6 +31,8 @@ pub struct DeliveryTerms {
     pub concurrency: usize,
     /// The most deliveries that begin in a minute, on all nodes together.
     pub rate_per_minute: Option<u32>,
+    /// The org whose own webhooks have that rate together; nothing where it is the webhook's alone.
+    pub shared_by: Option<Arc<str>>,
     /// Which wishes were brought to a bound, by their names.
     pub clamped: Vec<&'static str>,
 }
@@ -58,13 +60,19 @@ impl DeliveryBounds {
     }
 
     /// The terms of an org's own webhook: those of the system that its dialect speaks for, else the
-    /// operator's; no faster than the org's plan has it.
-    pub fn own_terms(&self, dialect: Dialect, rate_per_minute: Option<u32>) -> DeliveryTerms {
+    /// operator's. The rate of the org's plan is one for all of them together.
+    pub fn own_terms(
+        &self,
+        dialect: Dialect,
+        org_id: &Arc<str>,
+        rate_per_minute: Option<u32>,
+    ) -> DeliveryTerms {
         DeliveryTerms {
             pauses: dialect.default_pauses().map_or_else(|| Arc::clone(&self.pauses), Arc::from),
             deadline: dialect.deadline().unwrap_or(self.deadline),
             concurrency: self.concurrency,
             rate_per_minute: rate_per_minute.map(|rate| rate.max(1)),
+            shared_by: rate_per_minute.map(|_| Arc::clone(org_id)),
             clamped: Vec::new(),
         }
     }
@@ -119,7 +127,7 @@ impl DeliveryBounds {
             }
         };
         let rate_per_minute = package.rate_per_minute.map(|rate| rate.max(1));
-        DeliveryTerms { pauses, deadline, concurrency, rate_per_minute, clamped }
+        DeliveryTerms { pauses, deadline, concurrency, rate_per_minute, shared_by: None, clamped }
     }
 }
 

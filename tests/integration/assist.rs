@@ -94,6 +94,38 @@ async fn an_event_arrives_with_numbers(backend: Backend) {
         assert_eq!(body["hook_id"].to_string(), alias);
         assert_eq!(body["data"], json!({ "id": "pc-1" }));
     }
+    // Ping URL and Ping Event of its page, before a webhook is made and after.
+    let client = &world.server.client;
+    let url = world.server.vendor.url("/ping");
+    let ping = async |path: &str, body: Value| {
+        client.post(&format!("{HOOKS}{path}"), &world.admin, &body).await
+    };
+    let pinged = ping("/ping_url", json!({ "url": url })).await.expect(200).json;
+    assert_eq!(
+        (&pinged["outcome"], &pinged["response"]["status"]),
+        (&json!("delivered"), &json!(200))
+    );
+    let event = json!({ "url": url, "event_id": 13 });
+    assert_eq!(ping("/ping_event", event).await.expect(200).json["outcome"], "delivered");
+    let received = world.arrived("/ping", 2).await;
+    assert_eq!(received[0].json().expect("JSON")["event_id"], Value::Null);
+    assert_eq!(received[1].json().expect("JSON")["event_name"], "Device Online");
+    assert_eq!(received[1].header("x-mortise-test"), Some("true"));
+    let saved = format!("/{alias}/ping_event");
+    assert_eq!(
+        ping(&saved, json!({ "event_id": 16 })).await.expect(200).json["outcome"],
+        "delivered"
+    );
+    let received = world.arrived("/assist", 3).await.pop().expect("one").json().expect("JSON");
+    assert_eq!(
+        (&received["event_id"], received["hook_id"].to_string()),
+        (&json!(16), alias.clone())
+    );
+    let refused = ping(&saved, json!({ "event_id": 18 })).await.refused(422, "INVALID_DATA");
+    assert_eq!(refused.json["errors"][0]["fieldName"], "/event_id");
+    let stranger = world.server.admin("another-org").await;
+    let body = json!({ "event_id": 16 });
+    client.post(&format!("{HOOKS}{saved}"), &stranger, &body).await.expect(404);
 }
 
 async fn twenty_in_all_and_ten_for_an_event(backend: Backend) {
@@ -107,6 +139,25 @@ async fn twenty_in_all_and_ten_for_an_event(backend: Backend) {
             eleventh.refused(403, "LICENSE_ACCESS_LIMITED");
         }
     }
+    // The list has pages, and every one of them is on one.
+    let mut ids = Vec::new();
+    let mut cursor = String::new();
+    for count in [8, 8, 4] {
+        let page = client.get(&format!("{HOOKS}?limit=8{cursor}"), &world.admin).await.expect(200);
+        assert_eq!(page.data().len(), count);
+        ids.extend(page.data().iter().map(|one| one["hook_id"].as_i64().expect("a number")));
+        cursor = page.json["nextCursor"]
+            .as_str()
+            .map(|next| format!("&cursor={next}"))
+            .unwrap_or_default();
+    }
+    assert!(cursor.is_empty());
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 20);
+    let whole = client.get(&format!("{HOOKS}?orgId={ORG}"), &world.admin).await.expect(200);
+    assert_eq!((whole.data().len(), &whole.json["nextCursor"]), (20, &Value::Null));
+    client.get(&format!("{HOOKS}?limit=201"), &world.admin).await.refused(422, "INVALID_DATA");
     let last = hook(&json!({ "subscriptions": [{ "event_id": 15 }] }));
     client.post(HOOKS, &world.admin, &last).await.refused(403, "LICENSE_ACCESS_LIMITED");
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mortise::crypto::{Signer, SigningSecret};
 use mortise::development::Behaviour;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ on_both!(
     a_dry_run_makes_nothing_and_says_the_same,
     what_is_missing_is_named_and_can_be_given_later,
     what_has_no_room_in_the_plan_makes_nothing,
+    what_was_imported_before_is_brought_up_to_date_where_that_is_asked_for,
     zoho_desks_webhooks_are_made_and_its_extensions_are_not,
     an_import_is_of_one_org_and_for_those_who_may,
 );
@@ -167,6 +169,70 @@ async fn a_dry_run_makes_nothing_and_says_the_same(backend: Backend) {
     let dry = world.server.client.post(&path, &world.admin, &body).await.expect(200).json;
     assert_eq!((&dry["made"], &dry["exists"]), (&json!(0), &json!(5)));
     assert_eq!(dry["items"][0]["id"], told["items"][0]["id"]);
+}
+
+async fn what_was_imported_before_is_brought_up_to_date_where_that_is_asked_for(backend: Backend) {
+    let world = OwnWorld::start(backend).await;
+    let mut body = export(&world);
+    let told = import(&world, &body).await;
+    let id = |told: &Value, place: usize| told["items"][place]["id"].as_str().map(str::to_owned);
+    let hook = id(&told, 0).expect("an id");
+    world.act(&hook, "/disable", &json!({})).await.expect(200);
+    let source = world.read(&hook).await["ignoreSourceId"].clone();
+    // Another name, address and payload there.
+    body["credentials"] = json!({});
+    body["existing"] = json!("update");
+    body["webhooks"]["webhooks"][0]["name"] = json!("Renamed");
+    body["webhooks"]["webhooks"][0]["endpoint"] = json!(world.server.vendor.url("/moved"));
+    body["triggers"]["triggers"][0]["actions"][1]["value"][1] = json!("{\"n\":{{ticket.id}}}");
+    let path = format!("{IMPORT}?dryRun=true");
+    let dry = world.server.client.post(&path, &world.admin, &body).await.expect(200).json;
+    let expected = pairs(&[
+        (ID, "updated"),
+        (ID, "updated"),
+        ("02", "exists"),
+        ("11", "updated"),
+        ("12", "skipped"),
+        ("21", "exists"),
+    ]);
+    assert_eq!(outcomes(&dry), expected);
+    assert_eq!((&dry["updated"], &dry["made"], &dry["exists"]), (&json!(3), &json!(0), &json!(2)));
+    let changes = dry["items"][0]["changes"].as_array().expect("changes");
+    let mut members: Vec<_> = changes.iter().map(|one| one["member"].to_string()).collect();
+    members.sort_unstable();
+    assert_eq!(members, ["\"name\"", "\"url\""], "{changes:?}");
+    let name = changes.iter().find(|one| one["member"] == "name").expect("the name");
+    assert!(name["before"] != name["after"] && name["after"].to_string().contains("Renamed"));
+    assert_eq!(id(&dry, 0).as_deref(), Some(&*hook));
+    assert_eq!(world.read(&hook).await["url"], world.server.vendor.url("/conditional"));
+    let updated = import(&world, &body).await;
+    assert_eq!(outcomes(&updated), expected);
+    let read = world.read(&hook).await;
+    assert_eq!(read["url"], world.server.vendor.url("/moved"));
+    assert_eq!((&read["isEnabled"], &read["ignoreSourceId"]), (&json!(false), &source));
+    // The same once more changes nothing, and what signs stays.
+    let again = import(&world, &body).await;
+    assert_eq!((&again["updated"], &again["exists"]), (&json!(0), &json!(5)));
+    body["isEnabled"] = json!(true);
+    let on = import(&world, &body).await;
+    assert_eq!(on["items"][0]["changes"][0]["member"], "isEnabled", "{on}");
+    assert_eq!(world.fans_out(&event("Ticket_Add", "t1")).await, 2);
+    let received = world.arrived("/moved", 1).await.remove(0);
+    assert_eq!(received.json().expect("JSON"), json!({ "n": "t1" }));
+    let secret = SigningSecret::from_chosen_bytes(b"kept from before").expect("a secret");
+    let header = |name: &str| received.header(name).expect("the header is there");
+    let timestamp = header("webhook-timestamp").parse().expect("a number");
+    let signer = Signer::new([&secret]).expect("a signer");
+    let signature = signer.sign(header("webhook-id"), timestamp, &[&received.body]);
+    assert_eq!(signature, header("webhook-signature"));
+    body["existing"] = json!("replace");
+    world.server.client.post(IMPORT, &world.admin, &body).await.refused(422, "INVALID_DATA");
+    let rows = format!(
+        "select detail from audit where chain = '{ORG}' and action = 'webhook.import' order by sequence"
+    );
+    let rows = world.server.texts(&rows).await;
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    world.server.stop().await.audit_holds(&[ORG]).await;
 }
 
 async fn what_is_missing_is_named_and_can_be_given_later(backend: Backend) {
@@ -323,5 +389,5 @@ async fn the_command_imports_files() {
     assert_eq!(told["items"][0]["webhook"]["isEnabled"], false);
     let (code, said) = run(&[]).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("0 made, 5 there already"), "{said}");
+    assert!(said.contains("0 made, 0 updated, 5 there already"), "{said}");
 }

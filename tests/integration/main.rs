@@ -48,6 +48,7 @@ mod own_authentication;
 mod own_delivery;
 mod own_grants;
 mod own_plans;
+mod own_secrets;
 mod own_webhooks;
 mod pages;
 mod properties;

@@ -14,6 +14,7 @@ on_both!(
     credentials_arrive_in_their_headers_and_stand_nowhere_else,
     credentials_do_not_follow_an_address_to_another_origin,
     access_tokens_are_fetched_once_and_refreshed_by_themselves,
+    a_node_that_fetches_a_token_is_waited_for,
     a_token_endpoint_that_refuses_is_told_of_in_the_attempt,
     a_token_that_ends_is_told_of_ahead,
     an_authority_of_ones_own_is_trusted_for_one_webhook,
@@ -267,6 +268,61 @@ async fn a_token_endpoint_that_refuses_is_told_of_in_the_attempt(backend: Backen
     } });
     let refused = world.patch(&id, &plain).await.refused(422, "INVALID_DATA");
     assert_eq!(refused.json["errors"][0]["fieldName"], "/authentication/tokenUrl");
+}
+
+/// The right to fetch a token, as another node would have it: for so many seconds of the server's clock.
+async fn claim_elsewhere(world: &OwnWorld, id: &str, is_sqlite: bool) {
+    let id = crate::reconciler::sql_id(is_sqlite, id);
+    let until = world.server.seam.clock.now().plus(Duration::from_secs(25)).micros();
+    let row = format!(
+        "insert into own_webhook_token_claims (id, claim, claimed_until) values ({id}, {id}, {until})"
+    );
+    world.server.execute(&row).await;
+}
+
+async fn a_node_that_fetches_a_token_is_waited_for(backend: Backend) {
+    let is_sqlite = matches!(backend, Backend::Sqlite);
+    let world = OwnWorld::start(backend).await;
+    let receiver = TlsReceiver::start(false).await;
+    oauth(&receiver, "Bearer token-number-1");
+    let made = make(&world, &receiver, "/own", client_credentials(&receiver)).await.expect(201);
+    claim_elsewhere(&world, &made.text_of("id"), is_sqlite).await;
+    assert_eq!(world.fans_out(&event("Ticket_Add", "one")).await, 1);
+    crate::support::delivery_world::a_while().await;
+    assert!(receiver.posted("/token").is_empty() && receiver.posted("/own").is_empty());
+    // That node is gone: its right ends by itself.
+    world.server.execute("update own_webhook_token_claims set claimed_until = 1").await;
+    posted(&receiver, "/own", 1).await;
+    assert_eq!(receiver.posted("/token").len(), 1);
+    let left = world.server.texts("select 'x' from own_webhook_token_claims").await;
+    assert!(left.is_empty(), "the right is given back");
+}
+
+/// Whichever node has the right fetches; the other one takes what it kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_share_a_token() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let url = database.url().to_owned();
+    let world = OwnWorld::start(Backend::Postgres(database)).await;
+    let receiver = TlsReceiver::start(false).await;
+    oauth(&receiver, "Bearer token-number-1");
+    let made = make(&world, &receiver, "/own", client_credentials(&receiver)).await.expect(201);
+    let server = &world.server;
+    let other = mortise::server::start(server.config_of_another_node(&url), server.seam.clone());
+    let other = other.await.expect("the other node starts");
+    let there = crate::support::client::Client::new(format!("http://{}", other.address()));
+    // Both want a token, and neither may fetch one.
+    claim_elsewhere(&world, &made.text_of("id"), false).await;
+    assert_eq!(world.fans_out(&event("Ticket_Add", "here")).await, 1);
+    let event = event("Ticket_Add", "there");
+    there.post("/api/v1/events", &world.host, &event).await.expect(202);
+    crate::support::delivery_world::a_while().await;
+    assert!(receiver.posted("/token").is_empty());
+    server.execute("delete from own_webhook_token_claims").await;
+    let arrived = posted(&receiver, "/own", 2).await;
+    assert!(arrived.iter().all(|one| one.header("authorization") == "Bearer token-number-1"));
+    assert_eq!(receiver.posted("/token").len(), 1, "asked for once");
+    other.stop().await;
 }
 
 async fn a_token_that_ends_is_told_of_ahead(backend: Backend) {

@@ -170,6 +170,13 @@ async fn a_dialect_tells_events_by_its_own_names(backend: Backend) {
         let expected = mortise::development::hash_of(SECRET, &one.body);
         assert_eq!(signature, format!("sha256={expected}"));
     }
+    // They are found by what they were told as, and by the host's name.
+    for (name, count) in [("request.updated", 1), ("request.created", 0), ("Ticket_Update", 2)] {
+        let path = format!("/api/v1/deliveries?eventType={name}");
+        let found = world.server.client.all(&path, &world.admin).await;
+        assert_eq!(found.len(), count, "{name}");
+        assert!(count != 1 || found[0]["eventName"] == name, "{found:?}");
+    }
     let deliveries = world.settled(&id, "delivered", 2).await;
     let mut told: Vec<_> =
         deliveries.iter().map(|one| one["eventName"].as_str().expect("a name")).collect();

@@ -6,16 +6,18 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::client::Answer;
-use crate::support::delivery_world::a_while;
+use crate::support::delivery_world::{HOOK, a_while};
 use crate::support::on_both;
-use crate::support::own_world::{OwnWorld, event};
-use crate::support::server::{Backend, ORG};
+use crate::support::own_world::{OwnWorld, WEBHOOKS, event};
+use crate::support::server::{Backend, ORG, eventually};
 
 on_both!(
     a_plan_is_twenty_and_ten_where_nobody_says_otherwise,
     a_lowered_plan_switches_the_newest_off_and_never_an_extensions,
     a_dialect_can_be_for_one_edition_only,
     what_is_over_the_rate_waits,
+    the_rate_is_of_all_own_webhooks_of_an_org_together,
+    a_change_passes_no_limit_that_a_new_one_would_not,
     many_at_once_do_not_pass_the_limit,
     plans_are_set_by_the_marketplace_and_read_by_the_org,
 );
@@ -171,6 +173,65 @@ async fn what_is_over_the_rate_waits(backend: Backend) {
         world.arrived("/own", count).await;
     }
     world.settled(&id, "delivered", 3).await;
+}
+
+async fn the_rate_is_of_all_own_webhooks_of_an_org_together(backend: Backend) {
+    let world = OwnWorld::start(backend).await;
+    world.server.active(ORG).await;
+    let other_admin = world.server.admin("2").await;
+    let vendor = &world.server.vendor;
+    let other = json!({ "url": vendor.url("/other"), "subscriptions": { "Ticket_Add": null } });
+    world.server.client.post(WEBHOOKS, &other_admin, &other).await.expect(201);
+    let (first, second) = (world.make("/a", json!({})).await, world.make("/b", json!({})).await);
+    set(&world, json!({ "invocationsPerMinute": 6 })).await.expect(200);
+    vendor.forget();
+    for name in ["1", "2"] {
+        assert_eq!(world.fans_out(&event("Ticket_Add", name)).await, 3);
+        for number in 0..3 {
+            let mut elsewhere = event("Ticket_Add", &format!("{name}.{number}"));
+            elsewhere["orgId"] = json!("2");
+            assert_eq!(world.fans_out(&elsewhere).await, 1);
+        }
+    }
+    let own = || vendor.received_at("/a").len() + vendor.received_at("/b").len();
+    let come_to = async |count: usize| {
+        eventually(&format!("{count} of the org's own"), async || (own() == count).then_some(()))
+            .await;
+    };
+    // The extension's and those of another org wait for nothing.
+    world.arrived(HOOK, 2).await;
+    world.arrived("/other", 6).await;
+    come_to(1).await;
+    a_while().await;
+    assert_eq!(own(), 1, "the others wait, whichever webhook they are of");
+    for count in 2..=4 {
+        world.server.advance(Duration::from_secs(11));
+        come_to(count).await;
+    }
+    for id in [first, second] {
+        world.settled(&id, "delivered", 2).await;
+    }
+}
+
+async fn a_change_passes_no_limit_that_a_new_one_would_not(backend: Backend) {
+    let world = OwnWorld::start(backend).await;
+    set(&world, json!({ "webhooksPerEvent": 2 })).await.expect(200);
+    let off = |subscriptions: Value| json!({ "subscriptions": subscriptions, "isEnabled": false });
+    for _ in 0..2 {
+        world.make("/own", off(json!({ "Ticket_Add": null }))).await;
+    }
+    let third = world.make("/own", off(json!({ "Contact_Add": null }))).await;
+    let moved = json!({ "subscriptions": { "Ticket_Add": null } });
+    limited(world.patch(&third, &moved).await, "webhooksPerEvent", 2);
+    world.patch(&third, &json!({ "subscriptions": { "Contact_Update": null } })).await.expect(200);
+    // Zendesk's name of an event and the host's are one event.
+    let zendesk = |name: &str| json!({ "dialect": "zendesk", "subscriptions": { name: null } });
+    world.make("/own", zendesk("Ticket_Add")).await;
+    world.make("/own", zendesk("zen:event-type:ticket.created")).await;
+    for name in ["Ticket_Add", "ticket.created"] {
+        limited(world.try_make("/own", &zendesk(name)).await, "webhooksPerEvent", 2);
+    }
+    world.make("/own", zendesk("ticket.status_changed")).await;
 }
 
 async fn many_at_once_do_not_pass_the_limit(backend: Backend) {

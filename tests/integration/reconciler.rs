@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::delivery_world::{HOOK, a_while, ticket, tickets, webhook_of};
 use crate::support::on_both;
+use crate::support::own_world::WEBHOOKS;
 use crate::support::server::{Backend, Installation, TestServer, eventually};
 
 on_both!(
@@ -349,4 +350,31 @@ async fn a_node_that_routes_by_something_else_is_put_right(backend: Backend) {
     let arrived = server.vendor.wait_for_path(HOOK, 1, crate::support::delivery_world::SOON);
     assert_eq!(tickets(&arrived.await.expect("it arrives")), ["t"]);
     assert_eq!(server.webhooks("2").await[0]["id"], other.as_str());
+
+    // The same of what own webhooks have beside: their settings, and the triggers that call them.
+    let admin = server.admin("1").await;
+    let webhook = json!({
+        "url": "https://hooks.example/own", "dialect": "zendesk", "connection": "trigger",
+        "subscriptions": {}, "headers": { "x-team": "alpha" },
+    });
+    let id = server.client.post(WEBHOOKS, &admin, &webhook).await.expect(201).text_of("id");
+    let trigger = json!({
+        "name": "New", "action": { "webhookId": id, "payload": "{\"team\":\"alpha\"}" },
+        "conditions": { "all": [{ "field": "eventType", "operator": "is", "value": "Ticket_Add" }] },
+    });
+    server.client.post("/api/v1/triggers", &admin, &trigger).await.expect(201);
+    for (table, column) in [("own_webhooks", "settings"), ("webhook_rules", "content")] {
+        let write = |from: &str, to: &str| {
+            format!("update {table} set {column} = replace({column}, '{from}', '{to}')")
+        };
+        server.execute(&write("alpha", "omega")).await;
+        server.execute("update routing set revision = revision + 1").await;
+        server.execute(told).await;
+        a_while().await;
+        server.execute(&write("omega", "alpha")).await;
+        let dry = pass(&server, false).await;
+        assert_eq!(counts(&dry), BTreeMap::from([("routing.stale".to_owned(), 1)]), "{table}");
+        assert_eq!(pass(&server, true).await["repaired"], 1);
+    }
+    assert_eq!(pass(&server, false).await["found"], 0);
 }

@@ -128,9 +128,13 @@ async fn each_firing_trigger_makes_a_delivery_of_its_own(backend: Backend) {
     bodies.sort_unstable();
     assert_eq!(bodies, ["<n by=\"Again\">Ticket_Update</n>", "<n by=\"Any\">Ticket_Update</n>"]);
     assert!(received.iter().all(|one| one.header("content-type") == Some("application/xml")));
-    // What caused it is for the conditions to say.
+    // What automation caused fires only where the webhook asks for it, as with every webhook.
     let mut automatic = event("Ticket_Add", "auto");
     automatic["origin"] = json!("AUTOMATION");
+    assert_eq!(world.fans_out(&automatic).await, 0);
+    assert_eq!(world.verdict("auto", &id).await["rule"], "includeEventsFrom");
+    world.patch(&id, &json!({ "includeEventsFrom": ["AUTOMATION"] })).await.expect(200);
+    automatic["eventId"] = json!("auto again");
     assert_eq!(world.fans_out(&automatic).await, 1);
 }
 
@@ -352,12 +356,28 @@ async fn an_automation_that_went_to_another_webhook_still_fires(backend: Backend
     world.server.advance(Duration::from_mins(121));
     let received = world.arrived("/later", 1).await.remove(0);
     assert_eq!(received.json().expect("JSON"), json!({ "moved": "1" }));
-    world.settled(&id, "delivered", 1).await;
+    let delivered = world.settled(&id, "delivered", 1).await.remove(0);
     // One that was deleted fires no more.
     assert_eq!(world.fans_out(&event("Ticket_Add", "2")).await, 1);
     client.call(Method::DELETE, &path, &world.admin, None).await.expect(204);
     world.server.advance(Duration::from_mins(121));
     world.settled(&other, "cancelled", 1).await;
+    // What it sent stays as it was: nobody knows any more what to send again.
+    let retry = format!("/api/v1/deliveries/{}/retry", delivered["id"].as_str().expect("an id"));
+    let refused = client.post(&retry, &world.admin, &json!({})).await;
+    let refused = refused.refused(409, "STATE_CONFLICT");
+    assert!(refused.text.contains("trigger or automation"), "{}", refused.text);
+    world.settled(&id, "delivered", 1).await;
+    // Many at once neither: they are counted under the reason.
+    let body = json!({ "since": "1970-01-02T00:00:00Z", "state": "cancelled" });
+    let job = world.act(&other, "/recover", &body).await.expect(202).text_of("jobId");
+    let done = eventually("the job ends", async || {
+        let path = format!("/api/v1/jobs/{job}");
+        let job = client.get(&path, &world.server.operator).await.expect(200).json;
+        (job["state"] == "done").then_some(job)
+    })
+    .await;
+    assert_eq!(done["skipped"], json!({ "ruleEnded": 1 }), "{done}");
 }
 
 async fn what_cannot_be_sent_says_nothing_of_the_endpoint(backend: Backend) {

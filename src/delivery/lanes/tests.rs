@@ -66,8 +66,97 @@ fn terms(concurrency: usize, rate_per_minute: Option<u32>) -> DeliveryTerms {
         deadline: Duration::from_secs(10),
         concurrency,
         rate_per_minute,
+        shared_by: None,
         clamped: Vec::new(),
     }
+}
+
+fn shared(org: &str, rate_per_minute: u32) -> DeliveryTerms {
+    DeliveryTerms { shared_by: Some(Arc::from(org)), ..terms(8, Some(rate_per_minute)) }
+}
+
+#[test]
+fn the_lanes_of_an_org_take_turns_at_its_rate_and_another_org_has_its_own() {
+    let mut lanes = lanes(8);
+    for (endpoint, org) in [(1, "a"), (2, "a"), (3, "b")] {
+        lanes.set_terms(Uuid::from_u128(endpoint), &shared(org, 60));
+    }
+    for id in 0..4 {
+        lanes.push(job(1, 10 + id, 0, Kind::Webhook), NOW);
+    }
+    lanes.push(job(2, 20, 0, Kind::Webhook), NOW);
+    lanes.push(job(2, 21, 0, Kind::Webhook), NOW);
+    lanes.push(job(3, 30, 0, Kind::Webhook), NOW);
+    lanes.push(job(4, 40, 0, Kind::Webhook), NOW);
+    // One a second for each org: the others of the first one wait without a worker.
+    assert_eq!(order(&mut lanes), [10, 30, 40]);
+    let mut sent = Vec::new();
+    for second in 1..=5 {
+        let now = NOW.plus(Duration::from_secs(second));
+        assert_eq!(lanes.next_paced(), Some(now), "{sent:?}");
+        assert!(lanes.wake_paced(now));
+        sent.push(lanes.next(now).map(|turn| turn.job.id.as_u128()));
+        assert!(lanes.next(now).is_none());
+    }
+    // The one with more to send does not keep the other from its turn.
+    assert_eq!(sent, [Some(11), Some(20), Some(12), Some(21), Some(13)]);
+    assert_eq!(lanes.next_paced(), None);
+}
+
+#[test]
+fn what_was_not_tried_gives_its_token_to_whoever_is_next() {
+    let mut lanes = lanes(8);
+    let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    for endpoint in [one, other] {
+        lanes.set_terms(endpoint, &shared("a", 6));
+    }
+    lanes.push(job(1, 10, 0, Kind::Webhook), NOW);
+    lanes.push(job(2, 20, 0, Kind::Webhook), NOW);
+    assert_eq!(order(&mut lanes), [10]);
+    lanes.done(one, LaneOutcome::Untried, SOON, NOW);
+    assert_eq!(lanes.next_paced(), Some(NOW), "sooner than it was thought");
+    assert!(lanes.wake_paced(NOW));
+    assert_eq!(order(&mut lanes), [20]);
+    lanes.push(job(1, 11, 0, Kind::Webhook), NOW);
+    assert!(lanes.next(NOW).is_none());
+    // Where the rate goes, nothing waits; and it is not found new by who comes back to it.
+    lanes.set_terms(one, &terms(8, None));
+    assert!(lanes.wake_paced(NOW));
+    assert_eq!(order(&mut lanes), [11]);
+    lanes.done(other, LaneOutcome::Success, SOON, NOW);
+    lanes.forget(other);
+    lanes.wake(NOW);
+    lanes.set_terms(other, &shared("a", 6));
+    lanes.push(job(2, 21, 0, Kind::Webhook), NOW);
+    assert!(lanes.next(NOW).is_none());
+    let full = NOW.plus(Duration::from_secs(10));
+    assert!(lanes.wake_paced(full));
+    assert_eq!(lanes.next(full).map(|turn| turn.job.id.as_u128()), Some(21));
+    lanes.done(other, LaneOutcome::Success, SOON, full);
+    lanes.forget(other);
+    lanes.wake(full.plus(Duration::from_secs(10)));
+    assert!(lanes.rates.is_empty() && lanes.paced.is_empty());
+}
+
+#[test]
+fn memory_has_room_for_the_next_tokens_of_all_together() {
+    let mut lanes = lanes(32);
+    let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    for endpoint in [one, other] {
+        lanes.set_terms(endpoint, &shared("a", 60));
+    }
+    assert_eq!(lanes.room(one, false, NOW), 3);
+    for id in 0..3 {
+        lanes.push(job(1, id, 0, Kind::Webhook), NOW);
+    }
+    assert_eq!(lanes.room(other, false, NOW), 0);
+    assert!(!lanes.admits(other, NOW) && !lanes.admits(one, NOW));
+    assert!(lanes.next(NOW).is_some());
+    // The second one asked: what is free in a second is its own.
+    let later = NOW.plus(Duration::from_secs(1));
+    assert_eq!(lanes.room(one, false, later), 0);
+    assert_eq!((lanes.first_before(one), lanes.first_before(other)), (Some(other), None));
+    assert_eq!(lanes.room(other, false, later), 1);
 }
 
 #[test]

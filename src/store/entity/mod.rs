@@ -33,7 +33,10 @@ pub(crate) use lifecycle::{
     authorization_request, connection, installation, installation_generation, revocation,
     transition,
 };
-pub(crate) use own_webhooks::{delivery_variant, org_plan, own_webhook, own_webhook_token};
+pub(crate) use own_webhooks::{
+    delivery_variant, org_plan, own_webhook, own_webhook_former_secret, own_webhook_token,
+    own_webhook_token_claim,
+};
 pub(crate) use pages::{page_session, portal_link};
 pub(crate) use platform::{
     api_token, audit, audit_head, data_key, kept_answer, routing, routing_change, setting,

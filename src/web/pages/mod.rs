@@ -13,6 +13,7 @@ pub(super) mod journal;
 pub(super) mod notices;
 pub(super) mod own;
 pub(super) mod publish;
+pub(super) mod recipes;
 pub(super) mod rules;
 pub(super) mod sign_in;
 pub(super) mod tokens;

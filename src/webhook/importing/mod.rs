@@ -74,9 +74,24 @@ pub struct ImportRequest {
     /// What the other system's fields, values and placeholders are here.
     #[serde(default)]
     pub mapping: Mapping,
-    /// Whether everything is made switched on or off; as it was there where it is left out.
+    /// Whether everything is made switched on or off; as it was there where it is left out. What is
+    /// there already stays on or off then.
     #[serde(default)]
     pub is_enabled: Option<bool>,
+    /// What becomes of what was imported before: `keep` (where it is left out) or `update`.
+    #[serde(default)]
+    pub existing: ImportExisting,
+}
+
+/// What becomes of what was imported before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ImportExisting {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It is brought up to what the other system tells now.
+    Update,
 }
 
 /// The documents may hold secrets.

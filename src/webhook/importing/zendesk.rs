@@ -83,6 +83,8 @@ fn webhook(item: &Item<'_>, part: Part, events: &[&str], request: &ImportRequest
     };
     let was_active = item.text("status").is_none_or(|status| status == "active");
     wanted.is_enabled = Some(request.is_enabled.unwrap_or(was_active));
+    // There it is told of what automation causes, too, and triggers fire on it.
+    wanted.include_events_from = Some(vec!["AUTOMATION".to_owned()]);
     if part.connection() == Some(Connection::Events) {
         for name in events {
             match dialect::canonical(Dialect::Zendesk, name) {
@@ -95,8 +97,6 @@ fn webhook(item: &Item<'_>, part: Part, events: &[&str], request: &ImportRequest
         if wanted.subscriptions.is_empty() {
             return draft.impossible("It subscribes to nothing that is known here.");
         }
-        // There it is told of what automation causes, too.
-        wanted.include_events_from = Some(vec!["AUTOMATION".to_owned()]);
     } else {
         wanted.method = item.text("http_method").map(str::to_ascii_uppercase);
         wanted.format = item.text("request_format").map(|format| match format {

@@ -394,7 +394,7 @@ pub(crate) fn is_ours(lower: &str) -> bool {
         "x-dzdesk-signature",
     ];
     OURS.contains(&lower)
-        || ["webhook-", "x-mortise-", "proxy-", "x-forwarded-", "x-zendesk-webhook-"]
+        || ["ce-", "webhook-", "x-mortise-", "proxy-", "x-forwarded-", "x-zendesk-webhook-"]
             .iter()
             .any(|prefix| lower.starts_with(prefix))
 }

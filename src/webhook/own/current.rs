@@ -52,12 +52,28 @@ impl Current {
 
     /// What of it stays where a patch says nothing of it.
     pub fn kept(&self, patch: &WebhookPatch) -> Kept {
+        self.kept_under(patch.names_authentication())
+    }
+
+    /// Whether it is switched on.
+    pub fn is_enabled(&self) -> bool {
+        self.row.is_enabled != 0
+    }
+
+    /// The source whose events it does not get.
+    pub fn ignore_source_id(&self) -> Option<&str> {
+        self.row.ignore_source_id.as_deref()
+    }
+
+    /// What of it stays where a request says all of it anew: its authentication where the request
+    /// names none, else what is secret in it.
+    pub fn kept_under(&self, names_authentication: bool) -> Kept {
         let url = Url::parse(&self.row.url).ok();
         Kept {
             authentication: self.settings.authentication.clone(),
             origin: url.map(|url| url.origin().ascii_serialization()),
             connection: Connection::from_name(&self.own.connection).unwrap_or_default(),
-            names_authentication: patch.names_authentication(),
+            names_authentication,
         }
     }
 

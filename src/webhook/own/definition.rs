@@ -428,14 +428,8 @@ impl Checking<'_> {
 
     fn secret(&mut self, secret: Option<&SecretText>) {
         let Some(secret) = secret else { return };
-        let text = secret.expose();
-        if !(1..=256).contains(&text.len()) {
-            self.fault("/secret", "must have 1 to 256 bytes");
-        } else if text.starts_with("whsec_") && SigningSecret::parse(text).is_err() {
-            self.fault(
-                "/secret",
-                "must be whsec_ and the base64 of 24 to 64 bytes, or other bytes",
-            );
+        if let Some(fault) = secret_fault(secret.expose()) {
+            self.fault("/secret", fault);
         }
     }
 
@@ -594,6 +588,17 @@ impl Checking<'_> {
             };
             self.fault(place, error.to_string());
         }
+    }
+}
+
+/// What is wrong with a signing secret.
+pub(super) fn secret_fault(text: &str) -> Option<&'static str> {
+    if !(1..=256).contains(&text.len()) {
+        Some("must have 1 to 256 bytes")
+    } else if text.starts_with("whsec_") && SigningSecret::parse(text).is_err() {
+        Some("must be whsec_ and the base64 of 24 to 64 bytes, or other bytes")
+    } else {
+        None
     }
 }
 

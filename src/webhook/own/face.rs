@@ -28,6 +28,9 @@ pub struct OwnFace {
     pub authentication: EndpointAuthentication,
     /// A digest of the settings that an access token was fetched with.
     pub settings_digest: String,
+    /// A digest of everything that its requests are made of, secrets and rules among it: to be
+    /// compared, and shown to nobody.
+    pub standing: String,
     /// A door of its own, where it has TLS settings of its own; or why there is none.
     pub egress: Result<Option<Egress>, String>,
 }
@@ -48,6 +51,7 @@ impl OwnFace {
                 secret,
             },
             settings_digest: String::new(),
+            standing: String::new(),
             egress: match profile {
                 Some(profile) => egress.with_tls(&profile).map(Some),
                 // The door of everybody is at hand; this one is not.

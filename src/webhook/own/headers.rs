@@ -52,12 +52,16 @@ mod tests {
         let of = |name: &str, value: &str| {
             faults(&BTreeMap::from([(name.to_owned(), value.to_owned())])).len()
         };
-        for (name, value) in [("X-Team", "support"), ("accept", "text/plain"), ("x-a", "")] {
+        for (name, value) in
+            [("X-Team", "support"), ("accept", "text/plain"), ("x-a", ""), ("cex", "y")]
+        {
             assert_eq!(of(name, value), 0, "{name}");
         }
         for (name, value) in [
             ("Host", "x"),
             ("Webhook-Signature", "x"),
+            ("CE-Id", "x"),
+            ("ce-anything", "x"),
             ("X-Mortise-Test", "x"),
             ("Authorization", "Bearer x"),
             ("Cookie", "x"),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::plan;
@@ -67,27 +67,29 @@ impl OwnWebhooks {
         Ok(())
     }
 
-    /// Puts an import that made something into the audit; each webhook and rule has its own row
+    /// Puts an import that made or changed something into the audit; each webhook and rule has its own row
     /// beside it.
     pub async fn audit_import(
         &self,
         work: &UnitOfWork,
         org_id: &str,
         source: ImportSource,
-        made: &[(Part, &str, Uuid)],
+        (made, updated): (&[(Part, &str, Uuid)], &[(Part, &str, Uuid)]),
         actor: &Actor,
     ) -> Result<(), StoreError> {
-        let made: Vec<_> = made
-            .iter()
-            .map(|(part, source_id, id)| {
-                json!({ "part": part.as_str(), "sourceId": source_id, "id": id })
-            })
-            .collect();
+        let listed = |all: &[(Part, &str, Uuid)]| -> Vec<Value> {
+            all.iter()
+                .map(|(part, source_id, id)| {
+                    json!({ "part": part.as_str(), "sourceId": source_id, "id": id })
+                })
+                .collect()
+        };
+        let (made, updated) = (listed(made), listed(updated));
         let entry = Entry {
             chain: org_id,
             action: "webhook.import",
             subject: format!("import:{}", source.as_str()),
-            detail: Some(json!({ "made": made })),
+            detail: Some(json!({ "made": made, "updated": updated })),
         };
         audit::append(work, entry, actor, self.seam.clock.now(), &self.seam.randomness).await
     }

@@ -15,13 +15,16 @@ use super::development::development_orgs;
 use super::face::OwnFace;
 use super::plan::{Plan, of_row};
 use super::rules::{RequestForm, RoutedRule};
-use super::{CREDENTIALS_FIELD, KIND, SECRET_FIELD};
+use super::standing::Standing;
+use super::{CREDENTIALS_FIELD, FORMER_SECRET_FIELD, KIND, SECRET_FIELD};
 use crate::crypto::{AssociatedData, CryptoError, Purpose, SecretText, Signer, SigningSecret};
 use crate::dialect::{self, Connection, Dialect, RequestSettings};
 use crate::egress::Egress;
 use crate::seam::{Randomness, Timestamp};
 use crate::store::StoreError;
-use crate::store::entity::{org_plan, own_webhook, webhook, webhook_rule};
+use crate::store::entity::{
+    org_plan, own_webhook, own_webhook_former_secret, webhook, webhook_rule,
+};
 use crate::webhook::endpoint::{Endpoint, Passage};
 use crate::webhook::loading::Loader;
 use crate::webhook::matching::Filter;
@@ -35,6 +38,8 @@ const MOST_DOORS: usize = 1_000;
 pub(in crate::webhook) struct OwnRows {
     rows: HashMap<Uuid, own_webhook::Model>,
     rules: HashMap<Uuid, Vec<webhook_rule::Model>>,
+    /// Secrets that were replaced and sign still, the newest first.
+    former: HashMap<Uuid, Vec<own_webhook_former_secret::Model>>,
     plans: HashMap<String, Plan>,
     /// Orgs that are for development.
     development: HashSet<String>,
@@ -105,6 +110,7 @@ struct Read {
     signer: Arc<Signer>,
     face: OwnFace,
     unreadable: Option<&'static str>,
+    standing: Standing,
 }
 
 impl Loader {
@@ -147,8 +153,22 @@ impl Loader {
                 rules.entry(row.webhook_id).or_default().push(row);
             }
         }
+        let mut former: HashMap<Uuid, Vec<own_webhook_former_secret::Model>> = HashMap::new();
+        let kept = own_webhook_former_secret::Entity::find()
+            .filter(
+                own_webhook_former_secret::Column::WebhookId.is_in(own.iter().map(|row| row.id)),
+            )
+            .filter(own_webhook_former_secret::Column::ExpiresAt.gt(self.now().micros()))
+            .order_by_desc(own_webhook_former_secret::Column::Id)
+            .all(reader)
+            .await
+            .map_err(StoreError::from)?;
+        for row in kept {
+            former.entry(row.webhook_id).or_default().push(row);
+        }
         Ok(OwnRows {
             rules,
+            former,
             development,
             rows: found.into_iter().map(|row| (row.id, row)).collect(),
             plans: plans.into_iter().map(|row| (row.org_id.clone(), of_row(&row))).collect(),
@@ -165,6 +185,9 @@ impl Loader {
     ) -> Result<(Endpoint, Option<Timestamp>), RoutingError> {
         let own = rows.rows.get(&row.id);
         let (pairs, until) = self.key_pairs();
+        let former = rows.former.get(&row.id).map_or(&[][..], Vec::as_slice);
+        let former_until = former.iter().map(|one| Timestamp::from_micros(one.expires_at)).min();
+        let until = [until, former_until].into_iter().flatten().min();
         let dialect = Dialect::from_name(&row.dialect).unwrap_or_default();
         let is_development = rows.development.contains(&row.org_id);
         let door = if is_development {
@@ -175,9 +198,11 @@ impl Loader {
         } else {
             self.egress.clone()
         };
-        let Read { signer, mut face, unreadable } = self.read_own(row, own, dialect, &door)?;
+        let Read { signer, mut face, unreadable, mut standing } =
+            self.read_own(row, own, former, dialect, &door)?;
         let form = RequestForm { method: face.request.method(), format: face.request.format() };
         for rule in rows.rules.get(&row.id).into_iter().flatten() {
+            standing.add_rule(rule);
             if let Some(rule) = RoutedRule::read(rule, form) {
                 face.rules.push(Arc::new(rule));
             } else {
@@ -187,6 +212,7 @@ impl Loader {
                 );
             }
         }
+        face.standing = standing.finish();
         let signer = match dialect {
             Dialect::Desk | Dialect::Standard if !pairs.is_empty() => {
                 Arc::new((*signer).clone().with_key_pairs(pairs))
@@ -203,8 +229,11 @@ impl Loader {
             endpoint.destination = Err(format!("its TLS settings cannot be used: {reason}"));
         }
         let plan = rows.plans.get(&row.org_id).cloned().unwrap_or_default();
-        endpoint.terms =
-            self.options.bounds.own_terms(endpoint.dialect, plan.invocations_per_minute);
+        endpoint.terms = self.options.bounds.own_terms(
+            endpoint.dialect,
+            &endpoint.org_id,
+            plan.invocations_per_minute,
+        );
         let queues = own.and_then(|own| WhileDisabled::from_name(&own.while_disabled));
         if row.is_enabled == 0 && queues != Some(WhileDisabled::Queue) {
             endpoint.passage = Passage::Off;
@@ -214,10 +243,32 @@ impl Loader {
         Ok((endpoint, until))
     }
 
+    /// Secrets that were replaced and sign still. One that cannot be read signs nothing: the present
+    /// one does.
+    fn former_secrets(
+        &self,
+        dialect: Dialect,
+        rows: &[own_webhook_former_secret::Model],
+    ) -> Vec<SigningSecret> {
+        let read = |row: &own_webhook_former_secret::Model| {
+            let place = AssociatedData { subject: row.id, field: FORMER_SECRET_FIELD };
+            let opened = self.keys().ring.unseal(Purpose::Vault, &place, &row.sealed_secret);
+            let secret = opened.ok().and_then(|opened| {
+                signing_secret(dialect, std::str::from_utf8(opened.expose()).ok()?).ok()
+            });
+            if secret.is_none() {
+                tracing::error!(webhook = %row.webhook_id, "a former secret cannot be read");
+            }
+            secret
+        };
+        rows.iter().filter_map(read).collect()
+    }
+
     fn read_own(
         &self,
         row: &webhook::Model,
         own: Option<&own_webhook::Model>,
+        former: &[own_webhook_former_secret::Model],
         dialect: Dialect,
         door: &Egress,
     ) -> Result<Read, RoutingError> {
@@ -247,8 +298,10 @@ impl Loader {
             let opened = self.keys().ring.unseal(Purpose::Vault, &place, sealed).ok()?;
             std::str::from_utf8(opened.expose()).ok().map(SecretText::new)
         };
-        let secret = open(own.map(|own| &own.sealed_secret), SECRET_FIELD)
-            .and_then(|text| signing_secret(dialect, text.expose()).ok());
+        let text = open(own.map(|own| &own.sealed_secret), SECRET_FIELD);
+        let mut standing = Standing::new(row, own);
+        standing.add_secret(text.as_ref());
+        let secret = text.and_then(|text| signing_secret(dialect, text.expose()).ok());
         let secret = if let Some(secret) = secret {
             secret
         } else {
@@ -261,6 +314,7 @@ impl Loader {
         if settings.authentication.is_some() && credentials.is_none() {
             note("credentials");
         }
+        standing.add_secret(credentials.as_ref());
         let digest = own.map(digest_of).unwrap_or_default();
         // The same settings behind another door are other settings.
         let of_door = if door.is_development() { format!("{digest}+") } else { digest.clone() };
@@ -277,10 +331,12 @@ impl Loader {
                 secret: credentials,
             },
             settings_digest: digest,
+            standing: String::new(),
             egress,
         };
-        let signer = Arc::new(Signer::new([&secret])?);
-        Ok(Read { signer, face, unreadable })
+        let former = self.former_secrets(dialect, former);
+        let signer = Arc::new(Signer::new(std::iter::once(&secret).chain(&former))?);
+        Ok(Read { signer, face, unreadable, standing })
     }
 }
 
@@ -298,11 +354,12 @@ pub(in crate::webhook) struct Spread {
 }
 
 /// The host's types that an endpoint gets: those of its subscriptions, which the dialect may know by
-/// names of its own, and those that its triggers and automations can fire on.
+/// names of its own, and those that its triggers and automations can fire on. What those get of
+/// automation's and of their own doing is as for every webhook: `of_all` says it.
 pub(in crate::webhook) fn spread(
     endpoint: &Endpoint,
     filters: Vec<(String, Filter)>,
-    ignore_source_id: Option<&str>,
+    of_all: &Filter,
 ) -> Vec<Spread> {
     let mut all = Vec::new();
     for (name, filter) in filters {
@@ -326,15 +383,9 @@ pub(in crate::webhook) fn spread(
             Some(types) => types,
             None => dialect::known_names(Dialect::Standard).to_vec(),
         };
-        // What caused an event is for its conditions to say.
-        let filter = Filter {
-            automation: true,
-            ignore_source_id: ignore_source_id.map(str::to_owned),
-            ..Filter::default()
-        };
         all.extend(types.into_iter().map(|event_type| Spread {
             event_type: event_type.to_owned(),
-            filter: filter.clone(),
+            filter: of_all.clone(),
             name: Some(Arc::clone(&variant)),
             rule: Some(Arc::clone(rule)),
         }));

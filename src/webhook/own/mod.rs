@@ -19,6 +19,8 @@ mod plan_changes;
 mod request;
 mod rule_writing;
 mod rules;
+mod secrets;
+mod standing;
 mod subscriptions;
 mod watching;
 mod writing;
@@ -40,6 +42,7 @@ pub use rules::{
     FindUnknown, MOST_RULES, RequestForm, RoutedRule, RuleAction, RuleDefinition, RuleKind,
     RulePatch, RuleRequest, Vocabulary,
 };
+pub use secrets::{LONGEST_OVERLAP, SecretRotated};
 pub use subscriptions::SubscriptionRequest;
 pub use writing::{Created, OwnRefusal, OwnWebhooks, Updated, id_of_alias};
 
@@ -57,6 +60,9 @@ pub(crate) const KIND: &str = "customer";
 
 /// The field of a sealed secret.
 pub(crate) const SECRET_FIELD: &str = "own-webhook-secret";
+
+/// The field of a sealed secret that was replaced.
+pub(crate) const FORMER_SECRET_FIELD: &str = "own-webhook-former-secret";
 
 /// The field of sealed credentials.
 pub(crate) const CREDENTIALS_FIELD: &str = "own-webhook-credentials";

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::definition::FieldFault;
 use super::{KIND, OwnRefusal};
-use crate::dialect::Dialect;
+use crate::dialect::{self, Dialect};
 use crate::seam::Timestamp;
 use crate::store::entity::{org_plan, webhook};
 use crate::store::{StoreError, UnitOfWork};
@@ -38,7 +38,8 @@ pub struct Plan {
     pub webhooks: u32,
     /// How many of them for one event.
     pub webhooks_per_event: u32,
-    /// How many deliveries of one webhook begin in a minute; what is over that waits.
+    /// How many deliveries of all its own webhooks together begin in a minute; what is over that
+    /// waits.
     pub invocations_per_minute: Option<u32>,
     /// The dialects; all where there is no list.
     pub dialects: Option<Vec<Dialect>>,
@@ -65,8 +66,8 @@ pub struct PlanRequest {
     /// How many of them may be for one event; 10 where nobody says otherwise.
     #[serde(default)]
     pub webhooks_per_event: Option<u32>,
-    /// How many deliveries of one own webhook begin in a minute; what is over that waits. No limit
-    /// where nobody says otherwise.
+    /// How many deliveries of all own webhooks of the org together begin in a minute, on all nodes;
+    /// what is over that waits. No limit where nobody says otherwise.
     #[serde(default)]
     pub invocations_per_minute: Option<u32>,
     /// The dialects that own webhooks may have; all where nobody says otherwise.
@@ -139,12 +140,20 @@ pub(super) struct Counted {
     pub(super) events: Vec<String>,
 }
 
-/// The events of a webhook, told apart by dialect.
+/// The events of a webhook, told apart by dialect; one that has two names there once.
 pub(super) fn event_keys<'n>(
     dialect: &str,
     names: impl IntoIterator<Item = &'n str>,
 ) -> Vec<String> {
-    names.into_iter().map(|name| format!("{dialect}:{name}")).collect()
+    let known = Dialect::from_name(dialect);
+    let counted = |name: &'n str| {
+        known.map_or_else(|| vec![name], |dialect| dialect::counted_as(dialect, name))
+    };
+    let mut keys: Vec<String> =
+        names.into_iter().flat_map(counted).map(|name| format!("{dialect}:{name}")).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 /// The own webhooks of an org, oldest first.
@@ -198,31 +207,35 @@ impl Plan {
         self.dialects.as_ref().is_none_or(|allowed| allowed.contains(&dialect))
     }
 
-    /// Whether one more webhook of these events may be there, beside those that are used already. An
-    /// enabled one counts among the enabled ones only: others may be over the plan, switched off.
+    /// Whether one more webhook of these events may be there, beside those that are used already.
+    /// `former` are the events that it had before; nothing where it is new. What it gains counts among
+    /// all, switched on or off; what it had counts among the enabled only, since others may be over
+    /// the plan, switched off.
     pub(super) fn admits(
         &self,
         used: &PlanUse,
         dialect: Dialect,
         events: &[String],
-        is_new: bool,
+        former: Option<&[String]>,
         is_enabled: bool,
     ) -> Result<(), OwnRefusal> {
         if !self.allows(dialect) {
             return Err(OwnRefusal::Dialect { dialect });
         }
-        let is_full = |limit: u32, all: u32, enabled: u32| {
-            (is_new && all >= limit) || (is_enabled && enabled >= limit)
+        let is_full = |limit: u32, is_gained: bool, all: u32, enabled: u32| {
+            (is_gained && all >= limit) || (is_enabled && enabled >= limit)
         };
-        if is_full(self.webhooks, used.webhooks, used.enabled) {
+        if is_full(self.webhooks, former.is_none(), used.webhooks, used.enabled) {
             return Err(OwnRefusal::TooMany { limit: self.webhooks });
         }
         let count = |counts: &BTreeMap<String, u32>, event: &String| {
             counts.get(event).copied().unwrap_or(0)
         };
         let over = events.iter().find(|event| {
+            let is_gained = former.is_none_or(|former| !former.contains(event));
             let all = count(&used.per_event, event);
-            is_full(self.webhooks_per_event, all, count(&used.enabled_per_event, event))
+            let enabled = count(&used.enabled_per_event, event);
+            is_full(self.webhooks_per_event, is_gained, all, enabled)
         });
         match over {
             None => Ok(()),
@@ -241,7 +254,7 @@ impl Plan {
         for one in all.iter().filter(|one| one.is_enabled) {
             let dialect = Dialect::from_name(&one.dialect);
             let fits = dialect.is_some_and(|dialect| {
-                self.admits(&kept, dialect, &one.events, false, true).is_ok()
+                self.admits(&kept, dialect, &one.events, Some(&one.events), true).is_ok()
             });
             if fits {
                 kept.enabled += 1;
@@ -358,8 +371,9 @@ mod tests {
         assert_eq!((used.webhooks, used.enabled), (2, 1));
         let plan = Plan { webhooks: 2, webhooks_per_event: 2, ..Plan::default() };
         let events = event_keys("desk", ["Contact_Add"]);
-        let admits = |plan: &Plan, events: &[String], is_new, is_enabled| {
-            plan.admits(&used, Dialect::Desk, events, is_new, is_enabled).is_ok()
+        let admits = |plan: &Plan, events: &[String], is_new: bool, is_enabled| {
+            let former = (!is_new).then_some(events);
+            plan.admits(&used, Dialect::Desk, events, former, is_enabled).is_ok()
         };
         assert!(!admits(&plan, &events, true, true) && !admits(&plan, &events, true, false));
         assert!(admits(&plan, &events, false, true));
@@ -368,6 +382,17 @@ mod tests {
         let plan = Plan { webhooks: 9, webhooks_per_event: 1, ..plan };
         assert!(admits(&plan, &events, true, true));
         assert!(!admits(&plan, &event_keys("desk", ["Ticket_Add"]), false, true));
+        // What a change adds counts as what is new does, also of one that is off.
+        let tickets = event_keys("desk", ["Ticket_Add"]);
+        let moved = |former: &[String]| {
+            plan.admits(&used, Dialect::Desk, &tickets, Some(former), false).is_ok()
+        };
+        assert!(moved(&tickets) && !moved(&events));
+        // Zendesk's name and the host's are one event.
+        assert_eq!(
+            event_keys("zendesk", ["Ticket_Add", "zen:event-type:ticket.created"]),
+            ["zendesk:zen:event-type:ticket.created"]
+        );
         // Another dialect's event of the same name is another event.
         assert!(admits(&plan, &event_keys("zendesk", ["Ticket_Add"]), true, true));
     }

@@ -152,7 +152,7 @@ pub(crate) async fn switch_on(
     let events =
         all.iter().find(|one| one.id == row.id).map(|one| one.events.clone()).unwrap_or_default();
     let others = PlanUse::of(all.iter().filter(|one| one.id != row.id));
-    plan.admits(&others, dialect, &events, false, true)?;
+    plan.admits(&others, dialect, &events, Some(&events), true)?;
     webhook::Entity::update_many()
         .col_expr(webhook::Column::IsEnabled, Expr::value(1))
         .col_expr(webhook::Column::ModifiedAt, Expr::value(after(row, now).micros()))

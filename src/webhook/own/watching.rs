@@ -48,6 +48,7 @@ impl OwnWebhooks {
     }
 
     async fn look(&self, stop: &CancellationToken) -> Result<(), StoreError> {
+        self.forget_expired_secrets().await?;
         self.trim_queues(stop).await?;
         self.tell_of_expiry(stop).await
     }

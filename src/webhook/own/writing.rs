@@ -16,6 +16,7 @@ use super::plan::{self, PlanUse, counted, event_keys};
 use super::request::WebhookRequest;
 use super::rule_writing::{erase_rules, refuse_unfit_for_rules, refuse_while_in_use};
 use super::rules::RuleKind;
+use super::secrets::end_former_secrets;
 use super::{CREDENTIALS_FIELD, KIND, SECRET_FIELD};
 use crate::audit::{self, Actor, Entry};
 use crate::crypto::{AssociatedData, CryptoError, Keys, Purpose, SecretText, SigningSecret};
@@ -25,7 +26,8 @@ use crate::notice::{Board, NoticeKind};
 use crate::seam::{Seam, Timestamp};
 use crate::store::claims;
 use crate::store::entity::{
-    delivery, endpoint, endpoint_state, org_closure, own_webhook, own_webhook_token, webhook,
+    delivery, endpoint, endpoint_state, org_closure, own_webhook, own_webhook_token,
+    own_webhook_token_claim, webhook,
 };
 use crate::store::{RoutingChange, Store, StoreError, UnitOfWork};
 use crate::webhook::provisioning::drop_waiting;
@@ -79,6 +81,15 @@ pub enum OwnRefusal {
     InUse {
         /// Kind, id and name of each.
         rules: Vec<(String, Uuid, String)>,
+    },
+    /// Former secrets sign still, as many as may.
+    #[error(
+        "{limit} former secrets sign beside the present one: wait until one ends, or end them all with \
+         overlapSeconds 0"
+    )]
+    TooManySecrets {
+        /// How many there may be.
+        limit: u64,
     },
     /// There is no such trigger or automation.
     #[error("there is no such trigger or automation")]
@@ -220,7 +231,7 @@ impl OwnWebhooks {
         let all = counted(work.connection(), org_id).await?;
         let events = event_keys(definition.dialect.as_str(), definition.names());
         let used = PlanUse::of(&all);
-        plan.admits(&used, definition.dialect, &events, true, definition.is_enabled)?;
+        plan.admits(&used, definition.dialect, &events, None, definition.is_enabled)?;
 
         let id = self.seam.randomness.id();
         let (secret, made) = self.secret(definition.secret.clone())?;
@@ -310,7 +321,10 @@ impl OwnWebhooks {
             || definition.dialect.as_str() != current.row.dialect
             || wanted_subscriptions != current.row.subscriptions;
         if is_wider {
-            plan.admits(&others, definition.dialect, &events, false, definition.is_enabled)?;
+            let former = all.iter().find(|one| one.id == id);
+            let former = former.map_or(&[][..], |one| one.events.as_slice());
+            let is_enabled = definition.is_enabled;
+            plan.admits(&others, definition.dialect, &events, Some(former), is_enabled)?;
         }
 
         let mut own = current.own.clone();
@@ -319,6 +333,7 @@ impl OwnWebhooks {
             let (secret, new) = self.secret(definition.secret.clone())?;
             own.sealed_secret = self.seal(id, SECRET_FIELD, &secret)?;
             made = new;
+            end_former_secrets(work.connection(), id).await?;
         }
         if let Some(credentials) = &definition.credentials {
             own.sealed_credentials = Some(self.seal(id, CREDENTIALS_FIELD, credentials)?);
@@ -474,7 +489,7 @@ impl OwnWebhooks {
     }
 
     /// The secret that was given, or a new one; what was made is to be told.
-    fn secret(
+    pub(super) fn secret(
         &self,
         given: Option<SecretText>,
     ) -> Result<(SecretText, Option<SecretText>), OwnRefusal> {
@@ -495,7 +510,12 @@ impl OwnWebhooks {
         Ok((i64::from_be_bytes(bytes) & ALIAS_BITS).max(1))
     }
 
-    fn seal(&self, id: Uuid, field: &str, secret: &SecretText) -> Result<Vec<u8>, CryptoError> {
+    pub(super) fn seal(
+        &self,
+        id: Uuid,
+        field: &str,
+        secret: &SecretText,
+    ) -> Result<Vec<u8>, CryptoError> {
         let place = AssociatedData { subject: id, field };
         let text = secret.expose().as_bytes();
         self.keys.ring.seal(Purpose::Vault, &place, text, &self.seam.randomness)
@@ -603,6 +623,8 @@ pub(super) async fn erase(store: &Store, work: &UnitOfWork, id: Uuid) -> Result<
     erase_rules(work.connection(), id).await?;
     forget_imported(work.connection(), [id]).await?;
     erase_grants(work.connection(), id).await?;
+    end_former_secrets(work.connection(), id).await?;
+    own_webhook_token_claim::Entity::delete_by_id(id).exec(work.connection()).await?;
     webhook::Entity::delete_by_id(id).exec(work.connection()).await?;
     Ok(())
 }

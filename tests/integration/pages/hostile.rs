@@ -155,6 +155,9 @@ async fn one_round(backend: Backend, hostile: &str) {
         "/pages/notices".to_owned(),
         "/pages/tokens".to_owned(),
         "/pages/publish".to_owned(),
+        "/pages/recipes".to_owned(),
+        "/pages/recipes/slack".to_owned(),
+        format!("/pages/recipes/{encoded}"),
     ];
     // What of these is there for whom; the others are not found, and say nothing either.
     let mut found = 0;

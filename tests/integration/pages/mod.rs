@@ -4,6 +4,7 @@ mod errands;
 mod hostile;
 mod locked;
 mod own;
+mod recipes;
 mod round_trips;
 mod rules;
 mod sessions;
