@@ -16,6 +16,9 @@ use crate::webhook::importing::{ImportSource, Part};
 /// What of an org was imported from a system, by what it became and its id there.
 pub type Imported = HashMap<(String, String), Uuid>;
 
+/// A definition that was carried over: what it became, its id there, and its id here.
+pub type Carried<'i> = (Part, &'i str, Uuid);
+
 /// The key of a definition among what was imported.
 pub fn imported_key(part: Part, source_id: &str) -> (String, String) {
     (part.as_str().to_owned(), source_id.to_owned())
@@ -74,10 +77,10 @@ impl OwnWebhooks {
         work: &UnitOfWork,
         org_id: &str,
         source: ImportSource,
-        (made, updated): (&[(Part, &str, Uuid)], &[(Part, &str, Uuid)]),
+        (made, updated): (&[Carried<'_>], &[Carried<'_>]),
         actor: &Actor,
     ) -> Result<(), StoreError> {
-        let listed = |all: &[(Part, &str, Uuid)]| -> Vec<Value> {
+        let listed = |all: &[Carried<'_>]| -> Vec<Value> {
             all.iter()
                 .map(|(part, source_id, id)| {
                     json!({ "part": part.as_str(), "sourceId": source_id, "id": id })

@@ -33,7 +33,7 @@ pub use definition::{Definition, FieldFault, Kept, Settings, TlsSettings, WhileD
 pub use development::{DevelopmentChanged, DevelopmentMark};
 pub use face::OwnFace;
 pub use granting::{AuthorizationBegun, AuthorizationRefusal, AuthorizationStarted};
-pub use imported::{Imported, imported_key};
+pub use imported::{Carried, Imported, imported_key};
 pub use plan::{Plan, PlanRequest, PlanUse};
 pub use plan_changes::PlanChanged;
 pub use request::{TlsRequest, WebhookPatch, WebhookRequest};
