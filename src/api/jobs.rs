@@ -229,7 +229,7 @@ fn invalid(field: &str, message: impl Into<String>) -> Problem {
     Problem::invalid(vec![FieldError::new(field, FieldErrorKind::Invalid, message)])
 }
 
-fn checked(request: RecoverRequest) -> Result<RecoveryRequest, Problem> {
+fn checked(request: &RecoverRequest) -> Result<RecoveryRequest, Problem> {
     let state = match request.state.as_deref() {
         None => DeliveryState::Failed,
         Some(name) => DeliveryState::from_name(name).ok_or_else(|| {
@@ -298,7 +298,7 @@ async fn recover(
 ) -> Result<Response, Problem> {
     own_webhook(&state, &caller, id).await?;
     let request = Idempotent::<RecoverRequest>::from_request(request, &state).await?;
-    let wanted = checked(request.value)?;
+    let wanted = checked(&request.value)?;
     let effect = match Effect::start(&state, request.key).await? {
         Start::Answered(answer) => return Ok(*answer),
         Start::Fresh(effect) => effect,

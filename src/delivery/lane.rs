@@ -88,6 +88,7 @@ pub(super) struct Job {
 }
 
 /// The lane of one endpoint.
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a fact of its own")]
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// First attempts go ahead of retries.

@@ -22,7 +22,8 @@ use crate::webhook::own::{
 const CREDENTIALS: &str = "/credentials/";
 
 /// What differs by itself, or says the same as another member.
-const NO_CHANGES: [&str; 5] = ["modifiedTime", "modifiedBy", "health", "delivery", "setup"];
+const NO_CHANGES: [&str; 6] =
+    ["modifiedTime", "modifiedBy", "disabledTime", "health", "delivery", "setup"];
 
 /// A member that changed, or would.
 #[derive(Debug, Serialize, ToSchema)]

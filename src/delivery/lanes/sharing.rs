@@ -23,9 +23,9 @@ impl Lanes {
         let nodes = self.nodes;
         let Some(lane) = self.by_endpoint.get(&endpoint) else { return };
         if lane.shared.as_ref() != wanted.map(|(org, _)| org) {
-            let waited = lane.waits_in_turn;
+            let was_in_turn = lane.waits_in_turn;
             self.leave(endpoint);
-            if waited {
+            if was_in_turn {
                 self.wake_soon(endpoint);
             }
             if let (Some((org, rate)), Some(lane)) = (wanted, self.by_endpoint.get_mut(&endpoint)) {
