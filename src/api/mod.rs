@@ -74,6 +74,8 @@ mod webhook_authorizations;
 mod webhooks;
 
 #[cfg(test)]
+mod client_contract;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use access::Caller;

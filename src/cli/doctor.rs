@@ -212,7 +212,7 @@ async fn there(
     repair: bool,
     output: &mut Output,
 ) -> Result<Document, CliError> {
-    let server = LocalServer::of(config, seam)?;
+    let server = LocalServer::of(config)?;
     let checks = checks_there(&server, output).await?;
     let mut whole: Option<Report> = None;
     loop {
@@ -319,7 +319,7 @@ async fn release(config: &Config, seam: Seam, output: &mut Output) -> Result<Exi
         close(&store).await;
         done.map_err(CliError::failed)?
     } else {
-        let server = LocalServer::of(config, seam)?;
+        let server = LocalServer::of(config)?;
         let body: Option<ReleasedBody> =
             server.call(Method::POST, "/api/v1/hold/release", Some(json!({}))).await?;
         body.is_some_and(|body| body.released)

@@ -185,7 +185,7 @@ async fn door(config: &Config, seam: &Seam) -> Result<Result<Store, LocalServer>
             }
             Ok(Ok(store))
         }
-        Err(StoreError::Locked { .. }) => LocalServer::of(config, seam.clone()).map(Err),
+        Err(StoreError::Locked { .. }) => LocalServer::of(config).map(Err),
         Err(error) => Err(failed(&error)),
     }
 }

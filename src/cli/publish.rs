@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use http::Method;
-use serde_json::Value;
+use mortise_client::catalogue::PackageIdentity;
+use mortise_client::{ExtensionKey, VendorKey};
 use url::Url;
-use url::form_urlencoded::Serializer;
 
 use super::output::{CliError, Exit, Output};
 use super::remote_server::{ServerArguments, printable};
@@ -51,34 +50,27 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
             .hint("give --server, such as --server http://127.0.0.1:8080"));
     };
     let archive = archive(&arguments)?;
-    let identity = Serializer::new(String::new())
-        .append_pair("key", &arguments.key)
-        .append_pair("name", &arguments.name)
-        .append_pair("version", &arguments.version)
-        .append_pair("vendor", &arguments.vendor)
-        .finish();
-    let published = server.upload(&format!("/extensions?{identity}"), archive).await?;
-    for warning in published["warnings"].as_array().into_iter().flatten() {
+    let identity = PackageIdentity::new(
+        ExtensionKey::new(&*arguments.key).map_err(CliError::unusable)?,
+        &*arguments.name,
+        &*arguments.version,
+        VendorKey::new(&*arguments.vendor).map_err(CliError::unusable)?,
+    );
+    output.message(format_args!("{} KiB go to the server", archive.len().div_ceil(1_024)));
+    let published = server.client.publish(&identity, archive).await?;
+    for warning in &published.warnings {
         let (code, text) = (warning["code"].as_str(), warning["message"].as_str());
         let (code, text) = (code.unwrap_or_default(), text.unwrap_or_default());
         output.message(format_args!("warning[{}]: {}", printable(code), printable(text)));
     }
-    let said = |value: &Value| printable(value.as_str().unwrap_or("?"));
-    let line = format!(
-        "{} {} {}",
-        said(&published["key"]),
-        said(&published["version"]),
-        said(&published["digest"])
-    );
+    let line = printable(&format!("{} {} {}", published.key, published.version, published.digest));
     if !arguments.signing_secret {
         output.answer(line)?;
         return Ok(Exit::Success);
     }
     output.message(line);
-    let path = format!("/extensions/{}/signing-secret", said(&published["key"]));
-    let secret = server.call(Method::GET, &path, None).await?;
-    let secret = secret["secret"].as_str();
-    output.answer(secret.ok_or_else(|| CliError::failed("the server told no secret"))?)?;
+    let secret = server.client.signing_secret(&published.key).await?;
+    output.answer(secret.secret.expose())?;
     Ok(Exit::Success)
 }
 
