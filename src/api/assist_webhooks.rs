@@ -7,12 +7,13 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path, RawBody, json_response, parse_json, require_json};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::own_webhooks::{self, refused};
 use super::problem::{FieldError, FieldErrorKind, Problem};

@@ -1,6 +1,7 @@
 //! `/oauth/…`: a browser on its way to the authorisation server and back. What a person sees here
 //! is a plain page in words.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 
 use axum::Extension;
@@ -13,22 +14,24 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::extract::{Path, Query};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::Problem;
 use super::state::ApiState;
 use crate::audit::Actor;
+use crate::crypto::SecretText;
 use crate::lifecycle::{BrowserReturn, LifecycleError, Returned};
 use crate::oauth::OAuthError;
 
 /// The beginning of the cookie's name; each browser flow has its own, so that two at a time do not
 /// disturb each other.
-pub(super) const COOKIE_NAME: &str = "__Host-mortise-oauth";
+const COOKIE_NAME: &str = "__Host-mortise-oauth";
 
 /// How long the cookie lives, in seconds: as long as the state.
-pub(super) const COOKIE_LIFE: u32 = 600;
+const COOKIE_LIFE: u32 = 600;
 
 /// The longest parameter that is looked at.
 pub(super) const LONGEST_PARAMETER: usize = 4_096;
@@ -36,6 +39,20 @@ pub(super) const LONGEST_PARAMETER: usize = 4_096;
 /// The routes of the browser.
 pub(super) fn router() -> ApiRouter {
     OpenApiRouter::new().routes(routes!(start)).routes(routes!(back)).routes(routes!(back_to_place))
+}
+
+/// Sends a browser on to an authorisation server, bound to its flow by a cookie.
+pub(super) fn bound(authorization_url: &Url, flow: impl Display, value: &SecretText) -> Response {
+    let value = value.expose();
+    let cookie = format!(
+        "{COOKIE_NAME}-{flow}={value}; Path=/; Secure; HttpOnly; SameSite=Lax; \
+         Max-Age={COOKIE_LIFE}"
+    );
+    let mut response = redirect(authorization_url);
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    response
 }
 
 /// Binds the browser and sends it on to the authorisation server. Works once.
@@ -53,18 +70,7 @@ async fn start(
         return Ok(private(StatusCode::OK.into_response()));
     }
     match state.services()?.lifecycle.start_browser(&nonce).await {
-        Ok(started) => {
-            let cookie = format!(
-                "{COOKIE_NAME}-{}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COOKIE_LIFE}",
-                started.flow,
-                started.cookie.expose()
-            );
-            let mut response = redirect(&started.authorization_url);
-            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                response.headers_mut().insert(SET_COOKIE, cookie);
-            }
-            Ok(response)
-        }
+        Ok(started) => Ok(bound(&started.authorization_url, &started.flow, &started.cookie)),
         Err(LifecycleError::OAuth(OAuthError::InvalidState)) => Ok(page(
             StatusCode::GONE,
             "This link was used or has expired",

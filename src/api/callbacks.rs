@@ -8,13 +8,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::answers::{AnswerKey, AnswerScope};
 use super::effect::{Effect, Start, Turns};
 use super::extract::{RawBody, fingerprint, idempotency_key, parse_json, require_json};
+use super::handler::routes;
 use super::holds::{hold, holder_of};
 use super::openapi::ApiRouter;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
@@ -20,6 +20,7 @@ use super::extract::{
     Idempotent, Path, Query, RawBody, idempotency_key, json_response, media_type, parse_json,
     parse_query,
 };
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{Cursor, Page, Paging};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};

@@ -5,12 +5,13 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::callbacks::Callback;
 use super::effect::{Effect, Start, Turns};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::{FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;

@@ -5,12 +5,13 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Turns};
 use super::extract::{Json, Path, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::own_webhooks::refused;
 use super::problem::Problem;

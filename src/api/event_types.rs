@@ -7,10 +7,11 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::extract::{Query, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::{FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;

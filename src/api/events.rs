@@ -6,13 +6,14 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::answers::Begun;
 use super::extract::{
     Path, Query, RawBody, idempotency_key, json_bytes, json_response, require_json, sha256,
 };
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::Problem;
 use super::role::Role;

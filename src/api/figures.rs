@@ -7,12 +7,13 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::catalogue::vendor_of;
 use super::extract::{Path, Query, json_response};
+use super::handler::routes;
 use super::installations::parse_moment;
 use super::openapi::ApiRouter;
 use super::paging::{AfterText, Cursor, Limit, Page};

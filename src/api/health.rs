@@ -11,9 +11,10 @@ use axum::response::Response;
 use futures_util::future::{Either, join_all, select};
 use http::StatusCode;
 use serde::Serialize;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::extract::{Json, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::state::ApiState;
 use crate::seam::Clock;

@@ -5,13 +5,14 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::callbacks::shown;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::{Code, Problem};
 use super::role::Role;

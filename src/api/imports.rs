@@ -8,12 +8,13 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, json_response, parse_query};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::own_webhooks::{known_in_address, refused, shown};
 use super::problem::{FieldError, Problem};

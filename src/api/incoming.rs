@@ -10,11 +10,12 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::effect::{Effect, Turns};
 use super::extract::{Path, RawBody};
+use super::handler::routes;
 use super::invoke::only_parameter;
 use super::openapi::ApiRouter;
 use super::problem::{Code, Problem};

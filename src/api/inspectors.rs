@@ -13,12 +13,13 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{OpenApi as _, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path, Query, RawBody, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{AfterPosition, Cursor, Limit, Page, Paging};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};

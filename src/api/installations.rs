@@ -4,10 +4,11 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::extract::{Path, Query, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{AfterId, AfterInstallation, Cursor, Limit, Page};
 use super::problem::{FieldError, FieldErrorKind, Problem};

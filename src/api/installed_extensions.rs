@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
@@ -17,6 +17,7 @@ use super::effect::{Effect, Start, Turns};
 use super::extract::{
     Idempotent, Path, Query, RawBody, idempotency_key, json_response, parse_json, require_json,
 };
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::{Code, Problem};
 use super::services::installation_scope;

@@ -6,11 +6,12 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::extract::{Path, Query, RawBody, json_response, media_type, parse_json, parse_query};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{Cursor, Page, Paging};
 use super::problem::{Code, Problem};

@@ -6,13 +6,14 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::callbacks::shown;
 use super::effect::{Effect, Start};
 use super::extract::{Idempotent, Path, Query, json_response};
+use super::handler::routes;
 use super::installations::parse_moment;
 use super::openapi::ApiRouter;
 use super::paging::{AfterPosition, Cursor, Limit, Page};

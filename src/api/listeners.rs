@@ -9,12 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path, Query, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{AfterPosition, Cursor};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};

@@ -10,8 +10,9 @@ use http::{HeaderValue, StatusCode};
 use sea_orm::{ConnectionTrait, Statement};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::Problem;
 use super::services::Services;

@@ -26,6 +26,7 @@ mod events;
 pub mod extract;
 mod faults;
 mod figures;
+pub(crate) mod handler;
 pub mod health;
 mod holds;
 mod imports;

@@ -5,12 +5,13 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Start};
 use super::extract::{Idempotent, Path, Query, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{AfterText, Cursor, Limit, Page};
 use super::problem::{FieldError, FieldErrorKind, Problem};

@@ -7,11 +7,12 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path, RawBody, parse_json, require_json};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::shapes::WebhookBody;

@@ -5,10 +5,11 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::extract::{Json, Path, Query, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{AfterText, Cursor, Limit, Page};
 use super::problem::Problem;

@@ -15,11 +15,12 @@ use http::header::{
 };
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::asyncapi;
 use super::cures::by_slug;
 use super::extract::{Path, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::{Code, Problem};
 use super::state::ApiState;

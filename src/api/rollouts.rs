@@ -7,13 +7,14 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::catalogue::vendor_of;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path};
+use super::handler::routes;
 use super::installations::parse_moment;
 use super::openapi::ApiRouter;
 use super::problem::Problem;

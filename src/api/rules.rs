@@ -6,12 +6,13 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Json, Path, json_response, parse_query};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::own_webhooks::refused;
 use super::paging::{AfterPlace, Cursor, Limit, Page};

@@ -5,11 +5,12 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::answers::{AnswerGuard, Begun};
 use super::extract::{Idempotent, Json, Path, Query, json_bytes};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{AfterId, Cursor, Limit, Page};
 use super::problem::{FieldError, FieldErrorKind, Problem};

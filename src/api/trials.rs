@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::answers::AnswerKey;
 use super::effect::{Effect, Start};
 use super::extract::{Idempotent, Path};
+use super::handler::routes;
 use super::jobs::unknown_event_type;
 use super::openapi::ApiRouter;
 use super::ownership::own_webhook;

@@ -6,13 +6,14 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::callbacks::{Callback, shown};
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Query, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::Problem;
 use super::shapes::{InstallationBody, moment};

@@ -5,12 +5,13 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path, Query, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{Cursor, Page, Paging};
 use super::problem::Problem;

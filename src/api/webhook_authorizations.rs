@@ -6,19 +6,17 @@ use std::net::SocketAddr;
 use axum::Extension;
 use axum::extract::{ConnectInfo, FromRequest as _, Request, State};
 use axum::response::{IntoResponse as _, Response};
-use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
-use super::browser::{
-    BackQuery, COOKIE_LIFE, COOKIE_NAME, LONGEST_PARAMETER, cookies, page, private, redirect,
-};
+use super::browser::{BackQuery, LONGEST_PARAMETER, bound, cookies, page, private};
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path, Query};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::{Code, Problem};
 use super::state::ApiState;
@@ -154,18 +152,7 @@ async fn start(
         return Ok(private(StatusCode::OK.into_response()));
     }
     match state.services()?.own_webhooks.start_authorization(&nonce).await {
-        Ok(started) => {
-            let cookie = format!(
-                "{COOKIE_NAME}-{}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={COOKIE_LIFE}",
-                started.flow,
-                started.cookie.expose()
-            );
-            let mut response = redirect(&started.authorization_url);
-            if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-                response.headers_mut().insert(SET_COOKIE, cookie);
-            }
-            Ok(response)
-        }
+        Ok(started) => Ok(bound(&started.authorization_url, &started.flow, &started.cookie)),
         Err(AuthorizationRefusal::InvalidState) => {
             Ok(page(StatusCode::GONE, "This link was used or has expired", AGAIN))
         }

@@ -6,11 +6,12 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::access::Caller;
 use super::extract::{Path, RawBody, json_response, require_json};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::own_webhooks::{self, WrittenBody};
 use super::paging::{AfterId, Cursor, Limit, Page};

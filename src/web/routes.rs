@@ -1,7 +1,8 @@
 //! The one table of pages: who may see what, and who serves it. The router is made from it, so a
 //! page without a row does not exist.
 
-use axum::routing::{MethodRouter, get, post};
+use axum::handler::Handler;
+use axum::routing::MethodRouter;
 use http::Method;
 
 use super::pages::{
@@ -10,6 +11,7 @@ use super::pages::{
 };
 use super::{Pages, assets, live};
 use crate::api::Role;
+use crate::api::handler::erased;
 
 /// For whom a page exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,14 @@ const OWNING: Visitors = Roles(&[Operator, Vendor]);
 const OPERATING: Visitors = Roles(&[Operator]);
 
 type Row = (PageRoute, MethodRouter<Pages>);
+
+fn get<H: Handler<T, Pages>, T>(handler: H) -> MethodRouter<Pages> {
+    axum::routing::get(erased(handler))
+}
+
+fn post<H: Handler<T, Pages>, T>(handler: H) -> MethodRouter<Pages> {
+    axum::routing::post(erased(handler))
+}
 
 fn shown(
     path: &'static str,

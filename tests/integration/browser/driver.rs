@@ -240,7 +240,11 @@ impl Browser {
 
     /// Has the page believe that its reader wants it dark, or light.
     pub(crate) async fn prefer(&self, scheme: &str) {
-        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        let features = json!([
+            { "name": "prefers-color-scheme", "value": scheme },
+            // A colour on its way from one scheme to the other is neither's.
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ]);
         let body =
             json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": features } });
         self.post("/goog/cdp/execute", body).await;
