@@ -26,6 +26,13 @@ const LONG_DEAD: Duration = Duration::from_mins(5);
 /// How many broken chains are named.
 const MOST_CHAINS: usize = 20;
 
+/// How many faults of the file are named.
+const MOST_FAULTS: usize = 20;
+
+/// What to do with a broken file.
+const BROKEN: &str = "put the backup in place once more, where neither `mortise.db-wal` nor \
+                      `mortise.db-shm` of the former file lies beside it";
+
 const KEYS: &str = "keys";
 
 /// How much of the audit is read.
@@ -125,6 +132,27 @@ async fn keys(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
             "restore the keys' rows from the backup: what is sealed with them is lost otherwise",
         )],
     }
+}
+
+/// Whether SQLite finds its file whole. Reads all of it.
+///
+/// A backup that is put beside the `-wal` of the file before it is the way to a broken one: SQLite
+/// takes that for its own and writes the old pages over the new ones.
+pub(super) async fn whole(store: &Store) -> Option<Check> {
+    const NAME: &str = "database file";
+    if store.dialect() != DatabaseBackend::Sqlite {
+        return None;
+    }
+    let sql = format!("pragma quick_check({MOST_FAULTS})");
+    let found = store.reader().query_all_raw(Statement::from_string(store.dialect(), sql)).await;
+    let found: Result<Vec<String>, _> =
+        found.and_then(|rows| rows.iter().map(|row| row.try_get_by_index(0)).collect());
+    let (detail, advice) = match found {
+        Ok(lines) if lines == ["ok"] => return Some(Check::ok(NAME, "SQLite finds it whole")),
+        Ok(lines) => (lines.join("; "), BROKEN),
+        Err(error) => (format!("it cannot be read through: {error}"), BROKEN),
+    };
+    Some(Check::problem(NAME, detail, advice))
 }
 
 /// Opens everything that is sealed.

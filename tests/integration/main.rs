@@ -56,6 +56,7 @@ mod reconciler;
 mod recovery;
 mod reinstalls;
 mod repeated_requests;
+mod rollback;
 mod rollouts;
 mod rotation;
 mod round_trips;
