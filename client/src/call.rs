@@ -1,5 +1,6 @@
 //! One call before it is sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +12,10 @@ use url::Url;
 use super::client::Client;
 use super::error::{Error, Problem};
 use super::operation::{Operation, Place};
+use super::watched::Watch;
 
 /// One call, with everything that it keeps over its retries.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(super) method: Method,
     pub(super) url: Url,
@@ -24,6 +26,8 @@ pub(crate) struct Call {
     pub(super) is_callback: bool,
     /// How long it may take, where that is another span than the client's.
     pub(super) limit: Option<Duration>,
+    /// Who is told how much of the body is on its way.
+    pub(super) watch: Option<Watch>,
 }
 
 impl Call {
@@ -40,7 +44,7 @@ impl Call {
         let idempotency_key =
             (method == Method::POST).then(|| uuid::Uuid::new_v4().hyphenated().to_string());
         let is_callback = url.path().contains("/api/v1/callbacks/");
-        Self { method, url, body: None, idempotency_key, is_callback, limit: None }
+        Self { method, url, body: None, idempotency_key, is_callback, limit: None, watch: None }
     }
 
     /// With a JSON body.
@@ -67,6 +71,12 @@ impl Call {
     /// With a limit of its own.
     pub(crate) fn within(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// With somebody who is told how much of the body is on its way.
+    pub(crate) fn watched(mut self, watch: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        self.watch = Some(Arc::new(watch));
         self
     }
 

@@ -202,6 +202,18 @@ impl Client {
         self.send(call.archive(archive).within(UPLOAD_LIMIT)).await
     }
 
+    /// The same, and tells meanwhile how many bytes of the archive are on their way; from 0 again where
+    /// it is tried once more.
+    pub async fn publish_watched(
+        &self,
+        identity: &PackageIdentity,
+        archive: impl Into<Bytes>,
+        watch: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Published, Error> {
+        let call = Call::new(self, operation::PUBLISH, &[])?.query(parameters(identity)?);
+        self.send(call.archive(archive).within(UPLOAD_LIMIT).watched(watch)).await
+    }
+
     /// Lists extensions; a vendor sees its own.
     pub fn extensions(&self) -> Pages<Extension> {
         Pages::of(self, operation::EXTENSIONS, &[], &Limit::default())

@@ -16,6 +16,7 @@ use super::call::Call;
 use super::error::{Error, Problem};
 use super::secret::Secret;
 use super::signature::MarketplaceSecret;
+use super::watched::Watched;
 
 /// How long one call may take where nothing else is said.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -295,7 +296,10 @@ impl Client {
         *request.timeout_mut() = Some(call.limit.unwrap_or(inner.limit));
         *request.headers_mut() = self.headers(call, webhook_id)?;
         if let Some((_, body)) = &call.body {
-            *request.body_mut() = Some(body.clone().into());
+            *request.body_mut() = Some(match &call.watch {
+                Some(watch) => reqwest::Body::wrap(Watched::new(body.clone(), Arc::clone(watch))),
+                None => body.clone().into(),
+            });
         }
         let mut response = inner.http.execute(request).await.map_err(Error::Unreachable)?;
         let mut body = Vec::new();

@@ -37,6 +37,7 @@ mod operation;
 mod page;
 mod secret;
 mod signature;
+mod watched;
 
 pub mod catalogue;
 pub mod deliveries;

@@ -1,6 +1,8 @@
 //! `mortise publish`: packs an extension's folder and publishes it as a version.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use mortise_client::catalogue::PackageIdentity;
@@ -8,6 +10,7 @@ use mortise_client::{ExtensionKey, VendorKey};
 use url::Url;
 
 use super::output::{CliError, Exit, Output};
+use super::progress::{WORTH_TELLING, of_bytes, telling};
 use super::remote_server::{ServerArguments, printable};
 use crate::manifest::{Limits, pack_folder};
 use crate::seam::Seam;
@@ -45,7 +48,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, CliError> {
-    let Some(server) = arguments.server.open(&Seam::default())? else {
+    let seam = Seam::default();
+    let Some(server) = arguments.server.open(&seam)? else {
         return Err(CliError::unusable("which server it is for is not said")
             .hint("give --server, such as --server http://127.0.0.1:8080"));
     };
@@ -56,8 +60,19 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
         &*arguments.version,
         VendorKey::new(&*arguments.vendor).map_err(CliError::unusable)?,
     );
-    output.message(format_args!("{} KiB go to the server", archive.len().div_ceil(1_024)));
-    let published = server.client.publish(&identity, archive).await?;
+    let whole = u64::try_from(archive.len()).unwrap_or(u64::MAX);
+    let sent = Arc::new(AtomicU64::new(0));
+    let watch = {
+        let sent = Arc::clone(&sent);
+        move |bytes| sent.store(bytes, Ordering::Relaxed)
+    };
+    let publishing = server.client.publish_watched(&identity, archive, watch);
+    let line = || match sent.load(Ordering::Relaxed) {
+        _ if whole < WORTH_TELLING => None,
+        done if done < whole => Some(format!("{} are sent …", of_bytes(done, whole))),
+        _ => Some("the server checks the package …".to_owned()),
+    };
+    let published = telling(publishing, &seam.clock, output, line).await?;
     for warning in &published.warnings {
         let (code, text) = (warning["code"].as_str(), warning["message"].as_str());
         let (code, text) = (code.unwrap_or_default(), text.unwrap_or_default());

@@ -298,3 +298,39 @@ async fn held(store: &Store) -> Result<Check, StoreError> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
+    use super::*;
+    use crate::doctor::Status;
+    use crate::store::{Backend, StoreOptions};
+
+    #[tokio::test]
+    async fn a_file_that_another_ones_log_ran_over_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let options = StoreOptions {
+            backend: Backend::Sqlite { path: path.clone() },
+            max_connections: 2,
+            migrate: true,
+        };
+        let store = Store::open(&options).await.unwrap();
+        assert_eq!(whole(&store).await.map(|check| check.status), Some(Status::Ok));
+        store.close().await.unwrap();
+        drop(store);
+        // Pages of another layout over those that are there, as a log that is not this file's.
+        let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+        for page in 20..30_u64 {
+            file.seek(SeekFrom::Start(page * 4_096)).unwrap();
+            file.write_all(&[0x0d; 512]).unwrap();
+        }
+        drop(file);
+        let store = Store::open(&StoreOptions { migrate: false, ..options }).await.unwrap();
+        let found = whole(&store).await.unwrap();
+        assert_eq!(found.status, Status::Problem, "{}", found.detail);
+        assert!(found.advice.unwrap().contains("mortise.db-wal"));
+        store.close().await.unwrap();
+    }
+}

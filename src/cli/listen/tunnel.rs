@@ -315,6 +315,11 @@ fn verifier_of(text: &str) -> Option<Verifier> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -328,5 +333,55 @@ mod tests {
             add_query(&mut url, query);
             assert_eq!(url.as_str(), joined);
         }
+    }
+
+    /// A server that answers one request after the other, and counts them.
+    async fn server(answers: [&'static str; 3]) -> (Client, Arc<AtomicU32>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut request = [0; 4_096];
+                let length = stream.read(&mut request).await.expect("a request");
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                assert!(request.contains("cursor=c") && request.contains("waitSeconds=0"));
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (status, body) = answer.split_once('|').expect("status|body");
+                let text = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(text.as_bytes()).await.expect("it is read");
+            }
+        });
+        let http = crate::egress::api_client(None).expect("a client");
+        let client = Client::builder(&base, "t").expect("an address").http_client(http);
+        (client.retries(Retries::NONE).build().expect("a client"), asked)
+    }
+
+    #[tokio::test]
+    async fn a_listener_is_kept_while_a_slow_local_server_works() {
+        let page = r#"200 OK|{"data":[],"nextCursor":"c","missed":0,"dropped":0}"#;
+        let (client, asked) =
+            server([page, "503 Service Unavailable|{}", "401 Unauthorized|{}"]).await;
+        let clock = Clock::default();
+        let kept = keep_alive(&client, &clock, ListenerId(uuid::Uuid::nil()), "c");
+        let minutes = async {
+            for minute in 1..=3 {
+                // Whoever sleeps begins to do so after the last answer.
+                while asked.load(Ordering::SeqCst) < minute {
+                    clock.advance(SHOW_EVERY);
+                    tokio::time::timeout(Duration::from_millis(20), std::future::pending::<()>())
+                        .await
+                        .ok();
+                }
+            }
+        };
+        let (ended, ()) = tokio::join!(kept, minutes);
+        assert_eq!(ended.status(), Some(StatusCode::UNAUTHORIZED), "{ended}");
+        assert_eq!(asked.load(Ordering::SeqCst), 3, "what passes ends nothing");
     }
 }
