@@ -10,14 +10,15 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor, value};
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value, json};
 
-use super::openapi::ground;
+use super::openapi::{describe, ground};
 use super::rooms;
 
 /// Types of the client without a schema of their own: they stand within others.
 const WITHOUT_SCHEMA: &[&str] = &["Secret"];
 
 fn document() -> Value {
-    let document = ground().merge(rooms()).into_openapi();
+    let mut document = ground().merge(rooms()).into_openapi();
+    describe(&mut document, "https://mortise.example");
     serde_json::to_value(document).expect("a document")
 }
 
@@ -142,9 +143,9 @@ fn sample(schema: &Value, document: &Value, is_full: bool) -> Value {
             if let Some(places) = schema["prefixItems"].as_array() {
                 return places.iter().map(|place| sample(place, document, is_full)).collect();
             }
-            let is_wanted = is_full && schema["items"].is_object();
-            let one = is_wanted.then(|| sample(&schema["items"], document, is_full));
-            one.into_iter().collect()
+            // Two, for pairs are written as lists.
+            let count = if is_full && schema["items"].is_object() { 2 } else { 0 };
+            (0..count).map(|_| sample(&schema["items"], document, is_full)).collect()
         }
         Some("string") if schema["format"] == json!("uuid") => {
             json!("01890000-0000-7000-8000-000000000000")
@@ -392,5 +393,7 @@ fn no_two_types_of_the_api_share_a_name() {
         }
     }
     assert!(seen.len() > 50, "the sources were read: {}", seen.len());
+    // A body without members is the same wherever it is.
+    twice.remove("Empty");
     assert_eq!(twice, BTreeSet::new());
 }

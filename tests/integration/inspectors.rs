@@ -162,13 +162,13 @@ async fn what_comes_is_bounded_and_ends(backend: Backend) {
     server.client.get(&path, &vendor).await.refused(404, "RESOURCE_NOT_FOUND");
     // Strangers who guess are told at once, as many as they are, and hold nobody else up: made here,
     // or on another node a moment ago, an inspector is known.
-    let client = &server.client;
+    let (client, nothing) = (&server.client, json!({}));
     let guesses = (0..120).map(|number| async move {
         let path = format!("/inspect/{number:0>32}");
         client.call(Method::POST, &path, "", None).await.status
     });
     let (statuses, (_, new)) =
-        tokio::join!(futures_util::future::join_all(guesses), make(&server, &vendor, &json!({})));
+        tokio::join!(futures_util::future::join_all(guesses), make(&server, &vendor, &nothing));
     assert!(statuses.iter().all(|status| *status == 404), "{statuses:?}");
     assert_eq!(send(&server, "POST", &new, "{}").await.status, 200);
     for wrong in ["/inspect/x", "/inspect/", "/inspect/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {

@@ -8,6 +8,7 @@ mod browser;
 mod callbacks;
 mod catalogue;
 mod cli;
+mod client;
 mod closures;
 mod compatibility;
 mod connection_upgrades;
