@@ -33,6 +33,8 @@ mod call;
 mod client;
 mod error;
 mod identifiers;
+mod imports;
+mod installations;
 mod operation;
 mod page;
 mod secret;

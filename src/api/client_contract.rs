@@ -382,7 +382,7 @@ fn no_two_types_of_the_api_share_a_name() {
             if line.starts_with("#[derive(") {
                 is_schema = line.contains("ToSchema");
             } else if let Some((_, rest)) = line.split_once("struct ")
-                && line.starts_with("pub") | line.starts_with("struct")
+                && (line.starts_with("pub") || line.starts_with("struct"))
             {
                 let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
                 if is_schema && !seen.insert(name.clone()) {
