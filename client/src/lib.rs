@@ -63,3 +63,4 @@ pub use signature::{MarketplaceSecret, UnfitSecret};
 
 pub use reqwest;
 pub use serde_json::Value;
+pub use uuid::Uuid;
