@@ -5,10 +5,14 @@
 //! (16-byte blobs in SQLite; `hex(id)` shows them), documents are JSON text.
 //!
 //! Every step runs in a transaction of its own. A release works on its own schema and on that of
-//! the next one, so that nodes can be replaced one by one: a step adds, and only a later release
-//! takes away what the former no longer reads.
+//! the next one, so that nodes can be replaced one by one, and brought back: a step adds, and only a
+//! later release takes away what the former no longer reads. Steps that a program does not know are
+//! a later release's: it works on with them, unless their name says that it cannot
+//! ([`ENDS_FORMER`]).
 
 use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::{EntityTrait, QueryOrder};
+use sea_orm_migration::seaql_migrations;
 
 mod dialect;
 mod m20261121_000001_platform;
@@ -32,6 +36,17 @@ mod m20261121_000018_imports;
 mod m20261121_000019_grants;
 mod m20261121_000020_visits;
 mod m20261121_000021_own_secrets;
+mod m20261122_000024_inspected_webhooks;
+
+/// The end of the name of a step that takes away, or forbids, what releases need that do not know
+/// the step: they refuse to start on a database that has it. Every other step only adds.
+pub const ENDS_FORMER: &str = "_ends_former_releases";
+
+/// How many steps the last release had, whose programs may still run on a database, or be brought
+/// back to it. Every later step only adds to what these made; a test holds them to that.
+///
+/// Whoever releases a version sets it to the number of steps that version has.
+pub const STEPS_OF_LAST_RELEASE: u32 = 20;
 
 /// All steps, in order.
 #[derive(Debug)]
@@ -62,6 +77,37 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000019_grants::Migration),
             Box::new(m20261121_000020_visits::Migration),
             Box::new(m20261121_000021_own_secrets::Migration),
+            Box::new(m20261122_000024_inspected_webhooks::Migration),
         ]
+    }
+
+    /// The steps that are applied, without those of later releases: to be brought back, a program
+    /// must start where its successor has been.
+    async fn get_migration_models<C>(db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr>
+    where
+        C: ConnectionTrait,
+    {
+        Self::install(db).await?;
+        let mut applied = seaql_migrations::Entity::find()
+            .order_by_asc(seaql_migrations::Column::Version)
+            .all(db)
+            .await?;
+        let known = Self::migrations();
+        let mut endings = Vec::new();
+        applied.retain(|step| {
+            let is_known = known.iter().any(|known| known.name() == step.version);
+            if !is_known && step.version.ends_with(ENDS_FORMER) {
+                endings.push(step.version.clone());
+            }
+            is_known
+        });
+        if endings.is_empty() {
+            return Ok(applied);
+        }
+        Err(DbErr::Custom(format!(
+            "a later release changed the schema in a way that this one cannot work with ({}): start \
+             that release again, or one after it",
+            endings.join(", ")
+        )))
     }
 }

@@ -53,20 +53,22 @@ pub(super) fn router() -> ApiRouter {
         .routes(routes!(rotate_secret))
 }
 
-/// What names a version.
+/// What names a version; with an archive only, for a JSON body has it within.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Identity {
-    /// The extension's key.
-    #[param(value_type = String)]
+    /// With an archive: the extension's key.
+    #[param(value_type = String, required = false)]
     key: ExtensionKey,
-    /// Its name, as people see it.
+    /// With an archive: its name, as people see it.
+    #[param(required = false)]
     name: String,
-    /// The version (SemVer 2.0).
-    #[param(value_type = String)]
+    /// With an archive: the version (SemVer 2.0).
+    #[param(value_type = String, required = false)]
     version: Version,
-    /// The vendor.
-    #[param(value_type = String)]
+    /// With an archive: the vendor.
+    #[param(value_type = String, required = false)]
     vendor: VendorKey,
 }
 

@@ -41,6 +41,7 @@ pub(super) fn router() -> ApiRouter {
 /// Which org, and whether for good.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct ImportQuery {
     /// The org, where the token belongs to none.
     #[serde(default, rename = "orgId")]

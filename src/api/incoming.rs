@@ -52,7 +52,7 @@ pub(super) fn router() -> ApiRouter {
 /// What was accepted.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct AcceptedBody {
+struct IncomingAcceptedBody {
     /// The id under which it goes to the vendor (`webhook-id`).
     id: Uuid,
 }
@@ -67,7 +67,7 @@ struct AcceptedBody {
         ("zapikey" = String, Query, description = "The user's token"),
     ),
     responses(
-        (status = 202, description = "On disk", body = AcceptedBody),
+        (status = 202, description = "On disk", body = IncomingAcceptedBody),
         (status = 401, description = "The token is not one of this extension, or dead"),
         (status = 429, description = "The token, or the installation, is posted to too often"),
     )
@@ -123,7 +123,7 @@ async fn post_once(
     let payload = payload(&token, generation, parts, body, &state.seam().clock.now().rfc3339());
     let payload = serde_json::to_vec(&payload).map_err(|error| Problem::internal(&error))?;
     let id = incoming::enqueue(&mut work, &token, generation, payload, state.seam()).await?;
-    effect.finish(state, work, StatusCode::ACCEPTED, &AcceptedBody { id }).await
+    effect.finish(state, work, StatusCode::ACCEPTED, &IncomingAcceptedBody { id }).await
 }
 
 /// What the vendor gets as `payload`.

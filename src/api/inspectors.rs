@@ -390,7 +390,9 @@ async fn make_once(
         inspector::make(&work, new.clone(), &caller.actor(), state.seam()).await?;
     let url = format!("{}{}{}", state.origin(), inspector::PATH, address.expose());
     let body = InspectorMade { inspector: view.into(), url };
-    effect.finish(state, work, StatusCode::CREATED, &body).await
+    let answer = effect.finish(state, work, StatusCode::CREATED, &body).await?;
+    state.services()?.inspectors.learn(&address).await;
+    Ok(answer)
 }
 
 async fn visible(state: &ApiState, caller: &Caller, id: Uuid) -> Result<InspectorView, Problem> {
@@ -487,18 +489,47 @@ async fn requests(
 )]
 async fn inspect(State(state): State<ApiState>, request: Request) -> Result<Response, Problem> {
     let services = state.services()?;
-    let _place = services.inspector_gate.enter().map_err(too_many)?;
     let (parts, body) = request.into_parts();
     let (token, rest) = address_of(&parts);
     let address = InspectorAddress::parse(token).ok_or(InspectorError::Unknown)?;
+    // Strangers who guess cost neither a place nor a look-up.
+    if !services.inspectors.may_have(state.store(), &address).await? {
+        return Err(InspectorError::Unknown.into());
+    }
+    services.inspector_gate.use_one(&address).map_err(too_many)?;
     let now = state.seam().clock.now();
     let view = inspector::find(state.store(), &address, now).await?;
     let view = view.ok_or(InspectorError::Unknown)?;
-    services.inspector_gate.use_one(view.id).map_err(too_many)?;
+    let _place = services.inspector_gate.enter(&view.owner).map_err(too_many)?;
+    let sequence = keep(&state, &view, &parts, rest, body).await?;
+    let delay = view.answer.delay();
+    if !delay.is_zero() {
+        tokio::select! {
+            () = state.seam().clock.sleep(delay) => {}
+            // A server that ends is not held up by what was only to wait.
+            () = state.ending().cancelled() => {}
+        }
+    }
+    Ok(answer(&view.answer, sequence))
+}
+
+/// Reads a request to its end and keeps it. Nothing of its body stays in memory.
+async fn keep(
+    state: &ApiState,
+    view: &InspectorView,
+    parts: &Parts,
+    rest: &str,
+    body: Body,
+) -> Result<i64, Problem> {
     let mut head = Request::new(body);
     *head.headers_mut() = parts.headers.clone();
     let body = RawBody::from(head).read(inspector::BODY_LIMIT).await?;
-    let verifier = verifier_of(&state, &view, &parts).await?;
+    let webhook_id = match (said_webhook(state, parts).await?, view.webhook_id) {
+        // What it says that it is goes before what was expected, to be erased with that.
+        (Some(said), _) => Some(said),
+        (None, expected) => expected,
+    };
+    let verifier = verifier_of(state, view, view.webhook_id.or(webhook_id)).await?;
     let now = state.seam().clock.now();
     let verdict = inspector::judge(&parts.headers, &body, verifier.as_ref(), now);
     let query = parts.uri.query().map(crate::webhook::mask_context_query);
@@ -509,17 +540,9 @@ async fn inspect(State(state): State<ApiState>, request: Request) -> Result<Resp
         headers: &parts.headers,
         body: &body,
         verdict,
+        webhook_id,
     };
-    let sequence = inspector::take(state.store(), &view, &received, now).await?;
-    let delay = view.answer.delay();
-    if !delay.is_zero() {
-        tokio::select! {
-            () = state.seam().clock.sleep(delay) => {}
-            // A server that ends is not held up by what was only to wait.
-            () = state.ending().cancelled() => {}
-        }
-    }
-    Ok(answer(&view.answer, sequence))
+    Ok(inspector::take(state.store(), view, &received, now).await?)
 }
 
 fn too_many(wait: Duration) -> Problem {
@@ -538,23 +561,23 @@ fn address_of(parts: &Parts) -> (&str, &str) {
     }
 }
 
-/// Whose secrets should have signed a request: those of the inspector's webhook, else of the
-/// webhook whose delivery it says that it is, where the owner may see that.
+/// The webhook whose delivery a request says that it is.
+async fn said_webhook(state: &ApiState, parts: &Parts) -> Result<Option<Uuid>, Problem> {
+    let id = parts.headers.get("webhook-id").and_then(|value| value.to_str().ok());
+    match id.and_then(|id| id.parse().ok()) {
+        Some(delivery) => Ok(delivery::endpoint_of(state.store(), delivery).await?),
+        None => Ok(None),
+    }
+}
+
+/// The secrets of a webhook, which should have signed a request, where the inspector's owner may see
+/// that.
 async fn verifier_of(
     state: &ApiState,
     view: &InspectorView,
-    parts: &Parts,
+    webhook: Option<Uuid>,
 ) -> Result<Option<Verifier>, Problem> {
     let routing = &state.services()?.routing;
-    let webhook = if view.webhook_id.is_some() {
-        view.webhook_id
-    } else {
-        let id = parts.headers.get("webhook-id").and_then(|value| value.to_str().ok());
-        match id.and_then(|id| id.parse().ok()) {
-            Some(delivery) => delivery::endpoint_of(state.store(), delivery).await?,
-            None => None,
-        }
-    };
     let Some(endpoint) = webhook.and_then(|webhook| routing.endpoint(webhook)) else {
         return Ok(None);
     };

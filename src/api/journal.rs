@@ -72,7 +72,7 @@ struct JournalBody {
     /// How many attempts were made.
     attempts_made: i32,
     /// The last attempt.
-    last_attempt: Option<AttemptBody>,
+    last_attempt: Option<CallbackAttemptBody>,
     /// When it is tried next.
     next_attempt_time: Option<String>,
     /// When it happened.
@@ -81,7 +81,7 @@ struct JournalBody {
 
 /// The last attempt at a callback.
 #[derive(Debug, Serialize, ToSchema)]
-struct AttemptBody {
+struct CallbackAttemptBody {
     /// When it began.
     time: String,
     /// The status of the answer.
@@ -99,7 +99,7 @@ impl From<JournalEntry> for JournalBody {
             callback: entry.body,
             state: entry.state.map_or("expired", DeliveryState::name).to_owned(),
             attempts_made: entry.attempts,
-            last_attempt: entry.last_attempt.map(|attempt| AttemptBody {
+            last_attempt: entry.last_attempt.map(|attempt| CallbackAttemptBody {
                 time: attempt.at.rfc3339(),
                 status: attempt.status,
                 error: attempt.error,

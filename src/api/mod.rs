@@ -77,6 +77,8 @@ mod webhook_secrets;
 mod webhooks;
 
 #[cfg(test)]
+mod client_contract;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use access::Caller;

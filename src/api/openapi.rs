@@ -137,7 +137,7 @@ pub(crate) fn guarded(state: ApiState, router: Router<ApiState>) -> Router {
 
 /// Adds to the document what the table of routes knows: security, roles, scopes, and the problem
 /// that every operation may answer.
-fn describe(document: &mut OpenApi, origin: &str) {
+pub(super) fn describe(document: &mut OpenApi, origin: &str) {
     document.servers = Some(vec![utoipa::openapi::Server::new(origin)]);
     let components = document.components.get_or_insert_default();
     let scheme = HttpBuilder::new()

@@ -118,6 +118,7 @@ impl From<RuleView> for RuleBody {
 /// Which rules.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct RulesQuery {
     /// The org, where the token belongs to none.
     #[serde(default, rename = "orgId")]

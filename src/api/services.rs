@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::crypto::Verifier;
 use crate::delivery::{Dispatcher, EndpointScope, Recoveries};
 use crate::event::Intake;
-use crate::inspector::InspectorGate;
+use crate::inspector::{InspectorGate, KnownInspectors};
 use crate::invoke::Invoke;
 use crate::lifecycle::{InstallationScope, Lifecycle, Reconciler, RolloutScope, Rollouts};
 use crate::listening::Listening;
@@ -63,6 +63,8 @@ pub struct Services {
     pub incoming_rates: Arc<IncomingRates>,
     /// How much may come to inspectors.
     pub inspector_gate: Arc<InspectorGate>,
+    /// Which inspectors there are.
+    pub inspectors: Arc<KnownInspectors>,
     /// Whether loops still run.
     pub beats: Beats,
     /// What scrapes of the metrics asked the database for.

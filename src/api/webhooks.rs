@@ -37,6 +37,7 @@ pub(super) fn router() -> ApiRouter {
 /// Which webhooks.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct ListQuery {
     /// Of one org.
     #[serde(default)]

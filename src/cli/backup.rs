@@ -1,11 +1,14 @@
 //! `mortise backup`: a copy of the SQLite database, while the server runs or not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 
 use super::configuration::ConfigurationArguments;
 use super::output::{CliError, Exit, Output};
+use super::progress::{WORTH_TELLING, of_bytes, telling};
+use crate::seam::Seam;
 use crate::server::store_options;
 use crate::store::Backend;
 use crate::store::backup;
@@ -26,7 +29,22 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
             .hint("pg_dump for a copy, pg_basebackup with archived logs for any moment: docs/DEPLOYMENT.md"));
     };
     let target = arguments.file.clone();
-    let copied = tokio::task::spawn_blocking(move || backup::copy(&path, &target))
+    let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
+    let whole = size(&path);
+    let growing = Arc::new(OnceLock::new());
+    let begun = Arc::clone(&growing);
+    let copying = tokio::task::spawn_blocking(move || {
+        backup::copy(&path, &target, |part| {
+            let _first_and_last = begun.set(part.to_owned());
+        })
+    });
+    let line = || {
+        // What is free in the file is left out of the copy: it may be shorter.
+        let done = growing.get().map(|part: &PathBuf| size(part))?;
+        let sizes = of_bytes(done.min(whole), whole);
+        (whole >= WORTH_TELLING).then(|| format!("{sizes} at the most are written …"))
+    };
+    let copied = telling(copying, &Seam::default().clock, output, line)
         .await
         .map_err(CliError::failed)?
         .map_err(CliError::failed)?;

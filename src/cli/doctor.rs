@@ -113,7 +113,7 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
     let format = arguments.format;
     let config = arguments.configuration.load()?;
     if arguments.release {
-        return release(&config, seam, output).await;
+        return release(&config, &seam, output).await;
     }
     let document = match open(&config).await? {
         Some(store) => {
@@ -130,7 +130,7 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
             return Err(CliError::failed("a server holds the restored database")
                 .hint("stop it first: nothing may be sent before the deliveries are held"));
         }
-        None => there(&config, seam, arguments.repair, output).await?,
+        None => there(&config, arguments.repair, output).await?,
     };
     match format {
         Format::Text => print(&document, output)?,
@@ -206,13 +206,8 @@ async fn here(
 }
 
 /// Examines through the server that holds the database, answer by answer.
-async fn there(
-    config: &Config,
-    seam: Seam,
-    repair: bool,
-    output: &mut Output,
-) -> Result<Document, CliError> {
-    let server = LocalServer::of(config, seam)?;
+async fn there(config: &Config, repair: bool, output: &mut Output) -> Result<Document, CliError> {
+    let server = LocalServer::of(config)?;
     let checks = checks_there(&server, output).await?;
     let mut whole: Option<Report> = None;
     loop {
@@ -284,6 +279,11 @@ async fn after_restore(
     list: Option<&MarketplaceList>,
     repair: bool,
 ) -> Result<Document, CliError> {
+    // Before anything is written to it.
+    if let Some(broken) = doctor::broken_file(store).await {
+        let what = format!("the restored database is damaged: {}", broken.detail);
+        return Err(CliError::failed(what).hint(broken.advice.unwrap_or_default()));
+    }
     let pending = store.pending_migrations().await.map_err(CliError::failed)?;
     if !pending.is_empty() {
         return Err(CliError::unusable("the restored database's schema is not up to date")
@@ -313,13 +313,13 @@ async fn after_restore(
     Ok(Document::of(checks, reconcile, Some(restore)))
 }
 
-async fn release(config: &Config, seam: Seam, output: &mut Output) -> Result<Exit, CliError> {
+async fn release(config: &Config, seam: &Seam, output: &mut Output) -> Result<Exit, CliError> {
     let released = if let Some(store) = open(config).await? {
-        let done = release_here(config, &store, &seam).await;
+        let done = release_here(config, &store, seam).await;
         close(&store).await;
         done.map_err(CliError::failed)?
     } else {
-        let server = LocalServer::of(config, seam)?;
+        let server = LocalServer::of(config)?;
         let body: Option<ReleasedBody> =
             server.call(Method::POST, "/api/v1/hold/release", Some(json!({}))).await?;
         body.is_some_and(|body| body.released)

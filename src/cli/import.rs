@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use http::Method;
-use serde_json::{Map, Value, json};
+use mortise_client::OrgId;
+use mortise_client::webhooks::{ImportReport, ImportRequest};
+use serde_json::Value;
 
 use super::output::{CliError, Exit, Output};
 use super::remote_server::{ServerArguments, printable};
@@ -87,42 +88,27 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
         From::Zendesk => "zendesk",
         From::ZohoDesk => "zohoDesk",
     };
-    let mut body = Map::new();
-    body.insert("source".to_owned(), json!(source));
-    for (name, files) in [
-        ("webhooks", &arguments.webhooks),
-        ("triggers", &arguments.triggers),
-        ("automations", &arguments.automations),
+    let mut request = ImportRequest::new(source);
+    for (pages, files) in [
+        (&mut request.webhooks, &arguments.webhooks),
+        (&mut request.triggers, &arguments.triggers),
+        (&mut request.automations, &arguments.automations),
     ] {
-        let pages: Vec<Value> = files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
-        if !pages.is_empty() {
-            body.insert(name.to_owned(), Value::Array(pages));
-        }
+        *pages = files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
     }
-    for (name, file) in [("credentials", &arguments.credentials), ("mapping", &arguments.mapping)] {
-        if let Some(file) = file {
-            body.insert(name.to_owned(), read(file)?);
-        }
-    }
-    if arguments.disabled {
-        body.insert("isEnabled".to_owned(), json!(false));
-    }
-    if arguments.update {
-        body.insert("existing".to_owned(), json!("update"));
-    }
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("dryRun", if arguments.dry_run { "true" } else { "false" });
-    if let Some(org) = &arguments.org {
-        query.append_pair("orgId", org);
-    }
-    let path = format!("/webhooks/import?{}", query.finish());
-    let told = server.call(Method::POST, &path, Some(&Value::Object(body))).await?;
+    request.credentials = arguments.credentials.as_deref().map(read).transpose()?;
+    request.mapping = arguments.mapping.as_deref().map(read).transpose()?;
+    request.is_enabled = arguments.disabled.then_some(false);
+    request.existing = arguments.update.then(|| "update".to_owned());
+    let org = arguments.org.as_deref().map(OrgId::new).transpose().map_err(CliError::unusable)?;
+    let imported = server.client.import(org.as_ref(), &request, arguments.dry_run).await?;
+    let told = &imported.report;
     if arguments.format == Format::Json {
-        output.answer(format_args!("{told:#}"))?;
+        output.answer(format_args!("{:#}", imported.document))?;
     } else {
-        tell(&told, output)?;
+        tell(told, output)?;
     }
-    let is_left = ["blocked", "overPlan", "impossible"].iter().any(|name| told[name] != json!(0));
+    let is_left = told.blocked > 0 || told.over_plan > 0 || told.impossible > 0;
     Ok(if is_left { Exit::Negative } else { Exit::Success })
 }
 
@@ -138,62 +124,52 @@ fn read(file: &Path) -> Result<Value, CliError> {
     serde_json::from_slice(&text).map_err(|error| unusable(&error))
 }
 
-fn tell(told: &Value, output: &mut Output) -> Result<(), CliError> {
-    let is_dry = told["dryRun"] == json!(true);
-    let text = |value: &Value| printable(value.as_str().unwrap_or_default());
-    for item in told["items"].as_array().into_iter().flatten() {
-        let outcome = match item["outcome"].as_str().unwrap_or("?") {
-            "made" if is_dry => "would be made",
-            "updated" if is_dry => "would be updated",
+fn tell(told: &ImportReport, output: &mut Output) -> Result<(), CliError> {
+    for item in &told.items {
+        let outcome = match item.outcome.as_str() {
+            "made" if told.dry_run => "would be made",
+            "updated" if told.dry_run => "would be updated",
             "overPlan" => "over the plan",
             other => other,
         };
-        let kind = match item["connection"].as_str() {
-            Some(connection) => format!("{} ({connection})", text(&item["kind"])),
-            None => text(&item["kind"]),
+        let kind = match &item.connection {
+            Some(connection) => format!("{} ({connection})", item.kind),
+            None => item.kind.clone(),
         };
-        let id = item["id"].as_str().map(|id| format!(" as {id}")).unwrap_or_default();
-        output.answer(format_args!(
-            "{kind} {} `{}`: {outcome}{id}",
-            text(&item["sourceId"]),
-            text(&item["name"])
-        ))?;
-        if let Some(secret) = item["secret"].as_str() {
-            output.answer(format_args!("    signs with {secret} (told once)"))?;
+        let id = item.id.map(|id| format!(" as {id}")).unwrap_or_default();
+        let line = format!("{kind} {} `{}`: {outcome}{id}", item.source_id, item.name);
+        output.answer(printable(&line))?;
+        if let Some(secret) = &item.secret {
+            output.answer(format_args!("    signs with {} (told once)", secret.expose()))?;
         }
-        for change in item["changes"].as_array().into_iter().flatten() {
-            let value = |side: &str| printable(&change[side].to_string());
-            output.answer(format_args!(
-                "    {}: {} -> {}",
-                text(&change["member"]),
-                value("before"),
-                value("after")
-            ))?;
+        for change in &item.changes {
+            let line = format!("{}: {} -> {}", change.member, change.before, change.after);
+            output.answer(format_args!("    {}", printable(&line)))?;
         }
-        for missing in item["missing"].as_array().into_iter().flatten() {
-            let word = if missing["isNeeded"] == json!(true) { "needs" } else { "may have" };
-            let (pointer, message) = (text(&missing["pointer"]), text(&missing["message"]));
-            output.answer(format_args!("    {word} {pointer}: {message}"))?;
+        for missing in &item.missing {
+            let word = if missing.is_needed { "needs" } else { "may have" };
+            let line = printable(&format!("{}: {}", missing.pointer, missing.message));
+            output.answer(format_args!("    {word} {line}"))?;
         }
-        for reason in item["reasons"].as_array().into_iter().flatten() {
-            output.answer(format_args!("    why not: {}", text(reason)))?;
+        for reason in &item.reasons {
+            output.answer(format_args!("    why not: {}", printable(reason)))?;
         }
-        for note in item["notes"].as_array().into_iter().flatten() {
-            output.answer(format_args!("    note: {}", text(note)))?;
+        for note in &item.notes {
+            output.answer(format_args!("    note: {}", printable(note)))?;
         }
     }
-    for warning in told["warnings"].as_array().into_iter().flatten() {
-        output.message(format_args!("warning: {}", text(warning)));
+    for warning in &told.warnings {
+        output.message(format_args!("warning: {}", printable(warning)));
     }
     output.answer(format_args!(
         "{} {}, {} updated, {} there already, {} wait for something, {} over the plan, {} impossible, {} skipped",
-        told["made"],
-        if is_dry { "would be made" } else { "made" },
-        told["updated"],
-        told["exists"],
-        told["blocked"],
-        told["overPlan"],
-        told["impossible"],
-        told["skipped"],
+        told.made,
+        if told.dry_run { "would be made" } else { "made" },
+        told.updated,
+        told.exists,
+        told.blocked,
+        told.over_plan,
+        told.impossible,
+        told.skipped,
     ))
 }

@@ -175,7 +175,7 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
 }
 
 /// The database, or the server that holds it.
-async fn door(config: &Config, seam: &Seam) -> Result<Result<Store, LocalServer>, CliError> {
+async fn door(config: &Config) -> Result<Result<Store, LocalServer>, CliError> {
     let options = store_options(config).map_err(CliError::unusable)?;
     match Store::open(&options).await {
         Ok(store) => {
@@ -185,13 +185,13 @@ async fn door(config: &Config, seam: &Seam) -> Result<Result<Store, LocalServer>
             }
             Ok(Ok(store))
         }
-        Err(StoreError::Locked { .. }) => LocalServer::of(config, seam.clone()).map(Err),
+        Err(StoreError::Locked { .. }) => LocalServer::of(config).map(Err),
         Err(error) => Err(failed(&error)),
     }
 }
 
 async fn keys(config: &Config, seam: Seam) -> Result<KeysBody, CliError> {
-    match door(config, &seam).await? {
+    match door(config).await? {
         Ok(store) => {
             let listed = keys_here(&store, config, seam).await;
             close(&store).await;
@@ -260,7 +260,7 @@ async fn rotate_data_key(
             shown = line;
         }
     };
-    match door(config, &seam).await? {
+    match door(config).await? {
         Ok(store) => {
             let mut told = |rotation: &RotationBody| show(rotation, output);
             let rotated =
@@ -320,7 +320,7 @@ async fn rotate_key(
     purpose: SigningPurpose,
     overlap: Duration,
 ) -> Result<RotatedBody, CliError> {
-    match door(config, &seam).await? {
+    match door(config).await? {
         Ok(store) => {
             let rotated = rotate_here(&store, config, &seam, purpose, overlap).await;
             close(&store).await;
@@ -365,7 +365,7 @@ async fn rewrap_here(
     seam: &Seam,
     new_master: &Path,
 ) -> Result<Rewrapped, CliError> {
-    let Ok(store) = door(config, seam).await? else {
+    let Ok(store) = door(config).await? else {
         return Err(CliError::failed("a server holds this database")
             .hint("stop it first: it needs the new master key at its next start"));
     };

@@ -18,6 +18,7 @@ mod migrate;
 mod new;
 mod output;
 mod policy;
+mod progress;
 mod publish;
 mod receiver;
 #[cfg(test)]

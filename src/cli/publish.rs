@@ -1,14 +1,16 @@
 //! `mortise publish`: packs an extension's folder and publishes it as a version.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
-use http::Method;
-use serde_json::Value;
+use mortise_client::catalogue::PackageIdentity;
+use mortise_client::{ExtensionKey, VendorKey};
 use url::Url;
-use url::form_urlencoded::Serializer;
 
 use super::output::{CliError, Exit, Output};
+use super::progress::{WORTH_TELLING, of_bytes, telling};
 use super::remote_server::{ServerArguments, printable};
 use crate::manifest::{Limits, pack_folder};
 use crate::seam::Seam;
@@ -46,39 +48,44 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, CliError> {
-    let Some(server) = arguments.server.open(&Seam::default())? else {
+    let seam = Seam::default();
+    let Some(server) = arguments.server.open(&seam)? else {
         return Err(CliError::unusable("which server it is for is not said")
             .hint("give --server, such as --server http://127.0.0.1:8080"));
     };
     let archive = archive(&arguments)?;
-    let identity = Serializer::new(String::new())
-        .append_pair("key", &arguments.key)
-        .append_pair("name", &arguments.name)
-        .append_pair("version", &arguments.version)
-        .append_pair("vendor", &arguments.vendor)
-        .finish();
-    let published = server.upload(&format!("/extensions?{identity}"), archive).await?;
-    for warning in published["warnings"].as_array().into_iter().flatten() {
+    let identity = PackageIdentity::new(
+        ExtensionKey::new(&*arguments.key).map_err(CliError::unusable)?,
+        &*arguments.name,
+        &*arguments.version,
+        VendorKey::new(&*arguments.vendor).map_err(CliError::unusable)?,
+    );
+    let whole = u64::try_from(archive.len()).unwrap_or(u64::MAX);
+    let sent = Arc::new(AtomicU64::new(0));
+    let watch = {
+        let sent = Arc::clone(&sent);
+        move |bytes| sent.store(bytes, Ordering::Relaxed)
+    };
+    let publishing = server.client.publish_watched(&identity, archive, watch);
+    let line = || match sent.load(Ordering::Relaxed) {
+        _ if whole < WORTH_TELLING => None,
+        done if done < whole => Some(format!("{} are sent …", of_bytes(done, whole))),
+        _ => Some("the server checks the package …".to_owned()),
+    };
+    let published = telling(publishing, &seam.clock, output, line).await?;
+    for warning in &published.warnings {
         let (code, text) = (warning["code"].as_str(), warning["message"].as_str());
         let (code, text) = (code.unwrap_or_default(), text.unwrap_or_default());
         output.message(format_args!("warning[{}]: {}", printable(code), printable(text)));
     }
-    let said = |value: &Value| printable(value.as_str().unwrap_or("?"));
-    let line = format!(
-        "{} {} {}",
-        said(&published["key"]),
-        said(&published["version"]),
-        said(&published["digest"])
-    );
+    let line = printable(&format!("{} {} {}", published.key, published.version, published.digest));
     if !arguments.signing_secret {
         output.answer(line)?;
         return Ok(Exit::Success);
     }
     output.message(line);
-    let path = format!("/extensions/{}/signing-secret", said(&published["key"]));
-    let secret = server.call(Method::GET, &path, None).await?;
-    let secret = secret["secret"].as_str();
-    output.answer(secret.ok_or_else(|| CliError::failed("the server told no secret"))?)?;
+    let secret = server.client.signing_secret(&published.key).await?;
+    output.answer(secret.secret.expose())?;
     Ok(Exit::Success)
 }
 

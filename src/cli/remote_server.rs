@@ -7,25 +7,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method};
+use mortise_client::{Client, Error, Retries};
 use serde_json::Value;
 use url::Url;
 
 use super::output::CliError;
-use crate::api::extract::IDEMPOTENCY_KEY;
 use crate::api::token_store::TokenValue;
-use crate::egress::{Answer, Egress, EgressOptions, OutgoingRequest, SendError};
+use crate::egress::{
+    Answer, Egress, EgressOptions, OutgoingRequest, SendError, api_client, told_of,
+};
 use crate::seam::Seam;
 
-/// How long one call may take where nothing else is said.
-pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How often a call of a server is made again that failed for a moment, and for how long at the most
+/// it is waited in between: somebody sits there.
+pub(super) const RETRIES: Retries = Retries::up_to(2).longest(Duration::from_secs(5));
 
-/// How long an upload may take.
-const UPLOAD_LIMIT: Duration = Duration::from_mins(5);
-
-/// The largest answer that is read, in bytes.
+/// The largest answer of a receiver that is read, in bytes.
 const ANSWER_LIMIT: usize = 16 << 20;
+
+/// The `User-Agent` of commands.
+pub(super) const USER_AGENT: &str = concat!("mortise-cli/", env!("CARGO_PKG_VERSION"));
 
 /// Which server, and as whom.
 #[derive(Args, Clone, Debug, Default)]
@@ -89,8 +91,15 @@ impl ServerArguments {
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
             return Err(CliError::unusable("--server must be an absolute http or https address"));
         }
-        let out = Out::open(self.ca_file.clone(), seam)?;
-        Ok(Some(RemoteServer { base: base.clone(), token, out, seam: seam.clone() }))
+        let http = api_client(self.ca_file.clone()).map_err(CliError::unusable)?;
+        let client = Client::builder(base.as_str(), token.expose())
+            .map_err(CliError::unusable)?
+            .http_client(http)
+            .user_agent(USER_AGENT)
+            .retries(RETRIES)
+            .build()
+            .map_err(CliError::unusable)?;
+        Ok(Some(RemoteServer { client, out: Out::open(self.ca_file.clone(), seam)? }))
     }
 }
 
@@ -104,7 +113,7 @@ impl Out {
     pub(crate) fn open(ca_file: Option<PathBuf>, seam: &Seam) -> Result<Self, CliError> {
         let options = EgressOptions {
             ca_file,
-            user_agent: concat!("mortise-cli/", env!("CARGO_PKG_VERSION")).to_owned(),
+            user_agent: USER_AGENT.to_owned(),
             ..EgressOptions::default()
         };
         let egress = Egress::new(options, seam.clock.clone()).map_err(CliError::unusable)?;
@@ -151,155 +160,56 @@ impl From<SendError> for SendFailed {
     }
 }
 
-/// Why a call of the API came to nothing.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum RemoteError {
-    /// The server could not be reached, or its answer not be read.
-    #[error("the server cannot be reached: {0}")]
-    Unreachable(#[from] SendFailed),
-    /// It said no.
-    #[error("the server refused ({status}): {detail}")]
-    Refused {
-        status: StatusCode,
-        detail: String,
-        /// When to come back, where it says so.
-        retry_after: Option<Duration>,
-    },
-    /// Its answer is not one of a Mortise server.
-    #[error("the server's answer is not understood: {0}")]
-    Unreadable(String),
-}
-
-impl RemoteError {
-    /// Whether the same again may well succeed later.
-    pub(crate) fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreachable(_) => true,
-            Self::Refused { status, .. } => {
-                status.is_server_error()
-                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
-            }
-            Self::Unreadable(_) => false,
-        }
-    }
-}
-
-impl From<RemoteError> for CliError {
-    fn from(error: RemoteError) -> Self {
-        let hint = match &error {
-            RemoteError::Unreachable(failed) => Some(failed.hint.clone()),
-            RemoteError::Refused { status, .. } => match status.as_u16() {
-                401 => Some("is the token still live, and of this server?".to_owned()),
-                403 => Some("another role or a wider token is needed".to_owned()),
-                404 => {
-                    Some("the token's org or vendor must be the one that the id is of".to_owned())
-                }
-                _ => None,
-            },
-            RemoteError::Unreadable(_) => {
-                Some("is --server the address of a Mortise server?".to_owned())
-            }
-        };
-        let failed = Self::failed(error);
-        match hint {
-            Some(hint) => failed.hint(hint),
-            None => failed,
-        }
-    }
-}
-
 /// A server, as the holder of a token.
 #[derive(Clone, Debug)]
 pub(crate) struct RemoteServer {
-    base: Url,
-    token: TokenValue,
+    pub(crate) client: Client,
+    /// The way to other receivers, such as one on this machine.
     pub(crate) out: Out,
-    seam: Seam,
 }
 
-impl RemoteServer {
-    /// Calls a path below `/api/v1`; gives back what a success answered, null where it had no body.
-    pub(crate) async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, RemoteError> {
-        self.call_within(method, path, body, CALL_LIMIT).await
-    }
-
-    /// The same with another limit of time.
-    pub(crate) async fn call_within(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-        limit: Duration,
-    ) -> Result<Value, RemoteError> {
-        let body = body.map(|body| ("application/json", Bytes::from(body.to_string())));
-        self.exchange(method, path, body, limit).await
-    }
-
-    /// Sends an archive to a path below `/api/v1`.
-    pub(crate) async fn upload(&self, path: &str, archive: Vec<u8>) -> Result<Value, RemoteError> {
-        let body = ("application/zip", Bytes::from(archive));
-        self.exchange(Method::POST, path, Some(body), UPLOAD_LIMIT).await
-    }
-
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<(&'static str, Bytes)>,
-        limit: Duration,
-    ) -> Result<Value, RemoteError> {
-        let base = self.base.as_str().trim_end_matches('/');
-        let unreadable = |error: &dyn fmt::Display| RemoteError::Unreadable(error.to_string());
-        let url =
-            Url::parse(&format!("{base}/api/v1{path}")).map_err(|error| unreadable(&error))?;
-        let mut headers = HeaderMap::new();
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", self.token.expose()))
-            .map_err(|error| unreadable(&error))?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
-        if method == Method::POST {
-            let key = self.seam.randomness.id().to_string();
-            let key = HeaderValue::from_str(&key).map_err(|error| unreadable(&error))?;
-            headers.insert(IDEMPOTENCY_KEY, key);
-        }
-        let body = match body {
-            Some((content_type, body)) => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-                body
+/// Why a call of the API came to nothing, in words.
+pub(crate) fn words(error: &Error) -> String {
+    match error {
+        // As every other way out tells it: by class, and with the certificate that was refused.
+        Error::Unreachable(error) => format!("the server cannot be reached: {}", told_of(error)),
+        Error::Refused(problem) => {
+            let mut said = format!("the server refused: {}", printable(&problem.to_string()));
+            for fault in problem.document["errors"].as_array().into_iter().flatten() {
+                if let Some(fault) = told_of_package(fault) {
+                    said.push_str("\n  ");
+                    said.push_str(&fault);
+                }
             }
-            None => Bytes::new(),
-        };
-        let answer = self.out.send(method, &url, headers, body, limit).await?;
-        if answer.truncated {
-            return Err(RemoteError::Unreadable("it is too large".to_owned()));
+            for fault in &problem.faults {
+                let (field, what) = (&fault.field_name, &fault.error_message);
+                said.push_str(&format!("\n  {}", printable(&format!("{field} {what}"))));
+            }
+            said
         }
-        if !answer.status.is_success() {
-            return Err(refused(&answer));
-        }
-        if answer.body_excerpt.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&answer.body_excerpt).map_err(|error| unreadable(&error))
+        _ => printable(&error.to_string()),
     }
 }
 
-fn refused(answer: &Answer) -> RemoteError {
-    let problem: Value = serde_json::from_slice(&answer.body_excerpt).unwrap_or_default();
-    let mut detail = problem["detail"].as_str().unwrap_or("it gave no reason").to_owned();
-    for fault in problem["errors"].as_array().into_iter().flatten() {
-        if let Some(fault) = told_of_package(fault) {
-            detail.push_str("\n  ");
-            detail.push_str(&fault);
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        let failed = Self::failed(words(&error));
+        match &error {
+            Error::Unreachable(error) => failed.hint(told_of(error).hint),
+            Error::Refused(problem) => match problem.status.as_u16() {
+                401 => failed.hint("is the token still live, and of this server?"),
+                403 => failed.hint("another role or a wider token is needed"),
+                404 => failed.hint("the token's org or vendor must be the one that the id is of"),
+                500.. => match &problem.correlation_id {
+                    Some(id) => failed.hint(format!("its operator finds it as request {id}")),
+                    None => failed,
+                },
+                _ => failed,
+            },
+            Error::Unreadable(_) => failed.hint("is --server the address of a Mortise server?"),
+            _ => failed,
         }
     }
-    let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after = seconds.and_then(|text| text.parse().ok()).map(Duration::from_secs);
-    RemoteError::Refused { status: answer.status, detail, retry_after }
 }
 
 /// A finding of the package checker in a line; nothing where the fault is another one.

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use clap::Args;
-use http::Method;
-use serde_json::{Value, json};
+use mortise_client::deliveries::{Delivery, DeliveryState};
+use mortise_client::jobs::{Job, JobState};
+use mortise_client::webhooks::RecoverRequest;
+use mortise_client::{Client, DeliveryId, Error, JobId, WebhookId};
 use uuid::Uuid;
 
 use super::output::{CliError, Exit, Output};
-use super::remote_server::{RemoteError, RemoteServer, ServerArguments, printable};
+use super::remote_server::{ServerArguments, printable};
 use super::trigger::span;
 use crate::seam::{Seam, Timestamp};
 
@@ -86,36 +88,29 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
     };
     let until = seam.clock.instant() + arguments.wait;
     let is_over = || seam.clock.instant() >= until;
-    if let Some(delivery) = arguments.delivery {
-        let path = format!("/deliveries/{delivery}");
-        let before = server.call(Method::GET, &path, None).await?;
-        server.call(Method::POST, &format!("{path}/retry"), Some(&json!({}))).await?;
-        output.message(format_args!("{delivery} is on its way again"));
+    let client = &server.client;
+    if let Some(id) = arguments.delivery.map(DeliveryId) {
+        let before = client.delivery(id).await?;
+        client.retry_delivery(id).await?;
+        output.message(format_args!("{id} is on its way again"));
         if arguments.no_wait {
             return Ok(Exit::Success);
         }
-        return follow_delivery(&server, &path, &before, &seam, is_over, output).await;
+        return follow_delivery(client, &before, &seam, is_over, output).await;
     }
     let (Some(webhook), Some(since)) = (arguments.webhook, arguments.since) else {
         return Err(CliError::unusable("give --delivery, or --webhook with --since"));
     };
     let now = seam.clock.now();
-    let body = json!({
-        "since": since.text(now),
-        "until": arguments.until.map(|until| until.text(now)),
-        "state": arguments.state,
-    });
-    let path = format!("/webhooks/{webhook}/recover");
-    let job = server.call(Method::POST, &path, Some(&body)).await?;
+    let mut request = RecoverRequest::since(since.text(now));
+    request.until = arguments.until.map(|until| until.text(now));
+    request.state = arguments.state;
+    let job = client.recover(WebhookId(webhook), &request).await?;
     if arguments.no_wait {
-        output.answer(format_args!("job {} begins", text(&job, "jobId")))?;
+        output.answer(format_args!("job {} begins", job.job_id))?;
         return Ok(Exit::Success);
     }
-    follow_job(&server, &job, &seam, is_over, output).await
-}
-
-fn text<'v>(value: &'v Value, member: &str) -> &'v str {
-    value[member].as_str().unwrap_or("?")
+    follow_job(client, job.job_id, &seam, is_over, output).await
 }
 
 fn too_long() -> CliError {
@@ -123,9 +118,9 @@ fn too_long() -> CliError {
         .hint("it goes on at the server; --wait gives it longer")
 }
 
-/// A call that may fail for a moment.
-async fn read(server: &RemoteServer, path: &str) -> Result<Option<Value>, CliError> {
-    match server.call(Method::GET, path, None).await {
+/// What was read; nothing where that failed for a moment.
+fn read<T>(answer: Result<T, Error>) -> Result<Option<T>, CliError> {
+    match answer {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_passing() => Ok(None),
         Err(error) => Err(error.into()),
@@ -133,36 +128,28 @@ async fn read(server: &RemoteServer, path: &str) -> Result<Option<Value>, CliErr
 }
 
 async fn follow_delivery(
-    server: &RemoteServer,
-    path: &str,
-    before: &Value,
+    client: &Client,
+    before: &Delivery,
     seam: &Seam,
     is_over: impl Fn() -> bool,
     output: &mut Output,
 ) -> Result<Exit, CliError> {
-    let made = |value: &Value| value["attemptsMade"].as_u64().unwrap_or(0);
     loop {
-        let Some(delivery) = read(server, path).await? else {
-            if is_over() {
-                return Err(too_long());
-            }
-            seam.clock.sleep(LOOK).await;
-            continue;
-        };
-        if made(&delivery) > made(before) {
-            let attempts = delivery["attempts"].as_array();
-            let last = attempts.and_then(|attempts| attempts.last()).unwrap_or(&Value::Null);
-            let status = &last["status"];
-            let status = match status.as_u64() {
+        if let Some(delivery) = read(client.delivery(before.id).await)?
+            && delivery.attempts_made > before.attempts_made
+        {
+            let last = delivery.attempts.last();
+            let status = match last.and_then(|last| last.status) {
                 Some(status) => format!("answered {status}"),
-                None => printable(text(last, "error")),
+                None => printable(last.and_then(|last| last.error.as_deref()).unwrap_or("?")),
             };
-            let state = text(&delivery, "state");
-            output.answer(format_args!("{state}: attempt {}, {status}", made(&delivery)))?;
-            if let Some(hint) = last["hint"].as_str() {
+            let state = name(delivery.state);
+            output.answer(format_args!("{state}: attempt {}, {status}", delivery.attempts_made))?;
+            if let Some(hint) = last.and_then(|last| last.hint.as_deref()) {
                 output.message(format_args!("hint: {}", printable(hint)));
             }
-            return Ok(if state == "delivered" { Exit::Success } else { Exit::Negative });
+            let is_delivered = delivery.state == DeliveryState::Delivered;
+            return Ok(if is_delivered { Exit::Success } else { Exit::Negative });
         }
         if is_over() {
             return Err(too_long());
@@ -171,37 +158,42 @@ async fn follow_delivery(
     }
 }
 
+fn name(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Pending => "pending",
+        DeliveryState::Held => "held",
+        DeliveryState::Delivered => "delivered",
+        DeliveryState::Failed => "failed",
+        DeliveryState::Cancelled => "cancelled",
+        _ => "?",
+    }
+}
+
 async fn follow_job(
-    server: &RemoteServer,
-    job: &Value,
+    client: &Client,
+    id: JobId,
     seam: &Seam,
     is_over: impl Fn() -> bool,
     output: &mut Output,
 ) -> Result<Exit, CliError> {
-    let id = job["jobId"]
-        .as_str()
-        .ok_or_else(|| CliError::from(RemoteError::Unreadable("it names no job".to_owned())))?;
-    let (path, mut shown) = (format!("/jobs/{id}"), String::new());
+    let mut shown = String::new();
     loop {
-        if let Some(job) = read(server, &path).await? {
-            let total = job["total"].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string());
-            let state = text(&job, "state");
+        if let Some(Job::Recovery(job)) = read(client.job(id).await)? {
+            let total = job.total.map_or_else(|| "?".to_owned(), |total| total.to_string());
             let line = format!(
-                "job {id}: {state}, {} of {total} looked at, {} on their way again",
-                job["processed"], job["requeued"]
+                "job {id}: {}, {} of {total} looked at, {} on their way again",
+                job.state.as_str(),
+                job.processed,
+                job.requeued
             );
             if line != shown {
                 output.message(&line);
                 shown.clone_from(&line);
             }
-            let exit = match state {
-                "done" => Some(Exit::Success),
-                "cancelled" | "failed" => Some(Exit::Negative),
-                _ => None,
-            };
-            if let Some(exit) = exit {
+            if job.state.is_over() {
                 output.answer(line)?;
-                return Ok(exit);
+                let is_done = job.state == JobState::Done;
+                return Ok(if is_done { Exit::Success } else { Exit::Negative });
             }
         }
         if is_over() {

@@ -202,8 +202,7 @@ impl Door {
         let store = match Store::open(&options).await {
             Ok(store) => store,
             Err(StoreError::Locked { .. }) => {
-                return LocalServer::of(config, seam.clone())
-                    .map(|server| Self::Server(server, seam));
+                return LocalServer::of(config).map(|server| Self::Server(server, seam));
             }
             Err(error) => return Err(failed(&error)),
         };

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
-use serde_json::{Value, json};
+use mortise_client::events::Event;
+use mortise_client::webhooks::TestRequest;
+use mortise_client::{Client, OrgId, WebhookId};
+use serde_json::{Map, Value};
 use url::Url;
 use uuid::Uuid;
 
 use super::listen::signing_secret;
 use super::output::{CliError, Exit, Output};
-use super::remote_server::{Out, RemoteServer, SecretArgument, ServerArguments, printable};
+use super::remote_server::{Out, SecretArgument, ServerArguments, printable};
 use super::sample_delivery::{SAMPLE_ORG, body, headers, known_type, payload};
 use crate::crypto::Signer;
 use crate::delivery::status_hint;
@@ -68,10 +71,11 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
     let known = known_type(&arguments.event_type)?;
     let payload = payload(known, arguments.data.as_deref())?;
     if let Some(server) = arguments.server.open(&seam)? {
-        let payload: Value = serde_json::from_slice(&payload).map_err(CliError::unusable)?;
-        return match arguments.webhook {
-            Some(webhook) => test(&server, webhook, known.name, payload, output).await,
-            None => post(&server, &arguments.org, known.name, payload, output).await,
+        let payload = serde_json::from_slice(&payload).map_err(CliError::unusable)?;
+        let client = &server.client;
+        return match arguments.webhook.map(WebhookId) {
+            Some(webhook) => test(client, webhook, known.name, payload, output).await,
+            None => post(client, &arguments.org, known.name, payload, output).await,
         };
     }
     let Some(to) = &arguments.to else {
@@ -114,21 +118,23 @@ pub(crate) async fn run(arguments: Arguments, output: &mut Output) -> Result<Exi
 
 /// Posts the event as the host would.
 async fn post(
-    server: &RemoteServer,
+    client: &Client,
     org: &str,
     event_type: &str,
-    payload: Value,
+    payload: Map<String, Value>,
     output: &mut Output,
 ) -> Result<Exit, CliError> {
-    let event = json!({ "eventType": event_type, "orgId": org, "payload": payload });
-    let answer = server.call(Method::POST, "/events", Some(&event)).await?;
-    let event = &answer["events"][0];
-    let (id, deliveries) = (event["eventId"].as_str().unwrap_or("?"), &event["deliveries"]);
+    let org = OrgId::new(org).map_err(CliError::unusable)?;
+    let answer = client.post_events(&[Event::new(event_type, org.clone(), payload)]).await?;
+    let Some(event) = answer.events.first() else {
+        return Err(CliError::failed("the server names no event that it took"));
+    };
+    let (id, deliveries) = (printable(&event.event_id), event.deliveries);
     output.answer(format_args!("{event_type} {id}: accepted, {deliveries} deliveries"))?;
-    if *deliveries == json!(0) {
+    if deliveries == 0 {
         output.message(format_args!(
             "hint: no webhook of org {} matched; GET /api/v1/events/{id} says why for each",
-            printable(org)
+            printable(org.as_str())
         ));
     }
     Ok(Exit::Success)
@@ -136,26 +142,26 @@ async fn post(
 
 /// Has the server test a webhook.
 async fn test(
-    server: &RemoteServer,
-    webhook: Uuid,
+    client: &Client,
+    webhook: WebhookId,
     event_type: &str,
-    payload: Value,
+    payload: Map<String, Value>,
     output: &mut Output,
 ) -> Result<Exit, CliError> {
-    let body = json!({ "eventType": event_type, "body": payload });
-    let told = server.call(Method::POST, &format!("/webhooks/{webhook}/test"), Some(&body)).await?;
-    let outcome = told["outcome"].as_str().unwrap_or("?");
-    let status = told["response"]["status"].as_u64();
+    let mut request = TestRequest::new(event_type);
+    request.body = Some(Value::Object(payload));
+    let told = client.test_webhook(webhook, &request).await?;
     let status =
-        status.map_or_else(|| "no answer".to_owned(), |status| format!("answered {status}"));
+        told.status().map_or_else(|| "no answer".to_owned(), |status| format!("answered {status}"));
     output.answer(format_args!(
-        "{event_type} to {webhook}: {outcome}, {status} in {} ms",
-        told["durationMs"].as_f64().unwrap_or(0.0).round()
+        "{event_type} to {webhook}: {}, {status} in {} ms",
+        printable(&told.outcome),
+        told.duration_ms.round()
     ))?;
-    for (label, member) in [("error", "error"), ("hint", "hint")] {
-        if let Some(text) = told[member].as_str() {
+    for (label, text) in [("error", &told.error), ("hint", &told.hint)] {
+        if let Some(text) = text {
             output.message(format_args!("{label}: {}", printable(text)));
         }
     }
-    Ok(if outcome == "delivered" { Exit::Success } else { Exit::Negative })
+    Ok(if told.is_delivered() { Exit::Success } else { Exit::Negative })
 }

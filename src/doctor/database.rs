@@ -26,6 +26,13 @@ const LONG_DEAD: Duration = Duration::from_mins(5);
 /// How many broken chains are named.
 const MOST_CHAINS: usize = 20;
 
+/// How many faults of the file are named.
+const MOST_FAULTS: usize = 20;
+
+/// What to do with a broken file.
+const BROKEN: &str = "put the backup in place once more, where neither `mortise.db-wal` nor \
+                      `mortise.db-shm` of the former file lies beside it";
+
 const KEYS: &str = "keys";
 
 /// How much of the audit is read.
@@ -125,6 +132,27 @@ async fn keys(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
             "restore the keys' rows from the backup: what is sealed with them is lost otherwise",
         )],
     }
+}
+
+/// Whether SQLite finds its file whole. Reads all of it.
+///
+/// A backup that is put beside the `-wal` of the file before it is the way to a broken one: SQLite
+/// takes that for its own and writes the old pages over the new ones.
+pub(super) async fn whole(store: &Store) -> Option<Check> {
+    const NAME: &str = "database file";
+    if store.dialect() != DatabaseBackend::Sqlite {
+        return None;
+    }
+    let sql = format!("pragma quick_check({MOST_FAULTS})");
+    let found = store.reader().query_all_raw(Statement::from_string(store.dialect(), sql)).await;
+    let found: Result<Vec<String>, _> =
+        found.and_then(|rows| rows.iter().map(|row| row.try_get_by_index(0)).collect());
+    let (detail, advice) = match found {
+        Ok(lines) if lines == ["ok"] => return Some(Check::ok(NAME, "SQLite finds it whole")),
+        Ok(lines) => (lines.join("; "), BROKEN),
+        Err(error) => (format!("it cannot be read through: {error}"), BROKEN),
+    };
+    Some(Check::problem(NAME, detail, advice))
 }
 
 /// Opens everything that is sealed.
@@ -269,4 +297,41 @@ async fn held(store: &Store) -> Result<Check, StoreError> {
             "when the findings are dealt with, run `mortise doctor --release`",
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
+    use super::*;
+    use crate::doctor::Status;
+    use crate::store::{Backend, StoreOptions};
+
+    #[tokio::test]
+    async fn a_file_that_another_ones_log_ran_over_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let options = StoreOptions {
+            backend: Backend::Sqlite { path: path.clone() },
+            max_connections: 2,
+            migrate: true,
+        };
+        let store = Store::open(&options).await.unwrap();
+        assert_eq!(whole(&store).await.map(|check| check.status), Some(Status::Ok));
+        store.close().await.unwrap();
+        drop(store);
+        // Pages of another layout over those that are there, as a log that is not this file's.
+        let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+        let pages = file.metadata().unwrap().len() / 4_096;
+        for page in pages - 3..pages {
+            file.seek(SeekFrom::Start(page * 4_096)).unwrap();
+            file.write_all(&[0x0d; 512]).unwrap();
+        }
+        drop(file);
+        let store = Store::open(&StoreOptions { migrate: false, ..options }).await.unwrap();
+        let found = whole(&store).await.unwrap();
+        assert_eq!(found.status, Status::Problem, "{}", found.detail);
+        assert!(found.advice.unwrap().contains("mortise.db-wal"));
+        store.close().await.unwrap();
+    }
 }

@@ -98,9 +98,15 @@ const AUDIT_TIME: Duration = Duration::from_secs(8);
 /// Checks everything, the whole audit too.
 pub async fn examine(config: &Config, store: &Store, seam: &Seam) -> Vec<Check> {
     let mut checks = examine_machine(config);
+    checks.extend(database::whole(store).await);
     let limits = AuditLimits { links: u64::MAX, time: None };
     checks.extend(database::examine(config, store, seam, limits).await.0);
     checks
+}
+
+/// Why a restored file must not be used; nothing where it is whole, or the database is not a file.
+pub async fn broken_file(store: &Store) -> Option<Check> {
+    database::whole(store).await.filter(|check| check.status != Status::Ok)
 }
 
 /// Checks everything, and of the audit as much as an answer has time for: says where to go on.

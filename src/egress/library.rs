@@ -117,7 +117,7 @@ impl Library {
     }
 }
 
-fn stage_of(error: &reqwest::Error) -> Stage {
+pub(super) fn stage_of(error: &reqwest::Error) -> Stage {
     if error.is_builder() {
         Stage::Writing
     } else if error.is_dns() {

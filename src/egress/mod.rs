@@ -11,8 +11,12 @@
 //! Redirects are never followed, no proxy is taken from the environment, nothing is decompressed,
 //! nothing is retried, one deadline covers a request from name resolution to the last byte of the
 //! answer, and answers are read to a cap.
+//!
+//! Commands that call a Mortise server do so by `mortise-client`, over the HTTP client that
+//! [`api_client`] makes for it: no delivery ever goes that way.
 
 mod answer;
+mod api_client;
 mod certificate;
 mod client;
 mod connecting;
@@ -37,6 +41,7 @@ mod receivers;
 mod tls_receivers;
 
 pub use answer::{Answer, ErrorClass, Outcome, Phases, SendError};
+pub use api_client::{api_client, told_of};
 pub use client::{Egress, EgressError, EgressOptions, TlsProfile};
 pub use exchange::OutgoingRequest;
 pub use gated::Gate;

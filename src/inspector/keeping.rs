@@ -1,6 +1,7 @@
 //! Inspectors and what came to them, in the database.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -128,7 +129,7 @@ impl InspectorAddress {
         self.0.expose()
     }
 
-    fn digest(&self) -> Vec<u8> {
+    pub(super) fn digest(&self) -> Vec<u8> {
         // 192 random bits: a plain digest is enough.
         digest(&SHA256, self.0.expose().as_bytes()).as_ref().to_vec()
     }
@@ -352,6 +353,25 @@ pub async fn find(
         .transpose()
 }
 
+/// The digests of the addresses of all inspectors that have not ended, but no more than so many: the
+/// youngest.
+pub(super) async fn live_digests(
+    store: &Store,
+    now: Timestamp,
+    most: u64,
+) -> Result<HashSet<Vec<u8>>, StoreError> {
+    let digests: Vec<Vec<u8>> = inspector::Entity::find()
+        .select_only()
+        .column(inspector::Column::Digest)
+        .filter(inspector::Column::ExpiresAt.gt(now.micros()))
+        .order_by_desc(inspector::Column::Id)
+        .limit(most)
+        .into_tuple()
+        .all(store.reader())
+        .await?;
+    Ok(digests.into_iter().collect())
+}
+
 /// Whether an inspector's owner may know whose signature it is: its org's webhooks, and for a
 /// vendor those of its extensions. `vendors_extensions` are the keys of that vendor's extensions.
 pub fn open_to(
@@ -383,6 +403,8 @@ pub struct Received<'a> {
     pub body: &'a Bytes,
     /// What its signature is worth.
     pub verdict: SignatureVerdict,
+    /// The webhook whose delivery it is, or says that it is: it is erased with that one's.
+    pub webhook_id: Option<Uuid>,
 }
 
 /// Keeps a request, and forgets the oldest beyond [`KEPT`]. Returns its number, from 1, which says
@@ -427,6 +449,7 @@ pub async fn take(
         answered: Set(i32::from(view.answer.status_of(sequence).as_u16())),
         signature: Set(received.verdict.name().to_owned()),
         signature_reason: Set(received.verdict.reason().map(str::to_owned)),
+        webhook_id: Set(received.webhook_id),
     })
     .exec_without_returning(work.connection())
     .await?;

@@ -9,15 +9,18 @@ mod answer;
 mod gate;
 mod judging;
 mod keeping;
+mod known;
 
 pub use answer::{AnswerWish, ChosenAnswer, InvalidAnswer, guard};
-pub use gate::{InspectorGate, PER_MINUTE, UNDER_WAY};
+pub use gate::{InspectorGate, InspectorPlace, PER_MINUTE, UNDER_WAY, UNDER_WAY_OF_OWNER};
 pub use judging::{SignatureVerdict, judge};
 pub use keeping::{
     BODY_KEPT, BODY_LIMIT, InspectedView, InspectorAddress, InspectorError, InspectorOwner,
     InspectorView, KEPT, KEPT_FOR, LONGEST_LIFE, MOST_INSPECTORS, NewInspector, Received, find,
     list, make, open_to, read, remove, requests, run_pruning, take,
 };
+
+pub use known::KnownInspectors;
 
 /// Below which path of this server inspectors are.
 pub const PATH: &str = "/inspect/";

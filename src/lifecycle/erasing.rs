@@ -345,8 +345,11 @@ impl Lifecycle {
         work: &UnitOfWork,
         job: &erasure::Model,
     ) -> Result<u64, LifecycleError> {
-        const COPIES: [&str; 2] = [
+        const COPIES: [&str; 3] = [
             "delete from tapped_deliveries where webhook_id in (
+                 select id from endpoints where installation_id = $1)",
+            // Whatever inspector it came to: it says whose it is.
+            "delete from inspected_requests where webhook_id in (
                  select id from endpoints where installation_id = $1)",
             "delete from inspected_requests where inspector_id in (
                  select id from inspectors where webhook_id in (

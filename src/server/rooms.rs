@@ -23,7 +23,7 @@ use crate::delivery::{
 use crate::egress::{self, AllowRule, Egress, EgressOptions, OwnServer, Resolver};
 use crate::event::{Intake, IntakeOptions};
 use crate::identifier::TokenId;
-use crate::inspector::{self, InspectorGate};
+use crate::inspector::{self, InspectorGate, KnownInspectors};
 use crate::invoke::{Invoke, InvokeOptions, InvokeParts};
 use crate::lifecycle::{
     Lifecycle, LifecycleOptions, OrgClosures, Reconciler, ReconcilerParts, Rollouts, run_reconciler,
@@ -430,6 +430,7 @@ impl Rooms {
             listening: listening.clone(),
             readers: ReaderPlaces::default(),
             inspector_gate: Arc::new(InspectorGate::new(seam.clock.clone())),
+            inspectors: Arc::new(KnownInspectors::new(seam.clock.clone())),
             policy: Arc::new(package_policy(config)?),
             marketplace,
         });

@@ -53,8 +53,8 @@ pub enum BackupError {
 
 /// Copies the SQLite file `database` to `target`, which must not be there yet. Returns how many
 /// bytes the copy has. Takes as long as reading the file and writing it; call it where that may
-/// block.
-pub fn copy(database: &Path, target: &Path) -> Result<u64, BackupError> {
+/// block. `begun` is told of the file that grows meanwhile and gets the target's name at the end.
+pub fn copy(database: &Path, target: &Path, begun: impl FnOnce(&Path)) -> Result<u64, BackupError> {
     if !database.exists() {
         return Err(BackupError::Nothing { path: database.to_owned() });
     }
@@ -64,6 +64,7 @@ pub fn copy(database: &Path, target: &Path) -> Result<u64, BackupError> {
     let part = part_of(target)?;
     // Made here and now, so that it is nobody else's from the first byte on.
     let made = private(&part).map_err(|source| BackupError::File { path: part.clone(), source })?;
+    begun(&part);
     let copied = fill(database, &part, &made).and_then(|()| {
         name(&part, target).map_err(|(path, source)| BackupError::File { path, source })
     });
@@ -160,8 +161,11 @@ mod tests {
         // Begun, and not committed: no part of the copy, and in nobody's way.
         let transaction = writer.transaction().unwrap();
         transaction.execute("insert into t values (2)", []).unwrap();
-        let bytes = copy(&path, &target).unwrap();
+        let mut growing = None;
+        let bytes = copy(&path, &target, |part| growing = Some(part.to_owned())).unwrap();
         transaction.commit().unwrap();
+        let growing = growing.unwrap();
+        assert!(growing.starts_with(folder.path()) && !growing.exists(), "it has its name now");
         assert_eq!(bytes, std::fs::metadata(&target).unwrap().len());
         assert_eq!((rows(&target), rows(&path)), (1, 2));
         #[cfg(unix)]
@@ -187,14 +191,14 @@ mod tests {
         // The rest of one that was interrupted, or what somebody has prepared for us.
         let rest = folder.path().join("copy.db.part");
         std::fs::write(&rest, "not ours").unwrap();
-        copy(&path, &target).unwrap();
+        copy(&path, &target, |_| {}).unwrap();
         assert_eq!(std::fs::read(&rest).unwrap(), b"not ours");
         assert_ne!(part_of(&target).unwrap(), part_of(&target).unwrap());
         let before = std::fs::read(&target).unwrap();
-        assert!(matches!(copy(&path, &target), Err(BackupError::Exists { .. })));
+        assert!(matches!(copy(&path, &target, |_| {}), Err(BackupError::Exists { .. })));
         assert_eq!(std::fs::read(&target).unwrap(), before);
         let nowhere = folder.path().join("nowhere.db");
-        let missing = copy(&nowhere, &folder.path().join("other.db"));
+        let missing = copy(&nowhere, &folder.path().join("other.db"), |_| {});
         assert!(matches!(missing, Err(BackupError::Nothing { .. })));
     }
 
@@ -204,7 +208,7 @@ mod tests {
         let path = folder.path().join("a.db");
         std::fs::write(&path, "x".repeat(10_000)).unwrap();
         let target = folder.path().join("copy.db");
-        assert!(matches!(copy(&path, &target), Err(BackupError::Refused(_))));
+        assert!(matches!(copy(&path, &target, |_| {}), Err(BackupError::Refused(_))));
         assert!(!target.exists());
         assert_eq!(parts(folder.path()), 0);
     }

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// The database has what this program does not expect, or refused a statement.
     #[error("the database refused a statement")]
     Refused(#[source] DbErr),
+    /// The schema is one that this release cannot work with.
+    #[error("{0}")]
+    OtherSchema(String),
     /// Another process holds the SQLite file.
     #[error(
         "another process serves the database {path}: only one process may open it; stop that one, \
@@ -71,6 +74,10 @@ impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         if let Some(SqlErr::UniqueConstraintViolation(_)) = error.sql_err() {
             return Self::Conflict;
+        }
+        // Nothing but the migrations says something in words of its own.
+        if let DbErr::Custom(what) = error {
+            return Self::OtherSchema(what);
         }
         let unavailable = match &error {
             DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => true,

@@ -311,6 +311,13 @@ async fn what_a_removed_webhook_leaves_behind_is_gone(backend: Backend) {
 async fn erasing_is_of_this_installation_alone(backend: Backend) {
     let server = TestServer::start(backend, |_| {}).await;
     let first = server.active(ORG).await;
+    // Inspectors that name no webhook, as most do: one of the vendor's, one of the org's.
+    let admin = server.admin(ORG).await;
+    let mut inspectors = Vec::new();
+    for token in [&server.vendor_token("acme").await, &admin] {
+        let made = server.client.post("/api/v1/inspectors", token, &json!({})).await.expect(201);
+        inspectors.push(made.text_of("url"));
+    }
     let other = server.package().key("other").with(|package| {
         package.resources["webhook"]["resourceName"] = json!("other");
         package.resources["webhook"]["url"] = json!(server.vendor.url("/hooks/other"));
@@ -323,6 +330,20 @@ async fn erasing_is_of_this_installation_alone(backend: Backend) {
     assert_eq!(made.json["events"][0]["deliveries"], 2);
     server.vendor.wait_for_path("/hooks/other", 1, SOON).await.expect("it arrives");
     server.vendor.wait_for_path(HOOK, 1, SOON).await.expect("it arrives");
+    // What a vendor's receiver got is led to the inspectors, as deliveries are.
+    let took = async |hook: &str, url: &str| {
+        let path = format!("/{}", url.splitn(4, '/').nth(3).expect("a path"));
+        let got = server.vendor.wait_for_path(hook, 1, SOON).await.expect("it is there").remove(0);
+        let id = got.header("webhook-id").expect("an id").to_owned();
+        let request = server.client.request(reqwest::Method::POST, &path, "");
+        let request = request.header("webhook-id", id).body(got.body.to_vec());
+        assert_eq!(request.send().await.expect("it answers").status(), 200);
+    };
+    took(HOOK, &inspectors[0]).await;
+    took(HOOK, &inspectors[1]).await;
+    took("/hooks/other", &inspectors[0]).await;
+    let inspected = async || server.texts("select method from inspected_requests").await.len();
+    assert_eq!(inspected().await, 3);
     let ask = json!({ "installationId": first.id, "eraseData": true });
     server.callback("uninstall", &ask).await.expect(200);
     server.vendor.wait_for_path("/callbacks", 5, SOON).await.expect("it is told");
@@ -339,6 +360,16 @@ async fn erasing_is_of_this_installation_alone(backend: Backend) {
     assert!(of("other")["attempts"][0]["phases"]["firstByteMicros"].is_number());
     assert_eq!(of("ticket-mirror")["attempts"][0]["phases"], json!({}), "{rows:?}");
     assert_eq!(of("ticket-mirror")["attempts"][0]["status"], 200);
+    assert_eq!(inspected().await, 1, "the other one's alone");
+    // A closed org has no address left that takes anything, and nothing of it lies anywhere.
+    server.callback("org-closed", &json!({ "orgId": ORG })).await.expect(200);
+    let path = format!("/{}", inspectors[1].splitn(4, '/').nth(3).expect("a path"));
+    eventually("what inspectors took of it is gone, and so are its own", async || {
+        server.advance(Duration::from_secs(61));
+        let after = server.client.call(reqwest::Method::POST, &path, "", None).await;
+        (after.status == 404 && inspected().await == 0).then_some(())
+    })
+    .await;
 }
 
 async fn many_uninstalls_at_once_end_it_once(backend: Backend) {

@@ -53,6 +53,12 @@ async fn any_request_is_taken_kept_and_answered_as_chosen(backend: Backend) {
     let (id, url) = make(&server, &vendor, &body).await;
     assert!(url.starts_with(&server.client.url("/inspect/")), "{url}");
     let clock = Clock::default();
+    let faults = async || {
+        let told = server.client.get("/metrics", &server.operator).await.expect(200).text;
+        let line = "mortise_http_requests_total{class=\"5xx\"} ";
+        told.lines().find_map(|told| told.strip_prefix(line)).expect("a line").to_owned()
+    };
+    let faults_before = faults().await;
     let mut statuses = Vec::new();
     for (method, tail) in [
         ("GET", ""),
@@ -74,6 +80,7 @@ async fn any_request_is_taken_kept_and_answered_as_chosen(backend: Backend) {
         assert!(policy.contains("sandbox"), "{policy}");
     }
     assert_eq!(statuses, [500, 500, 202, 202, 202]);
+    assert_eq!(faults().await, faults_before, "what its owner chose is no fault of this server");
     let head = send(&server, "HEAD", &url, "").await;
     assert_eq!((head.status, head.body.as_str()), (202, ""));
 
@@ -147,8 +154,23 @@ async fn what_comes_is_bounded_and_ends(backend: Backend) {
     .await;
     server.advance(Duration::from_hours(1));
     assert_eq!(send(&server, "POST", &url, "{}").await.status, 404);
+    eventually("what came to it goes with it, long before a day is over", async || {
+        server.texts("select method from inspected_requests").await.is_empty().then_some(())
+    })
+    .await;
     let path = format!("/api/v1/inspectors/{id}");
     server.client.get(&path, &vendor).await.refused(404, "RESOURCE_NOT_FOUND");
+    // Strangers who guess are told at once, as many as they are, and hold nobody else up: made here,
+    // or on another node a moment ago, an inspector is known.
+    let (client, nothing) = (&server.client, json!({}));
+    let guesses = (0..120).map(|number| async move {
+        let path = format!("/inspect/{number:0>32}");
+        client.call(Method::POST, &path, "", None).await.status
+    });
+    let (statuses, (_, new)) =
+        tokio::join!(futures_util::future::join_all(guesses), make(&server, &vendor, &nothing));
+    assert!(statuses.iter().all(|status| *status == 404), "{statuses:?}");
+    assert_eq!(send(&server, "POST", &new, "{}").await.status, 200);
     for wrong in ["/inspect/x", "/inspect/", "/inspect/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
         let answer = server.client.call(Method::PUT, wrong, "", None).await;
         assert_eq!(answer.status, 404, "{wrong}: {}", answer.text);

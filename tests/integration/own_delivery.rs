@@ -44,12 +44,20 @@ async fn an_event_arrives_in_the_desk_dialect(backend: Backend) {
             "subscriptions": { "Ticket_Update": { "includePrevState": true }, "Ticket_Add": null } }))
         .await;
     world.server.vendor.forget();
+    let server = &world.server;
+    let lags = async || {
+        let told = server.client.get("/metrics", &server.operator).await.expect(200).text;
+        let line = told.lines().find(|line| line.starts_with("mortise_delivery_lag_seconds_count"));
+        line.and_then(|line| line.split(' ').nth(1)?.parse::<f64>().ok()).expect("a number")
+    };
+    let lags_before = lags().await;
     let update = json!({
         "eventId": "one", "eventType": "Ticket_Update", "orgId": ORG, "eventTime": 1_700_000_000_123_i64,
         "payload": { "id": "1", "status": "Closed" }, "prevState": { "id": "1", "status": "Open" },
     });
     assert_eq!(world.fans_out(&update).await, 1);
     let received = world.arrived("/own", 1).await.remove(0);
+    assert!(lags().await > lags_before, "an own webhook's events have a lag too");
     assert_eq!(received.method, "POST");
     assert_eq!(received.parameters(), [("key".to_owned(), "1".to_owned())], "nothing is added");
     assert_eq!(

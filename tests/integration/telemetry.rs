@@ -7,6 +7,7 @@ use mortise::development::Behaviour;
 use mortise::telemetry::families::{FAMILIES, Kind};
 use serde_json::json;
 
+use crate::support::client::Client;
 use crate::support::delivery_world::{HOOK, World};
 use crate::support::on_both;
 use crate::support::server::{Backend, ORG, TestServer, eventually};
@@ -15,6 +16,7 @@ on_both!(
     metrics_are_the_operators_and_have_every_family,
     metrics_move_with_what_happens,
     tokens_that_end_soon_are_told_of_once,
+    a_database_that_hangs_leaves_the_scrape_what_the_process_knows,
 );
 
 /// Every series with its value.
@@ -141,6 +143,7 @@ async fn metrics_move_with_what_happens(backend: Backend) {
 }
 
 async fn tokens_that_end_soon_are_told_of_once(backend: Backend) {
+    let is_sqlite = matches!(backend, Backend::Sqlite);
     let server = TestServer::start(backend, |_| {}).await;
     let ends =
         |days: u64| server.seam.clock.now().plus(Duration::from_secs(days * 86_400)).rfc3339();
@@ -155,6 +158,23 @@ async fn tokens_that_end_soon_are_told_of_once(backend: Backend) {
         .expect(201);
     let id = made.text_of("id");
     let admin = server.admin(ORG).await;
+    // Hundreds of tokens for a few days each, as programs make them: they end sooner, nobody needs to
+    // be told of them, and they stand in nobody's way.
+    let (bytes, id_of) = if is_sqlite {
+        ("randomblob(32)", "randomblob(16)")
+    } else {
+        ("uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())", "gen_random_uuid()")
+    };
+    let day = 86_400_000_000_i64;
+    let now = server.seam.clock.now().micros();
+    let (made_at, ends_at) = (now + day, now + 4 * day);
+    server
+        .execute(&format!(
+            "insert into api_tokens (id, digest, role, scopes, created_at, expires_at) \
+             with recursive n(i) as (select 1 union all select i + 1 from n where i < 600) \
+             select {id_of}, {bytes}, 'host', 'null', {made_at}, {ends_at} from n"
+        ))
+        .await;
     let expiring = async || {
         let notices = server.client.all("/api/v1/notices?dismissed=true", &admin).await;
         notices.into_iter().filter(|one| one["kind"] == "credential.expiring").collect::<Vec<_>>()
@@ -179,6 +199,9 @@ async fn tokens_that_end_soon_are_told_of_once(backend: Backend) {
     }
     let told = expiring().await;
     assert_eq!((told.len(), &told[0]["count"]), (1, &json!(1)));
+    let all = server.client.all("/api/v1/notices", &server.operator).await;
+    let all = all.iter().filter(|one| one["kind"] == "credential.expiring").count();
+    assert_eq!(all, 1, "and of no token that was made for a few days");
     assert!(told[0]["resolvedTime"].is_null());
     let other = server.admin("2").await;
     let others = server.client.all("/api/v1/notices", &other).await;
@@ -190,4 +213,26 @@ async fn tokens_that_end_soon_are_told_of_once(backend: Backend) {
         expiring().await[0]["resolvedTime"].is_string().then_some(())
     })
     .await;
+}
+
+async fn a_database_that_hangs_leaves_the_scrape_what_the_process_knows(backend: Backend) {
+    // Readers of SQLite wait for nobody.
+    let Backend::Postgres(database) = &backend else { return };
+    let mut holder = database.connect().await;
+    let server = TestServer::start(backend, |s| s.set("metrics.listen", "127.0.0.1:0")).await;
+    for statement in ["begin", "lock table notice_outbox in access exclusive mode"] {
+        sqlx::raw_sql(statement).execute(&mut holder).await.expect("it is locked");
+    }
+    let address = server.metrics_address().expect("a listener of its own");
+    let client = Client::new(format!("http://{address}"));
+    // Two at a time: neither waits for what the other waits for.
+    let scrape = async || {
+        let answer = client.request(reqwest::Method::GET, "/metrics", "").send().await;
+        let answer = answer.expect("it answers").text().await.expect("a text");
+        assert!(answer.contains("mortise_node_lease_valid"), "{answer}");
+        assert!(answer.contains("mortise_loop_silence_seconds"), "{answer}");
+        assert!(!answer.contains("mortise_webhooks{"), "the database did not tell: {answer}");
+    };
+    tokio::join!(scrape(), scrape());
+    sqlx::raw_sql("rollback").execute(&mut holder).await.expect("it is free");
 }

@@ -7,22 +7,21 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use mortise_client::listeners::{CopyAnswer, DeliveryCopy, ListenerRequest};
+use mortise_client::{Client, Error, ExtensionKey, InstallationId, ListenerId, Retries, WebhookId};
 use url::Url;
 
 use super::lines::{Answer, Line, header_map, print, print_whole};
 use super::{Arguments, signing_secret};
 use crate::cli::output::{CliError, Exit, Output};
-use crate::cli::remote_server::{RemoteError, RemoteServer};
+use crate::cli::remote_server::{Out, RemoteServer, words};
 use crate::cli::signals::Signals;
 use crate::crypto::{SigningSecret, Verifier};
 use crate::inspector::{SignatureVerdict, judge};
 use crate::seam::{Clock, Seam, Timestamp};
 
-/// How long the server waits for something to tell, and how long we wait for the server.
-const WAIT_SECONDS: u64 = 25;
-const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+/// How long the server waits for something to tell.
+const WAIT: Duration = Duration::from_secs(25);
 
 /// How long the local server may take.
 const FORWARD_LIMIT: Duration = Duration::from_secs(30);
@@ -39,44 +38,14 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(30),
 ];
 
-/// A request as it was sent.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Tapped {
-    sequence: i64,
-    sent_time: String,
-    delivery_id: String,
-    extension_key: Option<String>,
-    org_id: String,
-    event_type: String,
-    attempt: i64,
-    method: String,
-    url: String,
-    headers: Vec<(String, String)>,
-    body: Option<String>,
-    is_base64_encoded: bool,
-    body_bytes: i64,
-}
-
-impl Tapped {
-    /// The exact bytes; nothing where they were too many to be copied.
-    fn body(&self) -> Option<Bytes> {
-        let text = self.body.as_ref()?;
-        if self.is_base64_encoded {
-            STANDARD.decode(text).ok().map(Bytes::from)
-        } else {
-            Some(Bytes::from(text.clone()))
-        }
+/// The exact bytes; nothing where they were too many to be copied.
+fn body_of(copy: &DeliveryCopy) -> Option<Bytes> {
+    let text = copy.body.as_ref()?;
+    if copy.is_base64_encoded {
+        STANDARD.decode(text).ok().map(Bytes::from)
+    } else {
+        Some(Bytes::from(text.clone()))
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page {
-    data: Vec<Tapped>,
-    next_cursor: String,
-    missed: i64,
-    dropped: i64,
 }
 
 /// Puts a query behind that of an address.
@@ -96,19 +65,22 @@ pub(super) async fn run(
     seam: &Seam,
     output: &mut Output,
 ) -> Result<Exit, CliError> {
-    let what = if let Some(id) = arguments.webhook {
-        json!({ "webhookId": id })
+    let mut what = ListenerRequest::default();
+    if let Some(id) = arguments.webhook {
+        what.webhook_id = Some(WebhookId(id));
     } else if let Some(id) = arguments.installation {
-        json!({ "installationId": id })
+        what.installation_id = Some(InstallationId(id));
     } else if let Some(key) = &arguments.extension {
-        json!({ "extensionKey": key })
+        what.extension_key = Some(ExtensionKey::new(&**key).map_err(CliError::unusable)?);
     } else {
         return Err(CliError::unusable("what is to be listened to?")
             .hint("give --webhook, --installation or --extension"));
-    };
+    }
     let mut listener = Listener {
         secrets: Secrets { given: verifier, fetched: HashMap::new() },
-        server,
+        // What breaks off is said and taken up again here.
+        client: server.client.with_retries(Retries::NONE),
+        out: server.out,
         what,
         arguments,
         seam: seam.clone(),
@@ -122,14 +94,14 @@ pub(super) async fn run(
         ended = listener.follow(&mut id, output) => ended,
     };
     // It ends by itself where this cannot be said.
-    let _ends_anyway =
-        listener.server.call(Method::DELETE, &format!("/listeners/{id}"), None).await;
+    let _ends_anyway = listener.client.end_listener(id).await;
     ended
 }
 
 struct Listener {
-    server: RemoteServer,
-    what: Value,
+    client: Client,
+    out: Out,
+    what: ListenerRequest,
     arguments: Arguments,
     secrets: Secrets,
     seam: Seam,
@@ -139,30 +111,20 @@ struct Listener {
 }
 
 impl Listener {
-    async fn begin(&self, output: &mut Output) -> Result<String, CliError> {
-        let begun = self.server.call(Method::POST, "/listeners", Some(&self.what)).await?;
-        let id = begun["id"].as_str().ok_or_else(|| {
-            CliError::from(RemoteError::Unreadable("it names no listener".to_owned()))
-        })?;
+    async fn begin(&self, output: &mut Output) -> Result<ListenerId, CliError> {
+        let begun = self.client.listen(&self.what).await?;
         output.message("listening; deliveries go on as ever, copies come here");
-        Ok(id.to_owned())
+        Ok(begun.id)
     }
 
     /// Follows until so many events came. What breaks off is taken up where it was.
-    async fn follow(&mut self, id: &mut String, output: &mut Output) -> Result<Exit, CliError> {
+    async fn follow(&mut self, id: &mut ListenerId, output: &mut Output) -> Result<Exit, CliError> {
         let (mut cursor, mut failures) = (None::<String>, 0_usize);
         let mut left = self.arguments.count;
         loop {
-            let at = cursor.as_ref().map_or(String::new(), |cursor| format!("&cursor={cursor}"));
-            let path = format!("/listeners/{id}/deliveries?waitSeconds={WAIT_SECONDS}{at}");
-            let page = self.server.call_within(Method::GET, &path, None, ANSWER_LIMIT).await;
-            let page = page.and_then(|page| {
-                serde_json::from_value::<Page>(page)
-                    .map_err(|error| RemoteError::Unreadable(error.to_string()))
-            });
-            let page = match page {
+            let page = match self.client.listened(*id, cursor.as_deref(), WAIT).await {
                 Ok(page) => page,
-                Err(RemoteError::Refused { status, .. }) if status.as_u16() == 404 => {
+                Err(error) if error.is_not_found() => {
                     output.message(
                         "the server forgot this listener; beginning anew: events between may be missing",
                     );
@@ -173,7 +135,8 @@ impl Listener {
                 Err(error) if error.is_passing() => {
                     let pause = PAUSES.get(failures).or(PAUSES.last()).copied().unwrap_or_default();
                     failures += 1;
-                    output.message(format_args!("{error}; again in {} s", pause.as_secs_f32()));
+                    let why = words(&error);
+                    output.message(format_args!("{why}; again in {} s", pause.as_secs_f32()));
                     self.seam.clock.sleep(pause).await;
                     continue;
                 }
@@ -189,13 +152,14 @@ impl Listener {
                 self.dropped = page.dropped;
             }
             let mut answers = Vec::new();
-            let (server, clock) = (self.server.clone(), self.seam.clock.clone());
-            let path = format!("/listeners/{id}/deliveries?cursor={}", page.next_cursor);
-            for tapped in &page.data {
+            let (client, clock) = (self.client.clone(), self.seam.clock.clone());
+            for copy in &page.data {
                 // A slow local server must not make the server forget who listens.
                 let answer = tokio::select! {
-                    answer = self.handle(tapped, output) => answer?,
-                    error = keep_alive(&server, &clock, &path) => return Err(error.into()),
+                    answer = self.handle(copy, output) => answer?,
+                    error = keep_alive(&client, &clock, *id, &page.next_cursor) => {
+                        return Err(error.into());
+                    }
                 };
                 answers.push(answer);
                 left = left.map(|left| left - 1);
@@ -204,7 +168,7 @@ impl Listener {
                 }
             }
             cursor = Some(page.next_cursor);
-            self.report(id, answers, output).await;
+            self.report(*id, answers, output).await;
             if left == Some(0) {
                 return Ok(if self.is_fine { Exit::Success } else { Exit::Negative });
             }
@@ -212,15 +176,19 @@ impl Listener {
     }
 
     /// Verifies, forwards and prints one event. Returns what is told to the server.
-    async fn handle(&mut self, tapped: &Tapped, output: &mut Output) -> Result<Value, CliError> {
+    async fn handle(
+        &mut self,
+        tapped: &DeliveryCopy,
+        output: &mut Output,
+    ) -> Result<CopyAnswer, CliError> {
         let sent_at =
             Timestamp::parse_rfc3339(&tapped.sent_time).unwrap_or_else(|| self.seam.clock.now());
         let headers = header_map(&tapped.headers);
-        let body = tapped.body();
+        let body = body_of(tapped);
         let verdict = match &body {
             // By the moment of sending: what is read late is not too old for that.
             Some(body) => {
-                let verifier = self.secrets.of(tapped, &self.server, output).await;
+                let verifier = self.secrets.of(tapped, &self.client, output).await;
                 judge(&headers, body, verifier, sent_at)
             }
             None => SignatureVerdict::Unknown(format!("{} bytes are too many", tapped.body_bytes)),
@@ -230,8 +198,8 @@ impl Listener {
         let line = Line {
             at: sent_at,
             event_type: &tapped.event_type,
-            org_id: &tapped.org_id,
-            delivery: &tapped.delivery_id,
+            org_id: tapped.org_id.as_str(),
+            delivery: &tapped.delivery_id.to_string(),
             attempt: Some(tapped.attempt),
             verdict: &verdict,
             answer: &answer,
@@ -242,18 +210,20 @@ impl Listener {
         }
         self.is_fine &=
             (!knows_secret || verdict == SignatureVerdict::Valid) && answer.is_success();
+        let sequence = tapped.sequence;
         Ok(match answer {
-            Answer::Chosen(status) => json!({ "sequence": tapped.sequence, "status": status }),
-            Answer::Forwarded(status, took) => json!({
-                "sequence": tapped.sequence, "status": status, "durationMs": millis(took),
-            }),
-            Answer::Unanswered(why, took) => json!({
-                "sequence": tapped.sequence, "error": why, "durationMs": millis(took),
-            }),
+            Answer::Chosen(status) => CopyAnswer::answered(sequence, status, 0),
+            Answer::Forwarded(status, took) => CopyAnswer::answered(sequence, status, millis(took)),
+            Answer::Unanswered(why, took) => CopyAnswer::unanswered(sequence, why, millis(took)),
         })
     }
 
-    async fn answer(&self, tapped: &Tapped, headers: HeaderMap, body: Option<Bytes>) -> Answer {
+    async fn answer(
+        &self,
+        tapped: &DeliveryCopy,
+        headers: HeaderMap,
+        body: Option<Bytes>,
+    ) -> Answer {
         if !self.arguments.delay.is_zero() {
             self.seam.clock.sleep(self.arguments.delay).await;
         }
@@ -269,32 +239,30 @@ impl Listener {
         add_query(&mut url, query.as_deref());
         let method = Method::from_bytes(tapped.method.as_bytes()).unwrap_or(Method::POST);
         let began = self.seam.clock.instant();
-        match self.server.out.send(method, &url, headers, body, FORWARD_LIMIT).await {
+        match self.out.send(method, &url, headers, body, FORWARD_LIMIT).await {
             Ok(answer) => Answer::Forwarded(answer.status.as_u16(), began.elapsed()),
             Err(failed) => Answer::Unanswered(failed.to_string(), began.elapsed()),
         }
     }
 
     /// Tells the server what was answered. That is for others to see, and no reason to end.
-    async fn report(&self, id: &str, answers: Vec<Value>, output: &mut Output) {
+    async fn report(&self, id: ListenerId, answers: Vec<CopyAnswer>, output: &mut Output) {
         if answers.is_empty() {
             return;
         }
-        let path = format!("/listeners/{id}/answers");
-        let body = json!({ "answers": answers });
-        if let Err(error) = self.server.call(Method::POST, &path, Some(&body)).await {
-            output.message(format_args!("the answers could not be reported: {error}"));
+        if let Err(error) = self.client.tell_answers(id, &answers).await {
+            output.message(format_args!("the answers could not be reported: {}", words(&error)));
         }
     }
 }
 
 /// Shows the server that somebody still listens, until that is refused for good.
-async fn keep_alive(server: &RemoteServer, clock: &Clock, path: &str) -> RemoteError {
+async fn keep_alive(client: &Client, clock: &Clock, id: ListenerId, cursor: &str) -> Error {
     loop {
         clock.sleep(SHOW_EVERY).await;
         // What else fails is told when the next page is read.
-        if let Err(error @ RemoteError::Refused { status: StatusCode::UNAUTHORIZED, .. }) =
-            server.call(Method::GET, path, None).await
+        if let Err(error) = client.listened(id, Some(cursor), Duration::ZERO).await
+            && error.status() == Some(StatusCode::UNAUTHORIZED)
         {
             return error;
         }
@@ -310,14 +278,14 @@ fn millis(span: Duration) -> u32 {
 struct Secrets {
     given: Option<Verifier>,
     /// By extension; nothing where the token may not read it.
-    fetched: HashMap<String, Option<Verifier>>,
+    fetched: HashMap<ExtensionKey, Option<Verifier>>,
 }
 
 impl Secrets {
     async fn of(
         &mut self,
-        tapped: &Tapped,
-        server: &RemoteServer,
+        tapped: &DeliveryCopy,
+        client: &Client,
         output: &mut Output,
     ) -> Option<&Verifier> {
         if self.given.is_some() {
@@ -326,11 +294,11 @@ impl Secrets {
         let key = tapped.extension_key.clone()?;
         let is_asked = self.fetched.contains_key(&key);
         if !is_asked {
-            let path = format!("/extensions/{key}/signing-secret");
-            let fetched = match server.call(Method::GET, &path, None).await {
-                Ok(answer) => answer["secret"].as_str().and_then(verifier_of),
+            let fetched = match client.signing_secret(&key).await {
+                Ok(answer) => verifier_of(answer.secret.expose()),
                 Err(error) => {
-                    output.message(format_args!("the secret of {key} cannot be read: {error}"));
+                    let why = words(&error);
+                    output.message(format_args!("the secret of {key} cannot be read: {why}"));
                     None
                 }
             };
@@ -347,6 +315,11 @@ fn verifier_of(text: &str) -> Option<Verifier> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -360,5 +333,55 @@ mod tests {
             add_query(&mut url, query);
             assert_eq!(url.as_str(), joined);
         }
+    }
+
+    /// A server that answers one request after the other, and counts them.
+    async fn server(answers: [&'static str; 3]) -> (Client, Arc<AtomicU32>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut request = [0; 4_096];
+                let length = stream.read(&mut request).await.expect("a request");
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                assert!(request.contains("cursor=c") && request.contains("waitSeconds=0"));
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (status, body) = answer.split_once('|').expect("status|body");
+                let text = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(text.as_bytes()).await.expect("it is read");
+            }
+        });
+        let http = crate::egress::api_client(None).expect("a client");
+        let client = Client::builder(&base, "t").expect("an address").http_client(http);
+        (client.retries(Retries::NONE).build().expect("a client"), asked)
+    }
+
+    #[tokio::test]
+    async fn a_listener_is_kept_while_a_slow_local_server_works() {
+        let page = r#"200 OK|{"data":[],"nextCursor":"c","missed":0,"dropped":0}"#;
+        let (client, asked) =
+            server([page, "503 Service Unavailable|{}", "401 Unauthorized|{}"]).await;
+        let clock = Clock::default();
+        let kept = keep_alive(&client, &clock, ListenerId(uuid::Uuid::nil()), "c");
+        let minutes = async {
+            for minute in 1..=3 {
+                // Whoever sleeps begins to do so after the last answer.
+                while asked.load(Ordering::SeqCst) < minute {
+                    clock.advance(SHOW_EVERY);
+                    tokio::time::timeout(Duration::from_millis(20), std::future::pending::<()>())
+                        .await
+                        .ok();
+                }
+            }
+        };
+        let (ended, ()) = tokio::join!(kept, minutes);
+        assert_eq!(ended.status(), Some(StatusCode::UNAUTHORIZED), "{ended}");
+        assert_eq!(asked.load(Ordering::SeqCst), 3, "what passes ends nothing");
     }
 }

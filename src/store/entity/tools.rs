@@ -60,6 +60,7 @@ pub(crate) mod inspected_request {
         pub signature: String,
         #[sea_orm(column_type = "Text", nullable)]
         pub signature_reason: Option<String>,
+        pub webhook_id: Option<Uuid>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

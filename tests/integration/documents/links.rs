@@ -41,6 +41,18 @@ fn why_dead(from: &Page, target: &str) -> Option<String> {
     (!anchors.iter().any(|known| known == anchor)).then(|| format!("it has {anchors:?}"))
 }
 
+/// The site is made of `docs` alone: what lies beside it is named, and not linked to.
+#[test]
+fn no_link_leads_out_of_the_site() {
+    for page in all().into_iter().filter(|page| page.path.starts_with("docs/")) {
+        let depth = page.path.matches('/').count() - 1;
+        for target in targets(&page) {
+            let up = target.split('/').take_while(|part| *part == "..").count();
+            assert!(up <= depth, "{}: {target}", page.path);
+        }
+    }
+}
+
 #[test]
 fn the_site_has_every_page_once_and_no_other() {
     let summary = page("docs/SUMMARY.md");
