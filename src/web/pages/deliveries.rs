@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::response::Response;
+use http::Method;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -33,6 +34,7 @@ pub(super) struct Filter {
     pub(super) since: String,
     pub(super) until: String,
     pub(super) installation: String,
+    pub(super) org: String,
     from: String,
     to: String,
     cursor: String,
@@ -48,6 +50,7 @@ impl Filter {
             since,
             until,
             installation: visit.parameter("installation"),
+            org: visit.parameter("org"),
             state: visit.parameter("state"),
             event_type: visit.parameter("type"),
             status: visit.parameter("status"),
@@ -56,7 +59,7 @@ impl Filter {
     }
 
     /// The same for the API.
-    pub(super) fn query(&self) -> [(&'static str, &str); 7] {
+    pub(super) fn query(&self) -> [(&'static str, &str); 8] {
         [
             ("state", &self.state),
             ("eventType", &self.event_type),
@@ -64,6 +67,7 @@ impl Filter {
             ("since", &self.from),
             ("until", &self.to),
             ("installationId", &self.installation),
+            ("orgId", &self.org),
             ("cursor", &self.cursor),
         ]
     }
@@ -82,6 +86,7 @@ impl Filter {
             &self.since,
             &self.until,
             &self.installation,
+            &self.org,
         ];
         narrowed.into_iter().any(|value| !value.is_empty())
     }
@@ -101,6 +106,8 @@ struct DeliveryList {
     states: Vec<Choice>,
     /// Whether the list says of each whose it is.
     is_over_many: bool,
+    /// Whether the visitor sees those of many orgs.
+    is_over_orgs: bool,
     next: Option<String>,
 }
 
@@ -124,7 +131,9 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let shell = visit.shell("Deliveries");
     let states = filter.states();
     let deliveries = found.data;
-    page(&DeliveryList { shell, deliveries, filter, states, is_over_many: true, next })
+    let is_over_orgs = visit.is_any(&[Role::Operator, Role::Vendor]);
+    let is_over_many = true;
+    page(&DeliveryList { shell, deliveries, filter, states, is_over_many, is_over_orgs, next })
 }
 
 /// Shows one with all its attempts.
@@ -139,9 +148,10 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
     page(&DeliveryPage {
         shell: visit.shell(format!("{} delivery", delivery.event_type)),
         can_retry: visit.is_any(owners)
+            && visit.may(&Method::POST, "/deliveries/{id}/retry")
             && webhook.is_some()
             && !delivery.state.is_named("cancelled"),
-        sees_events: !visit.is_any(&[Role::Vendor]),
+        sees_events: visit.may(&Method::GET, "/events/{eventId}"),
         delivery,
         request,
         webhook,

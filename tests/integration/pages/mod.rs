@@ -1,11 +1,15 @@
 //! The pages over HTTP, as a browser without JavaScript sees them.
 
+mod behind_tls;
 mod errands;
 mod hostile;
+mod live;
 mod locked;
 mod own;
+mod requests;
 mod round_trips;
 mod rules;
 mod sessions;
 mod speed;
+mod tenants;
 pub(crate) mod visitor;
