@@ -5,10 +5,11 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::extract::{Query, json_response};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::page_sessions::{Person, Whose, end_all};
 use super::problem::{FieldError, FieldErrorKind, Problem};

@@ -151,7 +151,7 @@ async fn start(
         return Ok(private(StatusCode::OK.into_response()));
     }
     match state.services()?.own_webhooks.start_authorization(&nonce).await {
-        Ok(started) => Ok(bound(&started.authorization_url, &started.flow, &started.cookie)),
+        Ok(started) => Ok(bound(&started.authorization_url, started.flow, &started.cookie)),
         Err(AuthorizationRefusal::InvalidState) => {
             Ok(page(StatusCode::GONE, "This link was used or has expired", AGAIN))
         }

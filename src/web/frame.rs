@@ -300,8 +300,18 @@ pub(super) async fn nothing_here(State(pages): State<Pages>, request: Request) -
 }
 
 /// A path of the pages, asked for in a way that it does not take; the router adds `Allow`.
-pub(super) async fn other_methods() -> Problem {
-    Problem::new(crate::api::Code::MethodNotAllowed)
+pub(super) async fn other_methods(State(pages): State<Pages>, request: Request) -> Response {
+    if !wants_a_page(request.headers(), request.uri().path()) {
+        return Problem::new(crate::api::Code::MethodNotAllowed).into_response();
+    }
+    let visitor = find_visitor(&pages, request.headers(), None).await.unwrap_or_default();
+    let id = request.extensions().get::<CorrelationId>().cloned();
+    let trouble = Trouble::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This is no page to look at",
+        "It is what a form of these pages leads to. Go back to the page with the form.",
+    );
+    finish(&pages, visitor.as_ref(), id.as_ref(), trouble.into_response())
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub(super) struct Filter {
     pub(super) until: String,
     pub(super) installation: String,
     pub(super) org: String,
+    /// Whether the visitor may name an org.
+    pub(super) names_org: bool,
     from: String,
     to: String,
     cursor: String,
@@ -51,6 +53,7 @@ impl Filter {
             until,
             installation: visit.parameter("installation"),
             org: visit.parameter("org"),
+            names_org: false,
             state: visit.parameter("state"),
             event_type: visit.parameter("type"),
             status: visit.parameter("status"),
@@ -106,8 +109,6 @@ struct DeliveryList {
     states: Vec<Choice>,
     /// Whether the list says of each whose it is.
     is_over_many: bool,
-    /// Whether the visitor sees those of many orgs.
-    is_over_orgs: bool,
     next: Option<String>,
 }
 
@@ -125,15 +126,14 @@ struct DeliveryPage {
 
 /// Lists them.
 pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
-    let filter = Filter::of(&visit);
+    let mut filter = Filter::of(&visit);
+    filter.names_org = visit.is_any(&[Role::Operator, Role::Vendor]);
     let found: List<Delivery> = visit.get(&with_query("/deliveries", &filter.query())).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
     let shell = visit.shell("Deliveries");
     let states = filter.states();
     let deliveries = found.data;
-    let is_over_orgs = visit.is_any(&[Role::Operator, Role::Vendor]);
-    let is_over_many = true;
-    page(&DeliveryList { shell, deliveries, filter, states, is_over_many, is_over_orgs, next })
+    page(&DeliveryList { shell, deliveries, filter, states, is_over_many: true, next })
 }
 
 /// Shows one with all its attempts.

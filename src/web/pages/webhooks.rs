@@ -46,7 +46,6 @@ struct WebhookPage {
     filter: Filter,
     states: Vec<Choice>,
     is_over_many: bool,
-    is_over_orgs: bool,
     /// Where what happens is told; nowhere on pages that do not change under the reader.
     live: String,
     /// Whether the visitor may send to it.
@@ -186,7 +185,6 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
         states: filter.states(),
         filter,
         is_over_many: false,
-        is_over_orgs: false,
         can_send,
         jobs,
     })

@@ -83,6 +83,8 @@ async fn hostile_texts_are_shown_and_never_markup(backend: Backend) {
 
 async fn one_round(backend: Backend, hostile: &str) {
     let name: String = hostile.chars().filter(|letter| !letter.is_control()).take(90).collect();
+    // Some names are trimmed.
+    let name = name.trim().to_owned();
     let text = hostile.to_owned();
     let world = World::with(
         backend,
