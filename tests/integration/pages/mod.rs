@@ -5,6 +5,7 @@ mod errands;
 mod hostile;
 mod live;
 mod locked;
+mod orgs;
 mod own;
 mod requests;
 mod round_trips;
