@@ -30,7 +30,7 @@ macro_rules! on_both {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    let Some(database) = $crate::support::postgres::database().await else {
+                    let Some(database) = $crate::support::postgres::migrated_database().await else {
                         return;
                     };
                     let backend = $crate::support::server::Backend::Postgres(database);

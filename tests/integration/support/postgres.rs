@@ -1,16 +1,27 @@
 //! An empty PostgreSQL database for one test.
 //!
 //! The server is started once a run by `scripts/postgres-for-tests`, which nextest calls. Each test
-//! makes its own database on it and drops it at its end.
+//! makes its own database on it and drops it at its end. Where the server is the run's own, databases
+//! that a server shall find migrated are copies of one that the first test migrates.
 
 use std::io::Write as _;
 
 use mortise::seam::Randomness;
+use mortise_migrations::{Migrator, MigratorTrait as _};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use url::Url;
 
 /// The variable in which the run's server is named.
 const SERVER: &str = "MORTISE_TEST_POSTGRES_URL";
+
+/// The variable which says that the server is the run's own, and ends with it.
+const IS_THROWN_AWAY: &str = "MORTISE_TEST_POSTGRES_IS_THROWN_AWAY";
+
+/// What is copied where a migrated database is wanted.
+const MIGRATED: &str = "migrated";
+
+/// The lock under which it is made.
+const MIGRATING: i64 = 0x6d69_6772_6174_6564;
 
 /// A database of one test; dropped with this, connections and all.
 #[derive(Debug)]
@@ -35,6 +46,42 @@ impl Database {
 /// Makes an empty database. Nothing where there is no server: a test then has nothing to do and
 /// says so, but under `CI=true` it fails.
 pub(crate) async fn database() -> Option<Database> {
+    Some(database_on(server()?).await)
+}
+
+/// Makes a database of which a server need not migrate anything; otherwise as [`database`]. On a
+/// server that outlives the run it is empty, for what was migrated there once may be outdated.
+pub(crate) async fn migrated_database() -> Option<Database> {
+    let server = server()?;
+    if std::env::var_os(IS_THROWN_AWAY).is_none() {
+        return Some(database_on(server).await);
+    }
+    let mut connection = connect(&server).await;
+    let is_there = "select exists (select from pg_database where datname = $1 and datistemplate)";
+    let is_there = || sqlx::query_scalar::<_, bool>(is_there).bind(MIGRATED);
+    if !is_there().fetch_one(&mut connection).await.expect("the catalogue is readable") {
+        execute(&mut connection, format!("select pg_advisory_lock({MIGRATING})")).await;
+        if !is_there().fetch_one(&mut connection).await.expect("the catalogue is readable") {
+            migrate(&mut connection, &server).await;
+        }
+    }
+    connection.close().await.expect("the connection closes");
+    Some(copy_on(server, MIGRATED).await)
+}
+
+/// Makes what is copied; anew where a test was ended while it did so.
+async fn migrate(connection: &mut PgConnection, server: &str) {
+    execute(connection, format!("drop database if exists {MIGRATED} with (force)")).await;
+    execute(connection, format!("create database {MIGRATED} template template0")).await;
+    let mut url = Url::parse(server).expect("the server's address is a URL");
+    url.set_path(MIGRATED);
+    let database = sea_orm::Database::connect(url.as_str()).await.expect("the server answers");
+    Migrator::up(&database, None).await.expect("the migrations succeed");
+    database.close().await.expect("the connection closes");
+    execute(connection, format!("alter database {MIGRATED} is_template true")).await;
+}
+
+fn server() -> Option<String> {
     let server = std::env::var(SERVER).ok().filter(|url| !url.is_empty());
     let Some(server) = server else {
         assert!(
@@ -45,14 +92,18 @@ pub(crate) async fn database() -> Option<Database> {
         let _ = writeln!(std::io::stderr(), "NOT TESTED on PostgreSQL: there is no server");
         return None;
     };
-    Some(database_on(server).await)
+    Some(server)
 }
 
 /// Makes an empty database on a server.
 pub(crate) async fn database_on(server: String) -> Database {
+    copy_on(server, "template0").await
+}
+
+async fn copy_on(server: String, template: &str) -> Database {
     let name = format!("test_{}", Randomness::default().id().simple());
     let mut connection = connect(&server).await;
-    execute(&mut connection, format!("create database {name} template template0")).await;
+    execute(&mut connection, format!("create database {name} template {template}")).await;
     connection.close().await.expect("the connection closes");
     let mut url = Url::parse(&server).expect("the server's address is a URL");
     url.set_path(&name);
