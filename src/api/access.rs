@@ -2,19 +2,21 @@
 //! token, and what the table does not name is refused.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 
+use super::client_address::ClientAddress;
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::role::{Role, Scopes};
 use super::routes::{self, Access, Lookup, Route};
 use super::state::ApiState;
+use super::subject;
 use super::token_store::{TokenRecord, TokenValue, find_by_digest};
 use crate::audit::Actor;
 use crate::identifier::{OrgId, TokenId, VendorKey};
@@ -69,11 +71,10 @@ impl Caller {
 
     /// The same for history and audit.
     pub fn actor(&self) -> Actor {
-        let name = match &self.subject {
-            Some(subject) => format!("{}:{subject}", self.role),
-            None => format!("{}:{}", self.role, self.token),
-        };
-        Actor { name, address: self.address }
+        Actor {
+            name: subject::actor_name(self.role, self.subject.as_deref(), self.token),
+            address: self.address,
+        }
     }
 
     /// The org that a request is about: the token's, else what the header or the parameter `orgId`
@@ -237,8 +238,7 @@ pub(crate) async fn guard(state: &ApiState, request: &mut Request) -> Result<(),
         }
     };
     if let Access::Roles(roles) = route.access {
-        let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        let address = address.map(|ConnectInfo(address)| address.ip());
+        let address = ClientAddress::of(request.extensions());
         let admitted = request.extensions_mut().remove::<Admitted>();
         let caller = if let Some(Admitted(caller)) = admitted {
             permit(route, roles, caller.role, caller.scopes.as_ref())?;
@@ -313,6 +313,16 @@ fn permit(
     }
 }
 
+/// Whether a role, narrowed to scopes or not, may call a route of the table, given by its pattern.
+/// A page leaves out what would be refused.
+pub(crate) fn may(role: Role, scopes: Option<&Scopes>, method: &Method, path: &str) -> bool {
+    let Lookup::Found(route) = routes::find(method, path) else { return false };
+    match route.access {
+        Access::Open => true,
+        Access::Roles(roles) => permit(route, roles, role, scopes).is_ok(),
+    }
+}
+
 /// Takes the token out of `Authorization`. The desk dialect's scheme works on its own paths only.
 fn bearer_token(headers: &HeaderMap, path: &str) -> Result<TokenValue, Problem> {
     let mut sent = headers.get_all(AUTHORIZATION).iter();
@@ -343,7 +353,7 @@ fn invalid_token(detail: &'static str) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, StatusCode};
+    use http::StatusCode;
     use serde_json::json;
 
     use super::*;

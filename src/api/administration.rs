@@ -20,6 +20,7 @@ use super::problem::{Code, Problem};
 use super::services::installation_scope;
 use super::shapes::InstallationBody;
 use super::state::ApiState;
+use super::subject;
 use crate::audit::Actor;
 use crate::identifier::InstallationId;
 use crate::lifecycle::{
@@ -98,10 +99,7 @@ async fn consent(
         Asked::Answered(answer) => return Ok(*answer),
         Asked::Fresh(decided) => decided,
     };
-    let granted_by = match &caller.subject {
-        Some(subject) => subject.to_string(),
-        None => caller.token.to_string(),
-    };
+    let granted_by = subject::holder(caller.subject.as_deref(), caller.token);
     let request = ConsentRequest {
         installation_id: id,
         consent_id: decided.value.consent_id,

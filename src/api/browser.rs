@@ -2,10 +2,9 @@
 //! is a plain page in words.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 
 use axum::Extension;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY,
@@ -16,6 +15,7 @@ use serde::Deserialize;
 use url::Url;
 use utoipa_axum::router::OpenApiRouter;
 
+use super::client_address::ClientAddress;
 use super::extract::{Path, Query};
 use super::handler::routes;
 use super::openapi::ApiRouter;
@@ -109,7 +109,7 @@ pub(super) struct BackQuery {
 )]
 async fn back(
     State(state): State<ApiState>,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    peer: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
     Query(query): Query<BackQuery>,
 ) -> Result<Response, Problem> {
@@ -130,7 +130,7 @@ async fn back(
 )]
 async fn back_to_place(
     State(state): State<ApiState>,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    peer: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
     Path(place): Path<String>,
     Query(query): Query<BackQuery>,
@@ -140,7 +140,7 @@ async fn back_to_place(
 
 async fn take_back(
     state: &ApiState,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    peer: Option<Extension<ClientAddress>>,
     headers: &HeaderMap,
     query: BackQuery,
     place: Option<String>,
@@ -173,7 +173,7 @@ async fn take_back(
     let back = BrowserReturn { code, state: state_text, issuer, cookies, place };
     let actor = Actor {
         name: "browser".to_owned(),
-        address: peer.map(|Extension(ConnectInfo(address))| address.ip()),
+        address: peer.map(|Extension(ClientAddress(address))| address),
     };
     // In a task of its own: a tab that is closed must not leave tokens that nobody knows of.
     let task = {

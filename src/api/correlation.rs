@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::access;
+use super::access::{self, Admitted};
 use super::problem::{Code, Problem};
 use super::routes;
 use super::state::ApiState;
@@ -98,7 +98,10 @@ where
         // The one that was asked whether it is ready is the one that is called.
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
-        let id = CorrelationId::of(&request, &state);
+        // A page asks within the process: for one request of somebody's, under that one's id.
+        let is_of_a_page = request.extensions().get::<Admitted>().is_some();
+        let known = request.extensions().get::<CorrelationId>().filter(|_| is_of_a_page).cloned();
+        let id = known.unwrap_or_else(|| CorrelationId::of(&request, &state));
         request.extensions_mut().insert(id.clone());
         // The pattern, not the path: a path may hold what must not be in a log.
         let span = tracing::info_span!(
@@ -124,12 +127,15 @@ where
             let trace = traced.as_ref().map(OpenSpan::trace);
             let response = traces::within(trace, answered).await;
             let response = response.unwrap_or_else(|panic| caught(&*panic));
-            if let Some(problem) = response.extensions().get::<Problem>() {
+            if let Some(problem) = response.extensions().get::<Problem>()
+                && !is_of_a_page
+            {
                 METRICS.problems.add([&problem.code().metric_label()], 1);
             }
             let mut response = complete(response, state.origin(), &id);
-            // What an inspector answers is its owner's choice, and says nothing of this server.
-            if !is_inspector {
+            // What an inspector answers is its owner's choice, and says nothing of this server; the page
+            // that asked is counted itself.
+            if !is_inspector && !is_of_a_page {
                 count(response.status(), (!waits).then(|| began.elapsed()));
             }
             if let Some(span) = traced {

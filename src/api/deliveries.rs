@@ -24,7 +24,7 @@ use super::state::ApiState;
 use crate::delivery::{self, DeliveryFilter, RequeueRefusal, WantedEvent};
 use crate::dialect::{self, Dialect};
 use crate::event::catalogue;
-use crate::identifier::{DeliveryId, InstallationId, WebhookId};
+use crate::identifier::{DeliveryId, InstallationId, OrgId, WebhookId};
 use crate::store::claims::DeliveryState;
 
 /// The routes of deliveries.
@@ -44,6 +44,10 @@ struct ListQuery {
     #[param(value_type = Option<String>)]
     #[serde(default)]
     installation_id: Option<InstallationId>,
+    /// To webhooks of one org; an admin's and viewer's is that of the token.
+    #[param(value_type = Option<String>)]
+    #[serde(default)]
+    org_id: Option<OrgId>,
     /// In one state.
     #[serde(default)]
     state: Option<String>,
@@ -94,6 +98,11 @@ async fn list(
     caller: Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
+    if let (Some(own), Some(named)) = (&caller.org, &query.org_id)
+        && own != named
+    {
+        return Err(Problem::new(Code::OauthOrgMismatch));
+    }
     let wanted = match query.state.as_deref() {
         None => None,
         Some(name) => Some(DeliveryState::from_name(name).ok_or_else(|| {
@@ -105,6 +114,7 @@ async fn list(
     let filter = DeliveryFilter {
         webhook_id: query.webhook_id.map(|id| id.0),
         installation_id: query.installation_id.map(|id| id.0),
+        org_id: query.org_id.map(String::from),
         state: wanted,
         event: query.event_type.as_deref().map(wanted_event),
         status_code: query.status_code,

@@ -12,9 +12,11 @@ use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::paging::{AfterId, AfterInstallation, Cursor, Limit, Page};
 use super::problem::{FieldError, FieldErrorKind, Problem};
+use super::role::Role;
 use super::services::installation_scope;
 use super::shapes::{InstallationBody, TransitionBody};
 use super::state::ApiState;
+use super::subject;
 use crate::identifier::InstallationId;
 use crate::lifecycle::{self, InstallationCursor, InstallationFilter};
 use crate::seam::Timestamp;
@@ -131,6 +133,20 @@ async fn read(
     Ok(json_response(StatusCode::OK, &InstallationBody::from(view)))
 }
 
+/// A step as a vendor may see it: without addresses, and without the names of people who are not its
+/// own.
+fn for_vendor(body: TransitionBody) -> TransitionBody {
+    let role = subject::role_of(&body.actor);
+    let is_shown = [Role::Vendor.as_str(), "system"].contains(&role);
+    let actor = if is_shown { body.actor } else { role.to_owned() };
+    // Whoever agreed to an upgrade is named in its reason.
+    let reason = body.reason.map(|reason| match reason.rsplit_once(lifecycle::AGREED) {
+        Some((_, change)) if body.command == "consent" => change.to_owned(),
+        _ => reason,
+    });
+    TransitionBody { actor, reason, address: None, ..body }
+}
+
 /// Which steps.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -167,7 +183,41 @@ async fn history(
     let after = query.cursor.map(|after| after.0);
     let (newest_first, rows) = (query.newest_first, query.limit.rows());
     let views = lifecycle::history(state.store(), id.0, newest_first, after, rows).await?;
-    let page =
-        Page::new(views, query.limit, |view| Cursor::Id(view.id())).map(TransitionBody::from);
+    let page = Page::new(views, query.limit, |view| Cursor::Id(view.id())).map(|view| {
+        let body = TransitionBody::from(view);
+        if caller.role == Role::Vendor { for_vendor(body) } else { body }
+    });
     Ok(json_response(StatusCode::OK, &page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vendor_is_told_what_happened_and_not_who_did_it() {
+        let told = |actor: &str, command: &str, reason: &str| {
+            let step = for_vendor(TransitionBody {
+                at: None,
+                actor: actor.to_owned(),
+                address: Some("198.51.100.7".to_owned()),
+                command: command.to_owned(),
+                from: None,
+                to: "active".to_owned(),
+                generation: 1,
+                reason: Some(reason.to_owned()),
+            });
+            assert_eq!(step.address, None);
+            (step.actor, step.reason.unwrap_or_default())
+        };
+        let pair = |actor: &str, reason: &str| (actor.to_owned(), reason.to_owned());
+        assert_eq!(told("admin:4711", "suspend", "loud"), pair("admin", "loud"));
+        assert_eq!(told("vendor:vic", "suspend", "loud"), pair("vendor:vic", "loud"));
+        assert_eq!(told("system:reconciler", "reconcile", "x"), pair("system:reconciler", "x"));
+        let agreed = format!("4711 of Berlin{}from 1.0.0 to 2.0.0", lifecycle::AGREED);
+        assert_eq!(told("admin:4711", "consent", &agreed), pair("admin", "from 1.0.0 to 2.0.0"));
+        // What somebody wrote as a reason of his own is not cut.
+        let own = format!("we{}go", lifecycle::AGREED);
+        assert_eq!(told("vendor:vic", "suspend", &own), pair("vendor:vic", &own));
+    }
 }

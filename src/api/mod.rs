@@ -14,6 +14,7 @@ mod asyncapi;
 mod browser;
 mod callbacks;
 mod catalogue;
+pub mod client_address;
 mod connections;
 pub mod correlation;
 mod cures;
@@ -51,6 +52,7 @@ pub mod page_sessions;
 pub mod paging;
 mod plans;
 mod portal_links;
+mod portal_sessions;
 pub mod problem;
 mod properties;
 mod rates;
@@ -65,6 +67,7 @@ mod rules;
 mod services;
 mod shapes;
 pub mod state;
+mod subject;
 pub mod token_store;
 pub mod tokens;
 mod trial_templates;
@@ -84,6 +87,7 @@ pub(crate) mod testing;
 pub use access::Caller;
 pub use answers::{AnswerGuard, AnswerKey, AnswerScope, Answers, Begun, StoredAnswer};
 pub(crate) use catalogue::invalid_package;
+pub use client_address::{ClientAddress, TrustedProxies};
 pub use extract::{Idempotent, Json, Path, Query, RawBody};
 pub use incoming_rates::IncomingRates;
 pub use metrics::Scrapes;
@@ -141,4 +145,5 @@ pub fn rooms() -> ApiRouter {
         .merge(administration::router())
         .merge(figures::router())
         .merge(portal_links::router())
+        .merge(portal_sessions::router())
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr,
+    ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
 };
 use uuid::Uuid;
 
 use super::extract::sha256;
 use super::role::{Role, Scopes};
+use super::subject;
 use super::token_store::{TokenRecord, find_by_id};
 use crate::audit::{self, Actor, Entry, PLATFORM_CHAIN};
 use crate::crypto::SecretText;
@@ -350,8 +352,8 @@ async fn remember(
         subject: format!("session:{}", session.id),
         detail: Some(visitor.detail()),
     };
-    let holder = visitor.subject.clone().unwrap_or_else(|| session.token.to_string());
-    let actor = Actor { name: format!("{}:{holder}", visitor.role), address };
+    let name = subject::actor_name(visitor.role, visitor.subject.as_deref(), session.token);
+    let actor = Actor { name, address };
     audit::append(work, entry, &actor, seam.clock.now(), &seam.randomness).await
 }
 
@@ -409,6 +411,153 @@ pub async fn end_session(
     remember(&work, seam, session, "session.end", address).await?;
     let _no_routing = work.commit(now).await?;
     Ok(())
+}
+
+/// Whose sessions and unused links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whose {
+    /// Of an org's pages.
+    pub org: Option<OrgId>,
+    /// Of a vendor's.
+    pub vendor: Option<VendorKey>,
+    /// Of one person.
+    pub person: Person,
+}
+
+/// Of whom among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Person {
+    /// Of everybody.
+    Anybody,
+    /// Of somebody by the host's name for him.
+    Named(String),
+    /// Of whoever pasted a token.
+    Holder(TokenId),
+}
+
+impl Whose {
+    /// Everything that the person has who has a session.
+    pub fn of(session: &PageSession) -> Self {
+        let visitor = &session.visitor;
+        let person = match &visitor.subject {
+            Some(subject) => Person::Named(subject.clone()),
+            None => Person::Holder(session.token),
+        };
+        Self { org: visitor.org.clone(), vendor: visitor.vendor.clone(), person }
+    }
+
+    /// Neither an org nor a vendor: the operators' own.
+    fn is_platform(&self) -> bool {
+        self.org.is_none() && self.vendor.is_none()
+    }
+}
+
+/// What was ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Sessions.
+    pub sessions: u64,
+    /// Links that nobody had used.
+    pub links: u64,
+}
+
+fn sessions_of(whose: &Whose) -> Condition {
+    use page_session::Column;
+    let mut condition = Condition::all()
+        .add_option(whose.org.as_ref().map(|org| Column::OrgId.eq(org.as_str())))
+        .add_option(whose.vendor.as_ref().map(|vendor| Column::Vendor.eq(vendor.as_str())));
+    if whose.is_platform() {
+        condition = condition.add(Column::OrgId.is_null()).add(Column::Vendor.is_null());
+    }
+    match &whose.person {
+        Person::Anybody => condition,
+        Person::Named(subject) => condition.add(Column::Subject.eq(subject)),
+        Person::Holder(token) => {
+            condition.add(Column::Subject.is_null()).add(Column::TokenId.eq(token.0))
+        }
+    }
+}
+
+/// Ends sessions, and calls off the links that nobody has used.
+pub async fn end_all(
+    work: &UnitOfWork,
+    seam: &Seam,
+    whose: &Whose,
+    actor: &Actor,
+) -> Result<Ended, SessionError> {
+    let sessions = page_session::Entity::delete_many()
+        .filter(sessions_of(whose))
+        .exec(work.connection())
+        .await?
+        .rows_affected;
+    let links = match &whose.person {
+        // Who pastes a token came by no link.
+        Person::Holder(_) => 0,
+        person => {
+            use portal_link::Column;
+            let mut unused = portal_link::Entity::delete_many().filter(Column::UsedAt.is_null());
+            if let Some(org) = &whose.org {
+                unused = unused.filter(Column::OrgId.eq(org.as_str()));
+            }
+            if let Some(vendor) = &whose.vendor {
+                unused = unused.filter(Column::Vendor.eq(vendor.as_str()));
+            }
+            if whose.is_platform() {
+                unused = unused.filter(Column::OrgId.is_null()).filter(Column::Vendor.is_null());
+            }
+            if let Person::Named(subject) = person {
+                unused = unused.filter(Column::Subject.eq(subject));
+            }
+            unused.exec(work.connection()).await?.rows_affected
+        }
+    };
+    let subject = match &whose.person {
+        Person::Named(subject) => Some(subject.as_str()),
+        Person::Anybody | Person::Holder(_) => None,
+    };
+    let entry = Entry {
+        chain: whose.org.as_ref().map_or(PLATFORM_CHAIN, OrgId::as_str),
+        action: "session.end-all",
+        subject: "sessions".to_owned(),
+        detail: Some(serde_json::json!({
+            "vendor": whose.vendor, "subject": subject, "sessions": sessions, "links": links,
+        })),
+    };
+    audit::append(work, entry, actor, seam.clock.now(), &seam.randomness).await?;
+    Ok(Ended { sessions, links })
+}
+
+/// A session as its own person sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its id.
+    pub id: Uuid,
+    /// Since when.
+    pub began: Timestamp,
+    /// Until when at the latest.
+    pub expires_at: Timestamp,
+}
+
+/// The sessions of somebody that live, the newest first; so many at the most.
+pub async fn list(
+    store: &Store,
+    whose: &Whose,
+    now: Timestamp,
+    most: u64,
+) -> Result<Vec<SessionView>, StoreError> {
+    let rows = page_session::Entity::find()
+        .filter(sessions_of(whose))
+        .filter(page_session::Column::ExpiresAt.gt(now.micros()))
+        .order_by_desc(page_session::Column::Id)
+        .limit(most)
+        .all(store.reader())
+        .await?;
+    let view = |row: page_session::Model| SessionView {
+        id: row.id,
+        began: Timestamp::from_micros(row.created_at),
+        expires_at: Timestamp::from_micros(row.expires_at),
+    };
+    Ok(rows.into_iter().map(view).collect())
 }
 
 /// Removes what is over, a bounded number at a time.

@@ -18,13 +18,11 @@ use super::page_sessions::{Visitor, make_link};
 use super::problem::{Code, FieldError, FieldErrorKind, Problem};
 use super::role::{Binding, Role};
 use super::state::ApiState;
+use super::subject;
 use crate::identifier::{OrgId, VendorKey};
 
 /// The longest life of a link, in seconds.
 const LONGEST_LIFE: u64 = 900;
-
-/// The longest subject, in characters: as every id of the host.
-const LONGEST_SUBJECT: usize = 64;
 
 /// The longest display name, in characters.
 const LONGEST_NAME: usize = 100;
@@ -46,7 +44,8 @@ struct LinkRequest {
     /// The vendor; for a vendor.
     #[schema(value_type = Option<String>)]
     vendor: Option<VendorKey>,
-    /// Who it is, as the host names him: the actor in history and audit.
+    /// Who it is, as the host names him: the actor in history and audit. Not `token:…`, which tokens
+    /// are named by.
     subject: String,
     /// What he is called on the pages.
     #[serde(default)]
@@ -80,10 +79,6 @@ fn invalid(field: &str, message: impl Into<String>) -> Problem {
     Problem::invalid(vec![FieldError::new(field, FieldErrorKind::Invalid, message)])
 }
 
-fn is_name(text: &str, longest: usize) -> bool {
-    (1..=longest).contains(&text.chars().count()) && !text.chars().any(char::is_control)
-}
-
 impl LinkRequest {
     fn check(self, caller: &Caller) -> Result<(Visitor, Duration), Problem> {
         let allowed = may_open(caller.role);
@@ -111,12 +106,13 @@ impl LinkRequest {
             }
             _ => {}
         }
-        if !is_name(&self.subject, LONGEST_SUBJECT) {
-            let message = "must have 1 to 64 characters without control characters";
-            return Err(invalid("/subject", message));
+        if let Err(invalid_subject) = subject::check(&self.subject) {
+            return Err(invalid("/subject", invalid_subject.to_string()));
         }
-        if self.display_name.as_deref().is_some_and(|name| !is_name(name, LONGEST_NAME)) {
-            let message = "must have 1 to 100 characters without control characters";
+        let is_shown = |name: &str| subject::is_shown_name(name, LONGEST_NAME);
+        if self.display_name.as_deref().is_some_and(|name| !is_shown(name)) {
+            let message = "must have 1 to 100 characters, none of them a control character or one \
+                           that turns others around";
             return Err(invalid("/displayName", message));
         }
         let life = self.ttl_seconds.unwrap_or(LONGEST_LIFE);

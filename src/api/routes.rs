@@ -347,6 +347,9 @@ pub static ROUTES: &[Route] = &[
     row(Method::POST, "/api/v1/portal-links", OPENERS, None,
         "Open the pages for somebody: the host for administrators and viewers of an org, the marketplace for vendors too, the operator for all"),
 
+    row(Method::DELETE, "/api/v1/portal-sessions", OPENERS, None,
+        "End sessions of the pages and unused links: those of an org, of a vendor, or of one person"),
+
     row(Method::GET, "/api/v1/operation", OPERATOR, None,
         "How delivering does: queues, breakers, failing and slow webhooks"),
     row(Method::GET, "/api/v1/audit", OPERATOR, None, "Look something up in the audit"),

@@ -435,9 +435,9 @@ impl From<WebhookView> for WebhookBody {
 pub(super) struct TransitionBody {
     /// When.
     pub at: Option<String>,
-    /// Who.
+    /// Who; for a vendor only the role of those who are not its own.
     pub actor: String,
-    /// Where the request came from.
+    /// Where the request came from; null for a vendor.
     pub address: Option<String>,
     /// What was asked.
     pub command: String,

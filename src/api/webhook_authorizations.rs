@@ -1,10 +1,8 @@
 //! `/webhooks/{id}/authorization`: somebody authorises an own webhook at its endpoint's authorisation
 //! server, in a browser.
 
-use std::net::SocketAddr;
-
 use axum::Extension;
-use axum::extract::{ConnectInfo, FromRequest as _, Request, State};
+use axum::extract::{FromRequest as _, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -14,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::browser::{BackQuery, LONGEST_PARAMETER, bound, cookies, page, private};
+use super::client_address::ClientAddress;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path, Query};
 use super::handler::routes;
@@ -171,7 +170,7 @@ async fn start(
 )]
 async fn back(
     State(state): State<ApiState>,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    peer: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
     Query(query): Query<BackQuery>,
 ) -> Result<Response, Problem> {
@@ -188,7 +187,7 @@ async fn back(
     };
     let actor = Actor {
         name: "browser".to_owned(),
-        address: peer.map(|Extension(ConnectInfo(address))| address.ip()),
+        address: peer.map(|Extension(ClientAddress(address))| address),
     };
     let own = state.services()?.own_webhooks.clone();
     let (redirect, cookies) = (redirect_url(&state), cookies(&headers));

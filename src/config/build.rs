@@ -13,7 +13,7 @@ use super::value::{self, Broken};
 use super::{
     Audit, Breaker, Catalogue, Config, Database, Delivery, Egress, Host, Installations, Keys,
     Limits, Log, LogFormat, Marketplace, Metrics, Notices, OAuth, Otlp, Overrides, Pages, Provider,
-    Reconcile, Retention, Webhooks,
+    Reconcile, Retention, Server, Webhooks,
 };
 
 /// Reads and checks everything. A part that is faulty is nothing, and its faults are kept.
@@ -30,6 +30,7 @@ pub(crate) fn build(inputs: &Inputs) -> Result<Config, ConfigError> {
 fn read(reader: &mut Reader) -> Read<Config> {
     let listen = reader.required("listen", value::listener);
     let public_origin = reader.optional("public_url", value::origin);
+    let trusted_proxies = reader.required("server.trusted_proxies", value::list(value::subnet));
     let data_dir = reader.required("data_dir", value::path);
     let database_url = reader.optional("database.url", |raw, _| {
         raw.text().and_then(DatabaseUrl::parse).ok_or_else(Broken::new)
@@ -57,7 +58,13 @@ fn read(reader: &mut Reader) -> Read<Config> {
     let log = read_log(reader);
 
     let (listen, public_origin, data_dir) = (listen?, public_origin?, data_dir?);
-    let (api_base, metrics) = (api_base?, metrics?);
+    let (api_base, metrics, trusted_proxies) = (api_base?, metrics?, trusted_proxies?);
+    if trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+        reader.warn(
+            "server.trusted_proxies",
+            "has a network of all addresses: every caller may say that it is somebody else",
+        );
+    }
     if metrics.is_some_and(|metrics| metrics == listen && listen.port() != 0) {
         let key = Key::from("metrics.listen");
         let source = reader.source(&key);
@@ -80,6 +87,7 @@ fn read(reader: &mut Reader) -> Read<Config> {
     Ok(Config {
         public_url: public_url.ok_or(Faulted)?,
         public_url_is_set: public_origin.is_some(),
+        server: Server { trusted_proxies },
         database: Database {
             url: database_url?.unwrap_or_else(|| DatabaseUrl::Sqlite(data_dir.join("mortise.db"))),
             max_connections: max_connections?,
@@ -571,12 +579,15 @@ client_secret = "open sesame"
 
     #[test]
     fn plain_http_and_open_listeners_are_warned_about() {
-        let variables =
-            [("MORTISE_LISTEN", "0.0.0.0:8080"), ("MORTISE_HOST__API_BASE", "http://desk.example")];
+        let variables = [
+            ("MORTISE_LISTEN", "0.0.0.0:8080"),
+            ("MORTISE_HOST__API_BASE", "http://desk.example"),
+            ("MORTISE_SERVER__TRUSTED_PROXIES", "0.0.0.0/0"),
+        ];
         let config = Config::load(&inputs(None, &variables, &[])).expect("all is well");
         let warned: Vec<_> =
             config.warnings().iter().filter_map(|fault| fault.key.clone()).collect();
-        assert_eq!(warned, ["host.api_base", "public_url"]);
+        assert_eq!(warned, ["server.trusted_proxies", "host.api_base", "public_url"]);
         assert_eq!(config.public_url.as_str(), "http://127.0.0.1:8080/");
     }
 

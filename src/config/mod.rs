@@ -37,6 +37,8 @@ pub struct Config {
     pub public_url: Url,
     /// Whether somebody set `public_url`; else it follows from `listen`.
     public_url_is_set: bool,
+    /// What stands before this server.
+    pub server: Server,
     /// The folder for the SQLite file, the master key and the first operator token.
     pub data_dir: PathBuf,
     /// The database.
@@ -80,6 +82,13 @@ pub struct Config {
 
 /// The file that the first operator token is written to, in the data folder.
 pub const OPERATOR_TOKEN_FILE: &str = "operator.token";
+
+/// The group `server`.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    /// The proxies whose word is taken for where a request comes from.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+}
 
 /// The group `database`.
 #[derive(Clone, Debug)]

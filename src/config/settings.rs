@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Duration { least: Duration, most: Duration },
     /// An entry of `egress.allow`.
     Network,
+    /// A network or a single address.
+    Subnet,
     /// A filter of log lines.
     LogFilter,
     /// A list of so many values.
@@ -98,6 +100,9 @@ impl Kind {
             Self::Network => {
                 "`CIDR[:port]`, such as `10.0.0.0/8`, `127.0.0.1:9000` or `[fd00::1]:443`"
                     .to_owned()
+            }
+            Self::Subnet => {
+                "an address or network, such as `10.0.0.0/8`, `192.0.2.7` or `fd00::/8`".to_owned()
             }
             Self::LogFilter => {
                 "a filter, such as `info` or `info,mortise::delivery=debug`".to_owned()
@@ -181,6 +186,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::Path,
         Value("data"),
         "The folder for the SQLite file, the master key and the first operator token.",
+    ),
+    setting(
+        "server.trusted_proxies",
+        Kind::List { of: &Kind::Subnet, least: 0, most: 100 },
+        Value(""),
+        "The proxies and balancers in front of this server. Only from them `X-Forwarded-For` and `Forwarded` are read, from the right, for where a request comes from: what audit, history and sessions say. Where it is empty, it is the peer of the connection.",
     ),
     setting(
         "database.url",

@@ -1,8 +1,10 @@
 //! Raw values and how each kind of them is read.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
@@ -209,6 +211,19 @@ pub(crate) fn listener(raw: &Raw, _: &Kind) -> Result<std::net::SocketAddr, Brok
     raw.text().and_then(|text| text.parse().ok()).ok_or_else(Broken::new)
 }
 
+/// A network, or a single address.
+pub(crate) fn subnet(raw: &Raw, _: &Kind) -> Result<IpNet, Broken> {
+    let text = raw.text().ok_or_else(Broken::new)?;
+    let network = match text.parse::<IpNet>() {
+        Ok(network) => network,
+        Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| Broken::new())?,
+    };
+    if network.trunc() != network {
+        return Err(format!("; bits are set behind its prefix: write {}", network.trunc()));
+    }
+    Ok(network)
+}
+
 /// A path of the file system.
 pub(crate) fn path(raw: &Raw, _: &Kind) -> Result<PathBuf, Broken> {
     match raw.text() {
@@ -407,6 +422,21 @@ mod tests {
         assert_eq!(integer::<u32>(&Raw::Integer(3), &kind), Ok(3));
         assert!(integer::<u32>(&Raw::Text("3".into()), &kind).is_err());
         assert!(integer::<u32>(&Raw::Integer(11), &kind).is_err());
+    }
+
+    #[test]
+    fn networks_are_whole_and_single_addresses_are_networks() {
+        let read = |text: &str| subnet(&Raw::Plain(text.into()), &Kind::Subnet);
+        assert_eq!(read("10.0.0.0/8").map(|net| net.to_string()), Ok("10.0.0.0/8".to_owned()));
+        assert_eq!(read("192.0.2.7").map(|net| net.to_string()), Ok("192.0.2.7/32".to_owned()));
+        assert_eq!(read("fd00::1").map(|net| net.prefix_len()), Ok(128));
+        assert_eq!(
+            read("10.0.0.1/8"),
+            Err("; bits are set behind its prefix: write 10.0.0.0/8".to_owned())
+        );
+        for bad in ["", "desk.example", "10.0.0.0/33", "10.0.0.0/8:80", "[fd00::1]"] {
+            assert_eq!(read(bad), Err(String::new()), "{bad}");
+        }
     }
 
     #[test]

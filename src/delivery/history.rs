@@ -75,6 +75,7 @@ pub async fn list(
         join(walks, filter.limit)
     } else {
         let is_plain = *scope == EndpointScope::All
+            && filter.org_id.is_none()
             && filter.state.is_none()
             && filter.status_code.is_none()
             && filter.event.is_none();
@@ -99,7 +100,7 @@ async fn few_webhooks(
     filter: &DeliveryFilter,
 ) -> Result<Option<Vec<Uuid>>, StoreError> {
     let narrow = filter.webhook_id.is_some() || filter.installation_id.is_some();
-    if *scope == EndpointScope::All && !narrow {
+    if *scope == EndpointScope::All && !narrow && filter.org_id.is_none() {
         return Ok(None);
     }
     let mut query = endpoint::Entity::find()
@@ -113,6 +114,9 @@ async fn few_webhooks(
     }
     if let Some(id) = filter.installation_id {
         query = query.filter(endpoint::Column::InstallationId.eq(id));
+    }
+    if let Some(org) = &filter.org_id {
+        query = query.filter(endpoint::Column::OrgId.eq(org));
     }
     let ids: Vec<Uuid> = query.into_tuple().all(store.reader()).await?;
     // Of one installation all are walked, however many it has had.
@@ -274,9 +278,12 @@ impl Stretch {
                     format!(" and p.extension_key in ({})", places.join(", "))
                 }
             };
+            let named =
+                filter.org_id.clone().map(|org| format!(" and p.org_id = {}", self.value(org)));
+            let named = named.unwrap_or_default();
             and(format!(
                 "exists (select 1 from endpoints p where p.id = w.endpoint_id \
-                 and p.lane in ('webhook', 'incoming'){owned})"
+                 and p.lane in ('webhook', 'incoming'){owned}{named})"
             ));
         }
         self.filters = filters;
@@ -356,6 +363,7 @@ pub fn plans(
         let filter = DeliveryFilter {
             webhook_id: None,
             installation_id: None,
+            org_id: None,
             state: (bits & 1 != 0).then_some(DeliveryState::Failed),
             event: match (bits & 2 != 0, bits & 4 != 0) {
                 (false, _) => None,

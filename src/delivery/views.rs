@@ -75,6 +75,8 @@ pub struct DeliveryFilter {
     pub webhook_id: Option<Uuid>,
     /// Of one installation.
     pub installation_id: Option<Uuid>,
+    /// To webhooks of one org.
+    pub org_id: Option<String>,
     /// In one state.
     pub state: Option<DeliveryState>,
     /// Of one event.

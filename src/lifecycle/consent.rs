@@ -24,6 +24,9 @@ use crate::seam::{Timestamp, crash_point};
 use crate::store::entity::{extension_version, upgrade};
 use crate::store::{RoutingRevision, UnitOfWork};
 
+/// What stands between who agreed and the versions, in the reason of a consent.
+pub const AGREED: &str = " agreed; ";
+
 /// The longest `grantedBy`.
 const LONGEST_USER: usize = 64;
 
@@ -157,7 +160,7 @@ impl Lifecycle {
         let mut prepared = self.prepare_waiting(work, &locked, asked).await?;
         prepared.granted_by = Some(request.granted_by.clone());
         let reason = format!(
-            "{} agreed; from {} to {}",
+            "{}{AGREED}from {} to {}",
             request.granted_by, locked.version.version, prepared.version.version
         );
         self.agree(work, &mut locked, prepared, actor, &reason).await?;

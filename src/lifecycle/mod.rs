@@ -38,7 +38,7 @@ pub use closing::{Closed, OrgClosures};
 pub use config_params::{ConfigParameter, ConfigVariable, ConfigVariables};
 pub use configure::ConfigureRequest;
 pub use connection_views::ConnectionView;
-pub use consent::{ConsentRequest, WaitingUpgrade};
+pub use consent::{AGREED, ConsentRequest, WaitingUpgrade};
 pub use erasure::{ErasureView, erasure};
 pub use error::LifecycleError;
 pub use generations::{raise_generation, raise_generations};

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -24,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use crate::api::TrustedProxies;
 use crate::api::extract::BodyTooSlow;
 use crate::config::Limits;
 use crate::seam::Clock;
@@ -75,6 +75,7 @@ pub struct ListenError {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    proxies: TrustedProxies,
 }
 
 impl Listener {
@@ -83,7 +84,13 @@ impl Listener {
         let failed = |source| ListenError { address, source };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, proxies: TrustedProxies::default() })
+    }
+
+    /// The same behind proxies whose word is taken for whom they speak for.
+    #[must_use]
+    pub fn behind(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// The address that was really bound.
@@ -100,8 +107,9 @@ impl Listener {
         clock: Clock,
         stop: CancellationToken,
     ) -> usize {
-        let server =
-            Arc::new(Connections { router, options, clock, stop, cut: CancellationToken::new() });
+        let proxies = self.proxies;
+        let cut = CancellationToken::new();
+        let server = Arc::new(Connections { router, options, proxies, clock, stop, cut });
         let places = Arc::new(Semaphore::new(options.connections.min(Semaphore::MAX_PERMITS)));
         let tasks = TaskTracker::new();
         while let Some((stream, peer, place)) = server.next(&self.socket, &places).await {
@@ -124,6 +132,7 @@ impl Listener {
 struct Connections {
     router: Router,
     options: ListenerOptions,
+    proxies: TrustedProxies,
     clock: Clock,
     stop: CancellationToken,
     cut: CancellationToken,
@@ -173,7 +182,8 @@ impl Connections {
         }
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let mut request = request.map(|body| Body::new(self.timed(body)));
-            request.extensions_mut().insert(ConnectInfo(peer));
+            let client = self.proxies.client(peer.ip(), request.headers());
+            request.extensions_mut().insert(client);
             // A router is always ready, and its clone shares the routes.
             self.router.clone().call(request)
         });
@@ -259,6 +269,7 @@ impl HttpBody for TimedBody {
 
 #[cfg(test)]
 mod tests {
+    use axum::Extension;
     use axum::extract::Request;
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -267,7 +278,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::api::RawBody;
+    use crate::api::{ClientAddress, RawBody};
 
     const PATIENCE: Duration = Duration::from_secs(10);
     const SHORT: Duration = Duration::from_millis(300);
@@ -395,7 +406,9 @@ mod tests {
     async fn one_connection_more_than_the_cap_waits_for_a_place() {
         let router = Router::new().route(
             "/",
-            get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.ip().to_string()),
+            get(async |Extension(ClientAddress(client)): Extension<ClientAddress>| {
+                client.to_string()
+            }),
         );
         let running = run(router, |options| options.connections = 1).await;
         let mut holder = send(running.address, REQUEST).await;

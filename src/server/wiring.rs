@@ -12,7 +12,9 @@ use super::listener::{ListenError, Listener, ListenerOptions};
 use super::metrics::MetricsListener;
 use super::rooms::Rooms;
 use crate::api::token_store::{TokenError, make_first_operator_token};
-use crate::api::{ApiParts, ApiState, application, application_with_pages, page_sessions, rooms};
+use crate::api::{
+    ApiParts, ApiState, TrustedProxies, application, application_with_pages, page_sessions, rooms,
+};
 use crate::config::{Config, DatabaseUrl};
 use crate::crypto::{KeyStoreError, open_keys};
 use crate::oauth::Connections;
@@ -102,7 +104,8 @@ pub async fn start(config: Config, seam: Seam) -> Result<RunningServer, StartErr
     if let Some(file) = make_first_operator_token(&store, &seam, &config.data_dir).await? {
         tracing::info!(file = %file.display(), "made the first operator token");
     }
-    let listener = Listener::bind(config.listen).await?;
+    let proxies = TrustedProxies::new(&config.server.trusted_proxies);
+    let listener = Listener::bind(config.listen).await?.behind(proxies);
     let address = listener.address();
     let metrics_listener = match config.metrics.listen {
         Some(address) => Some(Listener::bind(address).await?),

@@ -1,11 +1,11 @@
 //! What stands around every page: who looks, whether the page exists for him, forms that nobody
 //! else can send, headers, and errors in words.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use futures_util::FutureExt;
@@ -20,8 +20,9 @@ use super::routes::{Brings, Gate, Visitors};
 use super::trouble::Trouble;
 use super::visit::{Visit, Visitor};
 use super::{Pages, pages};
+use crate::api::correlation::CorrelationId;
 use crate::api::page_sessions::{PageSecret, find_session};
-use crate::api::{Problem, RawBody};
+use crate::api::{ClientAddress, Problem, RawBody};
 use crate::config::Origin;
 
 /// The largest form, but for one with a package in it, in bytes.
@@ -89,11 +90,11 @@ pub(super) async fn enter(
 ) -> Response {
     let headers = request.headers().clone();
     let path = request.uri().path().to_owned();
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let address = address.map(|ConnectInfo(address)| address.ip());
+    let address = ClientAddress::of(request.extensions());
+    let id = request.extensions().get::<CorrelationId>().cloned();
     let visitor = match find_visitor(&pages, &headers, address).await {
         Ok(visitor) => visitor,
-        Err(trouble) => return finish(&pages, None, trouble.into_response()),
+        Err(trouble) => return finish(&pages, None, id.as_ref(), trouble.into_response()),
     };
     let answered = async {
         match admit(&pages, gate, visitor.as_ref(), request).await {
@@ -110,7 +111,7 @@ pub(super) async fn enter(
             Trouble::internal(&"it panicked").into_response()
         }
     };
-    finish(&pages, visitor.as_ref(), response)
+    finish(&pages, visitor.as_ref(), id.as_ref(), response)
 }
 
 async fn find_visitor(
@@ -153,9 +154,7 @@ async fn admit(
     if request.method() == Method::POST {
         request = read_form(pages, gate, visitor, request).await?;
     }
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let address = address.map(|ConnectInfo(address)| address.ip());
-    let visit = Visit::new(pages.clone(), visitor.cloned(), request.uri(), address);
+    let visit = Visit::new(pages.clone(), visitor.cloned(), &request);
     request.extensions_mut().insert(visit);
     Ok(request)
 }
@@ -248,8 +247,15 @@ fn comes_from_us(pages: &Pages, headers: &HeaderMap) -> Option<bool> {
 }
 
 /// Writes troubles as pages, and adds the headers that every page has.
-fn finish(pages: &Pages, visitor: Option<&Visitor>, mut response: Response) -> Response {
-    if let Some(trouble) = response.extensions_mut().remove::<Trouble>() {
+fn finish(
+    pages: &Pages,
+    visitor: Option<&Visitor>,
+    id: Option<&CorrelationId>,
+    mut response: Response,
+) -> Response {
+    if let Some(mut trouble) = response.extensions_mut().remove::<Trouble>() {
+        // The one that the answer's header says, and the log.
+        trouble.correlation_id = id.map(|id| id.as_str().to_owned());
         response = pages::trouble::page(pages, visitor, &trouble);
     }
     let headers = response.headers_mut();
@@ -289,12 +295,23 @@ pub(super) async fn nothing_here(State(pages): State<Pages>, request: Request) -
         return Problem::new(crate::api::Code::UrlNotFound).into_response();
     }
     let visitor = find_visitor(&pages, request.headers(), None).await.unwrap_or_default();
-    finish(&pages, visitor.as_ref(), Trouble::not_found().into_response())
+    let id = request.extensions().get::<CorrelationId>().cloned();
+    finish(&pages, visitor.as_ref(), id.as_ref(), Trouble::not_found().into_response())
 }
 
 /// A path of the pages, asked for in a way that it does not take; the router adds `Allow`.
-pub(super) async fn other_methods() -> Problem {
-    Problem::new(crate::api::Code::MethodNotAllowed)
+pub(super) async fn other_methods(State(pages): State<Pages>, request: Request) -> Response {
+    if !wants_a_page(request.headers(), request.uri().path()) {
+        return Problem::new(crate::api::Code::MethodNotAllowed).into_response();
+    }
+    let visitor = find_visitor(&pages, request.headers(), None).await.unwrap_or_default();
+    let id = request.extensions().get::<CorrelationId>().cloned();
+    let trouble = Trouble::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This is no page to look at",
+        "It is what a form of these pages leads to. Go back to the page with the form.",
+    );
+    finish(&pages, visitor.as_ref(), id.as_ref(), trouble.into_response())
 }
 
 #[cfg(test)]

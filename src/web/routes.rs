@@ -114,6 +114,8 @@ pub(super) fn handlers() -> Vec<Row> {
         shown("/portal/{secret}", Everybody, "A one-time link: shows a button", get(sign_in::link)),
         sent("/portal/{secret}", Everybody, "Uses a one-time link up", post(sign_in::by_link)),
         sent("/sign-out", SIGNED_IN, "Ends the session", post(sign_in::out)),
+        shown("/pages/session", SIGNED_IN, "Who one is here, and where one is signed in", get(sign_in::own)),
+        sent("/sign-out/everywhere", SIGNED_IN, "Ends all sessions of who asks", post(sign_in::out_everywhere)),
 
         shown("/pages", SIGNED_IN, "What matters to the role", get(home::show)),
         shown("/pages/notices", SIGNED_IN, "All notices", get(notices::list)),
@@ -174,6 +176,7 @@ pub(super) fn handlers() -> Vec<Row> {
         shown("/pages/extensions", OWNING, "Extensions", get(extensions::list)),
         shown("/pages/extensions/{key}", OWNING, "An extension with its versions", get(extensions::show)),
         shown("/pages/extensions/{key}/compare", OWNING, "Two versions beside each other", get(extensions::compare)),
+        shown("/pages/extensions/{key}/suspend", OWNING, "What suspending in all orgs will do", get(extensions::before_suspend)),
         sent("/pages/extensions/{key}/suspend", OWNING, "Suspends it in all orgs", post(extensions::suspend)),
         sent("/pages/extensions/{key}/resume", OWNING, "Lifts that", post(extensions::resume)),
         sent("/pages/extensions/{key}/secret", OWNING, "Shows the signing secret", post(extensions::secret)),
@@ -208,7 +211,7 @@ mod tests {
             let is_way_in = ["/sign-in", "/portal/{secret}"].contains(&route.path);
             if route.method == Method::POST && !is_way_in {
                 let Roles(roles) = route.visitors else { panic!("{} is open", route.path) };
-                let is_way_out = route.path == "/sign-out";
+                let is_way_out = route.path.starts_with("/sign-out");
                 assert!(
                     is_way_out || !roles.contains(&Viewer),
                     "{}: a viewer only looks",

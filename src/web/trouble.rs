@@ -13,6 +13,7 @@ pub(super) struct Trouble {
     pub(super) status: StatusCode,
     pub(super) title: String,
     pub(super) detail: String,
+    /// What the request is known by: [`super::frame`] says it.
     pub(super) correlation_id: Option<String>,
     /// The whole document of the API's refusal, for pages that show more of it.
     pub(super) document: Value,
@@ -24,7 +25,6 @@ pub(super) struct Trouble {
 struct Refusal {
     title: String,
     detail: String,
-    correlation_id: Option<String>,
 }
 
 impl Trouble {
@@ -50,12 +50,11 @@ impl Trouble {
 
     /// What the API refused.
     pub(super) fn refused(status: StatusCode, document: Value) -> Self {
-        let Refusal { title, detail, correlation_id } =
-            Refusal::deserialize(&document).unwrap_or_default();
+        let Refusal { title, detail } = Refusal::deserialize(&document).unwrap_or_default();
         if status == StatusCode::NOT_FOUND {
-            return Self { correlation_id, document, ..Self::not_found() };
+            return Self { document, ..Self::not_found() };
         }
-        Self { status, title, detail, correlation_id, document }
+        Self { status, title, detail, correlation_id: None, document }
     }
 
     /// A fault of this server. What it was is in the log.

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,9 +18,11 @@ use super::answers::{EventType, List};
 use super::form::Form;
 use super::shell::Shell;
 use super::trouble::Trouble;
-use crate::api::Role;
-use crate::api::access::{Admitted, Caller};
+use crate::api::access::{self, Admitted, Caller};
+use crate::api::correlation::CorrelationId;
 use crate::api::page_sessions::PageSession;
+use crate::api::{ClientAddress, Role};
+use crate::audit::Actor;
 use crate::identifier::TokenId;
 
 /// The largest answer of the API that a page takes, in bytes.
@@ -53,6 +55,17 @@ impl Visitor {
             subject: visitor.subject.as_deref().map(Arc::from),
         }
     }
+
+    /// The same for history and audit.
+    pub(super) fn actor(&self) -> Actor {
+        self.caller().actor()
+    }
+
+    /// Whether he may call a route of the API, given by its pattern below `/api/v1`.
+    pub(super) fn may(&self, method: &Method, route: &str) -> bool {
+        let visitor = &self.session.visitor;
+        access::may(visitor.role, visitor.scopes.as_ref(), method, &format!("/api/v1{route}"))
+    }
 }
 
 /// A request to a page.
@@ -66,6 +79,8 @@ pub(super) struct Visit {
     pub(super) query: String,
     /// Where the request comes from.
     pub(super) address: Option<IpAddr>,
+    /// What the request is known by in answers and in the log.
+    id: Option<CorrelationId>,
 }
 
 /// An answer of the API.
@@ -76,14 +91,16 @@ pub(super) struct Answered {
 }
 
 impl Visit {
-    pub(super) fn new(
-        pages: Pages,
-        visitor: Option<Visitor>,
-        uri: &Uri,
-        address: Option<IpAddr>,
-    ) -> Self {
-        let query = uri.query().unwrap_or_default().to_owned();
-        Self { pages, visitor, path: uri.path().to_owned(), query, address }
+    pub(super) fn new<B>(pages: Pages, visitor: Option<Visitor>, request: &Request<B>) -> Self {
+        let (uri, extensions) = (request.uri(), request.extensions());
+        Self {
+            pages,
+            visitor,
+            path: uri.path().to_owned(),
+            query: uri.query().unwrap_or_default().to_owned(),
+            address: ClientAddress::of(extensions),
+            id: extensions.get::<CorrelationId>().cloned(),
+        }
     }
 
     /// Who looks; on pages that are not open somebody always does.
@@ -99,6 +116,12 @@ impl Visit {
     /// Whether his role is one of these.
     pub(super) fn is_any(&self, roles: &[Role]) -> bool {
         self.visitor.as_ref().is_some_and(|who| roles.contains(&who.session.visitor.role))
+    }
+
+    /// Whether his role and scopes let him call a route of the API, given by its pattern below
+    /// `/api/v1`. A page leaves out what would be refused.
+    pub(super) fn may(&self, method: &Method, route: &str) -> bool {
+        self.visitor.as_ref().is_some_and(|who| who.may(method, route))
     }
 
     /// The value of a parameter of the query, without spaces around it; empty where there is none.
@@ -190,6 +213,9 @@ impl Visit {
         let body = body.map_or_else(Body::empty, |(_, bytes)| Body::from(bytes));
         let mut request = request.body(body).map_err(|error| Trouble::internal(&error))?;
         request.extensions_mut().insert(Admitted(self.visitor()?.caller()));
+        if let Some(id) = &self.id {
+            request.extensions_mut().insert(id.clone());
+        }
         let response = match self.pages.inner.api.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

@@ -87,6 +87,9 @@ pub(super) fn done(word: &str) -> &'static str {
         "consented" => "You agreed. The new version serves now.",
         "uninstalled" => "Uninstalled. No request of it begins any more.",
         "dismissed" => "Put aside. It comes back when it happens again.",
+        "suspended-everywhere" => {
+            "Suspended in all orgs. Nothing of it is delivered anywhere; what comes is held."
+        }
         "retried" => "On its way again.",
         "recovering" => "Begun. The deliveries go out at a steady pace.",
         "cancelled" => "Called off.",
@@ -97,6 +100,9 @@ pub(super) fn done(word: &str) -> &'static str {
         "revoked" => "Revoked. No node takes it any more.",
         "compared" => "Compared.",
         "signed-out" => "You are signed out.",
+        "signed-out-everywhere" => {
+            "You are signed out everywhere, and links that were not used yet do not work any more."
+        }
         "created" => "It is there.",
         "saved" => "Saved.",
         "switched-on" => "Switched on.",

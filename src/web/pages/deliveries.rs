@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::response::Response;
+use http::Method;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -33,6 +34,9 @@ pub(super) struct Filter {
     pub(super) since: String,
     pub(super) until: String,
     pub(super) installation: String,
+    pub(super) org: String,
+    /// Whether the visitor may name an org.
+    pub(super) names_org: bool,
     from: String,
     to: String,
     cursor: String,
@@ -48,6 +52,8 @@ impl Filter {
             since,
             until,
             installation: visit.parameter("installation"),
+            org: visit.parameter("org"),
+            names_org: false,
             state: visit.parameter("state"),
             event_type: visit.parameter("type"),
             status: visit.parameter("status"),
@@ -56,7 +62,7 @@ impl Filter {
     }
 
     /// The same for the API.
-    pub(super) fn query(&self) -> [(&'static str, &str); 7] {
+    pub(super) fn query(&self) -> [(&'static str, &str); 8] {
         [
             ("state", &self.state),
             ("eventType", &self.event_type),
@@ -64,6 +70,7 @@ impl Filter {
             ("since", &self.from),
             ("until", &self.to),
             ("installationId", &self.installation),
+            ("orgId", &self.org),
             ("cursor", &self.cursor),
         ]
     }
@@ -82,6 +89,7 @@ impl Filter {
             &self.since,
             &self.until,
             &self.installation,
+            &self.org,
         ];
         narrowed.into_iter().any(|value| !value.is_empty())
     }
@@ -118,7 +126,8 @@ struct DeliveryPage {
 
 /// Lists them.
 pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
-    let filter = Filter::of(&visit);
+    let mut filter = Filter::of(&visit);
+    filter.names_org = visit.is_any(&[Role::Operator, Role::Vendor]);
     let found: List<Delivery> = visit.get(&with_query("/deliveries", &filter.query())).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
     let shell = visit.shell("Deliveries");
@@ -139,9 +148,10 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
     page(&DeliveryPage {
         shell: visit.shell(format!("{} delivery", delivery.event_type)),
         can_retry: visit.is_any(owners)
+            && visit.may(&Method::POST, "/deliveries/{id}/retry")
             && webhook.is_some()
             && !delivery.state.is_named("cancelled"),
-        sees_events: !visit.is_any(&[Role::Vendor]),
+        sees_events: visit.may(&Method::GET, "/events/{eventId}"),
         delivery,
         request,
         webhook,

@@ -2,8 +2,9 @@
 
 use askama::Template;
 use axum::response::{IntoResponse, Redirect, Response};
+use http::StatusCode;
 
-use super::page;
+use super::{page, page_with};
 use crate::api::Role;
 use crate::web::answers::Event;
 use crate::web::shell::Shell;
@@ -51,5 +52,7 @@ pub(in crate::web) async fn show(
         if visit.is_any(&[Role::Operator]) { &[("orgId", &org)] } else { &[] };
     let path = with_query(&format!("/events/{}", segment(&id)), query);
     let event: Option<Event> = visit.find(&path).await?;
-    page(&template(&visit, id, event))
+    // In words, for what is not there too.
+    let status = if event.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    page_with(status, &template(&visit, id, event))
 }

@@ -2,12 +2,13 @@
 
 use askama::Template;
 use axum::response::Response;
+use http::Method;
 use serde_json::json;
 
 use super::{back_to, next_page, page};
 use crate::api::Role;
 use crate::identifier::ExtensionKey;
-use crate::web::answers::{Extension, List, SigningSecret, Upgrade};
+use crate::web::answers::{Extension, Installation, List, SigningSecret, Upgrade};
 use crate::web::parts::Copy;
 use crate::web::shell::Shell;
 use crate::web::trouble::Trouble;
@@ -18,7 +19,22 @@ use crate::web::visit::{Part, Sent, Visit, segment, with_query};
 struct ExtensionList {
     shell: Shell,
     extensions: Vec<Extension>,
+    /// In whose name the visitor would hold one; nobody's where he may not.
+    holder: &'static str,
+    can_publish: bool,
     next: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "suspend.html")]
+struct SuspendPage {
+    shell: Shell,
+    extension: Extension,
+    /// How many installations it has that live, and whether there are more.
+    live: usize,
+    has_more: bool,
+    /// Whether whoever looks is of its vendor.
+    is_vendor: bool,
 }
 
 #[derive(Template)]
@@ -28,6 +44,8 @@ struct ExtensionPage {
     extension: Extension,
     /// In whose name the visitor holds it.
     holder: &'static str,
+    /// Whether he may withdraw versions and replace the secret.
+    can_change: bool,
     /// The signing secret, where it was asked for.
     secret: Option<Copy>,
     expiring: Vec<crate::web::answers::Expiring>,
@@ -49,7 +67,25 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let found: List<Extension> =
         visit.get(&with_query("/extensions", &[("cursor", &cursor)])).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
-    page(&ExtensionList { shell: visit.shell("Extensions"), extensions: found.data, next })
+    let (holder, can_publish) = (holder(&visit), can_publish(&visit));
+    let shell = visit.shell("Extensions");
+    page(&ExtensionList { shell, extensions: found.data, holder, can_publish, next })
+}
+
+/// In whose name a visitor holds an extension suspended; nobody's where he may not.
+pub(super) fn holder(visit: &Visit) -> &'static str {
+    if !visit.may(&Method::POST, "/extensions/{key}/suspend") {
+        ""
+    } else if visit.is_any(&[Role::Operator]) {
+        "operator"
+    } else {
+        "vendor"
+    }
+}
+
+/// Whether a visitor may publish.
+pub(super) fn can_publish(visit: &Visit) -> bool {
+    visit.may(&Method::POST, "/extensions")
 }
 
 async fn shown(
@@ -67,8 +103,14 @@ async fn shown(
         Some(secret) => (Some(Copy::new(secret.secret, "the signing secret")), secret.expiring),
         None => (None, Vec::new()),
     };
-    let holder = if visit.is_any(&[Role::Operator]) { "operator" } else { "vendor" };
-    page(&ExtensionPage { shell, extension, holder, secret, expiring })
+    page(&ExtensionPage {
+        shell,
+        extension,
+        holder: holder(visit),
+        can_change: visit.may(&Method::POST, "/extensions/{key}/versions/{version}/withdraw"),
+        secret,
+        expiring,
+    })
 }
 
 /// Shows one.
@@ -91,6 +133,28 @@ pub(in crate::web) async fn compare(
     page(&ComparePage { shell, key, from, to, upgrade })
 }
 
+/// How many installations are counted before a suspension.
+const COUNTED: usize = 200;
+
+/// Says what suspending in all orgs will do.
+pub(in crate::web) async fn before_suspend(
+    visit: Visit,
+    Part(key): Part<ExtensionKey>,
+) -> Result<Response, Trouble> {
+    let extension: Extension = visit.get(&format!("/extensions/{key}")).await?;
+    if extension.is_held_by(holder(&visit)) {
+        return Ok(back_to(&format!("/pages/extensions/{key}"), ""));
+    }
+    let limit = COUNTED.to_string();
+    let query =
+        [("extensionKey", extension.key.as_str()), ("state", "active"), ("limit", limit.as_str())];
+    let active: List<Installation> = visit.get(&with_query("/installations", &query)).await?;
+    let (live, has_more) = (active.data.len(), active.next_cursor.is_some());
+    let is_vendor = visit.is_any(&[Role::Vendor]);
+    let shell = visit.shell(format!("Suspend {} everywhere", extension.name));
+    page(&SuspendPage { shell, extension, live, has_more, is_vendor })
+}
+
 /// Suspends it in all orgs.
 pub(in crate::web) async fn suspend(
     visit: Visit,
@@ -99,7 +163,7 @@ pub(in crate::web) async fn suspend(
 ) -> Result<Response, Trouble> {
     let body = json!({ "reason": form.filled("reason") });
     visit.post(&format!("/extensions/{key}/suspend"), &body, form.text("key")).await?;
-    Ok(back_to(&format!("/pages/extensions/{key}"), "suspended"))
+    Ok(back_to(&format!("/pages/extensions/{key}"), "suspended-everywhere"))
 }
 
 /// Lifts that.

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::response::Response;
+use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -49,6 +50,8 @@ struct InstallationPage {
     /// In whose name the visitor holds it; nobody's where he only looks.
     holder: &'static str,
     can_decide: bool,
+    can_uninstall: bool,
+    sees_operation: bool,
 }
 
 #[derive(Template)]
@@ -99,6 +102,7 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
     let path = with_query(&format!("/installations/{id}/history"), &query);
     let history: List<Transition> = visit.get(&path).await?;
     let holder = match visit.role()? {
+        _ if !visit.may(&Method::POST, "/installations/{id}/suspend") => "",
         Role::Operator => "operator",
         Role::Vendor => "vendor",
         Role::Admin => "admin",
@@ -110,7 +114,9 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
         history: history.data,
         older: next_page(&visit, history.next_cursor.as_deref()),
         holder,
-        can_decide: visit.is_any(&[Role::Operator, Role::Admin]),
+        can_decide: visit.may(&Method::POST, "/installations/{id}/consent"),
+        can_uninstall: visit.may(&Method::POST, "/installations/{id}/uninstall"),
+        sees_operation: visit.is_any(&[Role::Operator]),
     })
 }
 

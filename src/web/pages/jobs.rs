@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::response::Response;
+use http::Method;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -42,7 +43,8 @@ pub(in crate::web) async fn show(visit: Visit, Part(id): Part<Uuid>) -> Result<R
     let is_locked = job.extension_key.is_known();
     let owners: &[Role] =
         if is_locked { &[Role::Operator, Role::Vendor] } else { &[Role::Operator, Role::Admin] };
-    let can_cancel = visit.is_any(owners) && !job.is_over();
+    let can_cancel =
+        visit.is_any(owners) && visit.may(&Method::POST, "/jobs/{id}/cancel") && !job.is_over();
     page(&JobPage { shell: visit.shell(job.what().to_owned()), can_cancel, job })
 }
 

@@ -2,11 +2,11 @@
 
 use askama::Template;
 use axum::response::Response;
+use http::Method;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{back_to, next_page, page};
-use crate::api::Role;
 use crate::web::answers::{List, Notice};
 use crate::web::shell::Shell;
 use crate::web::trouble::Trouble;
@@ -27,7 +27,7 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
     let query = [("limit", "50"), ("cursor", cursor.as_str())];
     let found: List<Notice> = visit.get(&with_query("/notices", &query)).await?;
     let next = next_page(&visit, found.next_cursor.as_deref());
-    let can_dismiss = !visit.is_any(&[Role::Viewer]);
+    let can_dismiss = visit.may(&Method::POST, "/notices/{id}/dismiss");
     page(&NoticeList { shell: visit.shell("Notices"), notices: found.data, can_dismiss, next })
 }
 

@@ -8,12 +8,14 @@ use http::{HeaderValue, StatusCode};
 
 use super::{back_to, page, page_with};
 use crate::api::page_sessions::{
-    PageSecret, PageSession, begin_by_token, end_session, look_at_link, use_link,
+    PageSecret, PageSession, SessionView, Whose, begin_by_token, end_all, end_session, list,
+    look_at_link, use_link,
 };
 use crate::api::token_store::TokenValue;
 use crate::api::{Problem, Role};
 use crate::web::Pages;
 use crate::web::frame::cookie;
+use crate::web::parts::Moment;
 use crate::web::shell::Shell;
 use crate::web::trouble::Trouble;
 use crate::web::visit::{Part, Sent, Visit};
@@ -149,6 +151,80 @@ pub(in crate::web) async fn by_link(
     page_with(StatusCode::GONE, &Portal { shell, who: None, path: visit.path })
 }
 
+/// How many sessions of one person his page lists.
+const LISTED: u64 = 50;
+
+#[derive(Template)]
+#[template(path = "session.html")]
+struct SessionPage {
+    shell: Shell,
+    name: String,
+    role: &'static str,
+    place: String,
+    /// What the token that was pasted is narrowed to.
+    scopes: String,
+    by_token: bool,
+    sessions: Vec<SessionRow>,
+}
+
+struct SessionRow {
+    began: Moment,
+    expires: Moment,
+    is_this: bool,
+}
+
+/// Who one is here, and where one is signed in.
+pub(in crate::web) async fn own(
+    State(pages): State<Pages>,
+    visit: Visit,
+) -> Result<Response, Trouble> {
+    let state = pages.state();
+    let session = &visit.visitor()?.session;
+    let now = state.seam().clock.now();
+    let found = list(state.store(), &Whose::of(session), now, LISTED).await?;
+    let row = |view: SessionView| SessionRow {
+        began: Moment::parse(&view.began.rfc3339()),
+        expires: Moment::parse(&view.expires_at.rfc3339()),
+        is_this: view.id == session.id,
+    };
+    let seen = &session.visitor;
+    let place = seen.org.as_ref().map(ToString::to_string);
+    let place = place.or_else(|| seen.vendor.as_ref().map(ToString::to_string));
+    let name = seen.display_name.clone().or_else(|| seen.subject.clone());
+    page(&SessionPage {
+        shell: visit.shell("Your session"),
+        name: name.unwrap_or_else(|| "token".to_owned()),
+        role: words::role(seen.role),
+        place: place.unwrap_or_default(),
+        scopes: seen.scopes.as_ref().map(ToString::to_string).unwrap_or_default(),
+        by_token: seen.subject.is_none(),
+        sessions: found.into_iter().map(row).collect(),
+    })
+}
+
+/// Ends every session of whoever asks, and calls off links that he has not used.
+pub(in crate::web) async fn out_everywhere(
+    State(pages): State<Pages>,
+    visit: Visit,
+) -> Result<Response, Trouble> {
+    let state = pages.state();
+    let visitor = visit.visitor()?;
+    let work = state.store().begin().await?;
+    let whose = Whose::of(&visitor.session);
+    end_all(&work, state.seam(), &whose, &visitor.actor()).await.map_err(Problem::from)?;
+    let _no_routing = work.commit(state.seam().clock.now()).await?;
+    Ok(left(&pages, "signed-out-everywhere"))
+}
+
+/// Leads somebody out whose session has ended.
+fn left(pages: &Pages, done: &str) -> Response {
+    let mut response = back_to("/sign-in", done);
+    if let Ok(value) = HeaderValue::from_str(&cookie(pages, None, 0)) {
+        response.headers_mut().insert(SET_COOKIE, value);
+    }
+    response
+}
+
 /// Ends the session.
 pub(in crate::web) async fn out(
     State(pages): State<Pages>,
@@ -157,11 +233,7 @@ pub(in crate::web) async fn out(
     let state = pages.state();
     let visitor = visit.visitor()?;
     end_session(state.store(), state.seam(), &visitor.session, visitor.address).await?;
-    let mut response = back_to("/sign-in", "signed-out");
-    if let Ok(value) = HeaderValue::from_str(&cookie(&pages, None, 0)) {
-        response.headers_mut().insert(SET_COOKIE, value);
-    }
-    Ok(response)
+    Ok(left(&pages, "signed-out"))
 }
 
 #[cfg(test)]

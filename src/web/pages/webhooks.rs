@@ -115,7 +115,7 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
         kinds: choices(KINDS, &kind),
         is_narrowed,
         has_org: visit.is_any(&[Role::Admin, Role::Viewer]),
-        can_make: visit.is_any(&[Role::Admin, Role::Operator]),
+        can_make: visit.may(&Method::POST, "/webhooks"),
         new: with_query("/pages/webhooks/new", &[("org", &org)]),
         org,
         search,
@@ -125,11 +125,12 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
 
 /// Whether a visitor may send to a webhook: to an extension's not as an administrator.
 fn can_send(visit: &Visit, webhook: &Webhook) -> bool {
-    if webhook.locked {
-        visit.is_any(&[Role::Operator, Role::Vendor])
+    let owners: &[Role] = if webhook.locked {
+        &[Role::Operator, Role::Vendor]
     } else {
-        visit.is_any(&[Role::Operator, Role::Admin])
-    }
+        &[Role::Operator, Role::Admin]
+    };
+    visit.is_any(owners) && visit.may(&Method::POST, "/webhooks/{id}/test")
 }
 
 async fn deliveries_of(

@@ -164,10 +164,26 @@ async fn an_operator_looks_around_and_makes_a_token() {
     browser.open(&world.server.client.url("/pages/installations")).await;
     browser.sees("Ticket Mirror").await;
     examine(&browser, "operator-installations").await;
-    browser.open(&world.server.client.url("/pages/extensions/ticket-mirror")).await;
+    browser.open(&world.server.client.url(&format!("/pages/deliveries?org={ORG}"))).await;
+    browser.sees("answered 503").await;
+    examine(&browser, "operator-deliveries").await;
+    // The kill switch: one click from the list, and what it does before it is done.
+    browser.open(&world.server.client.url("/pages/extensions")).await;
+    browser.sees("Suspend everywhere").await;
+    examine(&browser, "operator-extensions").await;
+    browser.click("main table a.danger-text").await;
+    browser.sees("What will happen").await;
+    browser.sees("The one installation that is active stops.").await;
+    examine(&browser, "operator-suspend").await;
     browser.write("#reason", "a test").await;
-    browser.click("section[aria-labelledby=switch] button.danger").await;
+    browser.click("main button.danger").await;
     browser.sees("Suspended everywhere").await;
+    examine(&browser, "operator-extension").await;
+    browser.click("header .who-name").await;
+    browser.sees("Where you are signed in").await;
+    examine(&browser, "operator-session").await;
+    browser.click("main button.danger").await;
+    browser.sees("You are signed out everywhere").await;
     browser.close().await;
 }
 

@@ -265,7 +265,10 @@ async fn links_to_the_pages_are_made_as_their_page_says() {
             ("AUTH", format!("Authorization: Bearer {}", world.server.operator)),
             ("JSON", "Content-Type: application/json".to_owned()),
         ],
-        says: &[("curl", "", "/portal/")],
+        says: &[
+            ("curl -s \"$MORTISE/api/v1/portal-links\"", "", "/portal/"),
+            ("curl -s -X DELETE", "", "\"links\":1"),
+        ],
         ..Session::default()
     };
     session.follow(folder().path()).await;

@@ -268,8 +268,11 @@ async fn an_operator_makes_tokens_and_reads_the_audit(backend: Backend) {
     let of_org = otto.get(&format!("/pages/audit?org={ORG}")).await.expect(200).text;
     assert!(of_org.contains(&active.id));
     let key = "/pages/extensions/ticket-mirror";
-    let held =
-        otto.act(key, &format!("{key}/suspend"), &[("reason", "evil")]).await.expect(200).text;
+    let held = otto
+        .act(&format!("{key}/suspend"), &format!("{key}/suspend"), &[("reason", "evil")])
+        .await
+        .expect(200)
+        .text;
     assert!(held.contains("Suspended everywhere") && held.contains("evil"), "{held}");
     eventually("the installation is held", async || {
         (server.installation(&active.id).await["state"] == "suspended").then_some(())
@@ -286,9 +289,9 @@ async fn each_lifts_its_own_hold_of_an_extension(backend: Backend) {
     let (otto, vic) = (Visitor::operator(&server).await, Visitor::vendor(&server, "acme").await);
     let page = "/pages/extensions/ticket-mirror";
     let (suspend, resume) = (format!("{page}/suspend"), format!("{page}/resume"));
-    vic.act(page, &suspend, &[("reason", "a fault")]).await.expect(200);
+    vic.act(&suspend, &suspend, &[("reason", "a fault")]).await.expect(200);
     // The operator holds it too, so that the vendor alone cannot lift it.
-    let held = otto.act(page, &suspend, &[("reason", "evil")]).await.expect(200).text;
+    let held = otto.act(&suspend, &suspend, &[("reason", "evil")]).await.expect(200).text;
     assert!(held.contains("Suspended by: vendor, operator. evil"), "{held}");
     let lifted = vic.act(page, &resume, &[]).await.expect(200).text;
     assert!(lifted.contains("Your suspension is lifted."), "{lifted}");

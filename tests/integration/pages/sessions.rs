@@ -16,11 +16,11 @@ on_both!(
     a_token_opens_the_pages_of_its_role,
     a_session_ends_by_time_by_leaving_and_with_its_token,
     whoever_leaves_the_org_leaves_the_pages,
+    all_sessions_of_somebody_are_ended_at_once,
     a_form_brings_no_more_than_it_may,
     a_form_of_somebody_else_does_nothing,
     a_page_is_not_shown_in_frames_of_others,
     pages_exist_for_their_role_only,
-    another_tenants_things_are_not_there,
 );
 
 const NOBODY: &str = "01890000-0000-7000-8000-000000000000";
@@ -52,6 +52,22 @@ async fn a_link_shows_a_button_and_works_once(backend: Backend) {
     assert!(!cookie.contains("Secure"), "there is no TLS here: {cookie}");
     nobody.send(&path, &[]).await.expect(410);
     nobody.get(&path).await.expect(410);
+    // Pressed at the same time by several, it lets one in, and the others are told.
+    let wanted = link(&server, &host, "ada-3").await;
+    // A page of somebody else's does not press it.
+    nobody.send_from(Some("https://evil.example"), &wanted, &[]).await.expect(403);
+    let pressed = futures_util::future::join_all((0..4).map(|_| nobody.send(&wanted, &[]))).await;
+    let mut statuses: Vec<u16> = pressed.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [303, 410, 410, 410]);
+    for late in pressed.iter().filter(|answer| answer.status == 410) {
+        assert!(late.text.contains("does not work any more") && !late.text.contains("ada-3"));
+        assert!(late.header("set-cookie").is_empty());
+    }
+    let begun = server
+        .texts("select actor from audit where action = 'session.begin' and actor = 'admin:ada-3'")
+        .await;
+    assert_eq!(begun.len(), 1);
     nobody.get("/portal/x").await.expect(410);
     let ada = Visitor::by_link(&server, &link(&server, &host, "ada-2").await).await;
     let home = ada.get("/pages").await.expect(200);
@@ -110,6 +126,9 @@ async fn who_may_open_the_pages_for_whom(backend: Backend) {
         json!({ "role": "vendor", "orgId": ORG, "vendor": "acme", "subject": "s" }),
         json!({ "role": "admin", "orgId": ORG, "subject": "" }),
         json!({ "role": "admin", "orgId": ORG, "subject": "a\nb" }),
+        json!({ "role": "admin", "orgId": ORG, "subject": "ada\u{200b}" }),
+        json!({ "role": "admin", "orgId": ORG, "subject": "token:01890000-0000-7000-8000-000000000000" }),
+        json!({ "role": "admin", "orgId": ORG, "subject": "s", "displayName": "a\u{202e}b" }),
         json!({ "role": "admin", "orgId": ORG, "subject": "s", "ttlSeconds": 901 }),
         json!({ "role": "admin", "orgId": ORG, "subject": "s", "ttlSeconds": 0 }),
         json!({ "role": "admin", "orgId": ORG }),
@@ -155,7 +174,71 @@ async fn a_token_opens_the_pages_of_its_role(backend: Backend) {
     let mut visitor = Visitor::nobody(&server);
     visitor.cookie = cookie_of(&entered);
     visitor.get("/pages/webhooks").await.expect(200);
-    visitor.get("/pages").await.expect(403);
+    visitor.get("/pages/installations").await.expect(403);
+    // Signing in leads to a page that works, and no entry to one that does not.
+    for (role, scopes, first, wanted, refused) in [
+        (
+            json!({ "role": "admin", "orgId": ORG }),
+            vec!["Desk.webhooks.READ"],
+            "/pages/webhooks",
+            vec!["/pages/webhooks", "/pages/rules", "/pages/deliveries", "/pages/session"],
+            vec!["href=\"/pages/events\"", "New webhook", "href=\"/pages/event-types\""],
+        ),
+        (
+            json!({ "role": "viewer", "orgId": ORG }),
+            vec!["Desk.extensions.READ"],
+            "/pages",
+            vec!["/pages", "/pages/session"],
+            vec!["href=\"/pages/webhooks\"", "href=\"/pages/deliveries\""],
+        ),
+        (
+            json!({ "role": "vendor", "vendor": "acme" }),
+            vec!["Desk.events.READ"],
+            "/pages/event-types",
+            vec!["/pages/event-types"],
+            vec!["href=\"/pages/publish\"", "href=\"/pages\">"],
+        ),
+        (
+            json!({ "role": "operator" }),
+            vec!["Desk.extensions.READ", "Desk.webhooks.READ"],
+            "/pages/extensions",
+            vec!["/pages/extensions", "/pages/installations", "/pages/journal", "/pages/webhooks"],
+            vec!["href=\"/pages/tokens\"", "href=\"/pages/audit\"", "Publish a version"],
+        ),
+    ] {
+        let mut request = role;
+        request["scopes"] = json!(scopes);
+        let token = server.token(request).await;
+        let entered = nobody.send("/sign-in", &[("token", &token)]).await.expect(303);
+        let mut visitor = Visitor::nobody(&server);
+        visitor.cookie = cookie_of(&entered);
+        let home = visitor.get(entered.header("location")).await;
+        if first == "/pages" {
+            home.expect(200);
+        } else {
+            assert_eq!(home.expect(303).header("location"), first);
+        }
+        for path in wanted {
+            let page = visitor.get(path).await.expect(200).text;
+            for refused in &refused {
+                assert!(!page.contains(refused), "{scopes:?} {path} has {refused}: {page}");
+            }
+        }
+        // What is refused leads back to what works.
+        let trouble = visitor.get("/pages/installations/x").await.expect(404).text;
+        assert!(trouble.contains(&format!("href=\"{first}\">To the first page")), "{trouble}");
+    }
+    // A token that opens nothing is told so, and gets out.
+    let nothing = json!({ "role": "operator", "scopes": ["Desk.nothing.READ"] });
+    let nothing = server.token(nothing).await;
+    let entered = nobody.send("/sign-in", &[("token", &nothing)]).await.expect(303);
+    visitor.cookie = cookie_of(&entered);
+    let told = visitor.get("/pages").await.expect(403).text;
+    assert!(told.contains("This token opens no page") && told.contains("/sign-out"), "{told}");
+    assert!(!told.contains("To the first page"), "{told}");
+    let actors = server.texts("select actor from audit where action = 'session.begin'").await;
+    let is_of_token = |actor: &String| actor.contains(":token:");
+    assert!(!actors.is_empty() && actors.iter().all(is_of_token), "{actors:?}");
 }
 
 async fn a_session_ends_by_time_by_leaving_and_with_its_token(backend: Backend) {
@@ -206,6 +289,85 @@ async fn whoever_leaves_the_org_leaves_the_pages(backend: Backend) {
     server.callback("org-closed", &json!({ "orgId": ORG })).await.expect(200);
     ben.get("/pages").await.expect(303);
     elsewhere.get("/pages").await.expect(200);
+}
+
+/// Somebody who comes by a link of his own.
+async fn ada<'s>(server: &'s TestServer, host: &str) -> Visitor<'s> {
+    Visitor::by_link(server, &link(server, host, "4711").await).await
+}
+
+/// Somebody who pastes a token.
+async fn by_token<'s>(server: &'s TestServer, token: &str) -> Visitor<'s> {
+    let mut visitor = Visitor::nobody(server);
+    visitor.cookie = cookie_of(&visitor.send("/sign-in", &[("token", token)]).await.expect(303));
+    visitor
+}
+
+async fn all_sessions_of_somebody_are_ended_at_once(backend: Backend) {
+    let server = TestServer::start(backend, |_| {}).await;
+    let (host, marketplace) = (server.host().await, server.marketplace().await);
+    let (one, other) = (ada(&server, &host).await, ada(&server, &host).await);
+    let unused = link(&server, &host, "4711").await;
+    let ben = Visitor::by_link(&server, &link(&server, &host, "4712").await).await;
+    let elsewhere = json!({ "role": "admin", "orgId": "2", "subject": "4711" });
+    let elsewhere = Visitor::invited(&server, elsewhere).await;
+    let vic = Visitor::vendor(&server, "acme").await;
+    // By himself, on his page: everything of his, and nothing of anybody else's.
+    let page = one.get("/pages/session").await.expect(200).text;
+    assert_eq!(page.matches("data-label=\"Session\"").count(), 2, "{page}");
+    let left = one.submit("/pages/session", "/sign-out/everywhere", &[]).await.expect(303);
+    assert!(left.header("set-cookie").contains("Max-Age=0"));
+    one.get("/pages").await.expect(303);
+    other.get("/pages").await.expect(303);
+    Visitor::nobody(&server).get(&unused).await.expect(410);
+    ben.get("/pages").await.expect(200);
+    elsewhere.get("/pages").await.expect(200);
+    // By the host: of one person, then of the whole org.
+    let end = async |token: &str, query: &str| {
+        let path = format!("/api/v1/portal-sessions?{query}");
+        server.client.call(Method::DELETE, &path, token, None).await
+    };
+    let (one, other) = (ada(&server, &host).await, ada(&server, &host).await);
+    let unused = link(&server, &host, "4711").await;
+    let ended = end(&host, &format!("orgId={ORG}&subject=4711")).await.expect(200);
+    assert_eq!(ended.json, json!({ "sessions": 2, "links": 1 }));
+    one.get("/pages").await.expect(303);
+    other.get("/pages").await.expect(303);
+    Visitor::nobody(&server).send(&unused, &[]).await.expect(410);
+    ben.get("/pages").await.expect(200);
+    let again = end(&host, &format!("orgId={ORG}&subject=4711")).await.expect(200);
+    assert_eq!(again.json, json!({ "sessions": 0, "links": 0 }));
+    let ended = end(&host, &format!("orgId={ORG}")).await.expect(200);
+    assert_eq!(ended.json, json!({ "sessions": 1, "links": 0 }));
+    ben.get("/pages").await.expect(303);
+    elsewhere.get("/pages").await.expect(200);
+    // A vendor's by the marketplace; the operators' own by an operator. Nobody ends more.
+    end(&host, "vendor=acme").await.refused(422, "INVALID_DATA");
+    end(&host, "subject=4711").await.refused(422, "INVALID_DATA");
+    end(&marketplace, "subject=vic").await.refused(422, "INVALID_DATA");
+    end(&server.operator, "").await.refused(422, "INVALID_DATA");
+    end(&server.operator, &format!("orgId={ORG}&vendor=acme")).await.refused(422, "INVALID_DATA");
+    for token in [server.admin(ORG).await, server.vendor_token("acme").await] {
+        end(&token, &format!("orgId={ORG}")).await.refused(403, "FORBIDDEN");
+    }
+    vic.get("/pages").await.expect(200);
+    end(&marketplace, "vendor=acme&subject=vic").await.expect(200);
+    vic.get("/pages").await.expect(303);
+    let otto = Visitor::operator(&server).await;
+    end(&server.operator, "subject=otto").await.expect(200);
+    otto.get("/pages").await.expect(303);
+    elsewhere.get("/pages").await.expect(200);
+    // Whoever came by a token ends what that token began; another token's session stays.
+    let admin = server.admin(ORG).await;
+    let other = server.admin(ORG).await;
+    let (first, second) = (by_token(&server, &admin).await, by_token(&server, &admin).await);
+    let third = by_token(&server, &other).await;
+    first.submit("/pages/session", "/sign-out/everywhere", &[]).await.expect(303);
+    second.get("/pages").await.expect(303);
+    third.get("/pages").await.expect(200);
+    let told = server.texts("select detail from audit where action = 'session.end-all'").await;
+    assert_eq!(told.len(), 7, "{told:?}");
+    server.stop().await.audit_holds(&[ORG]).await;
 }
 
 async fn a_form_brings_no_more_than_it_may(backend: Backend) {
@@ -318,42 +480,4 @@ async fn pages_exist_for_their_role_only(backend: Backend) {
     assert!(nobody.get("/nowhere").await.expect(404).text.contains("There is no such page"));
     server.client.get("/nowhere", "").await.refused(404, "URL_NOT_FOUND");
     server.client.get("/api/v1/nowhere", "").await.refused(404, "URL_NOT_FOUND");
-}
-
-async fn another_tenants_things_are_not_there(backend: Backend) {
-    let server = TestServer::start(backend, |_| {}).await;
-    let own = server.active(ORG).await;
-    let webhook = server.webhooks(ORG).await[0]["id"].as_str().expect("an id").to_owned();
-    let strangers = [
-        Visitor::admin(&server, "2").await,
-        Visitor::viewer(&server, "2").await,
-        Visitor::vendor(&server, "other").await,
-    ];
-    for visitor in &strangers {
-        for path in [
-            format!("/pages/installations/{}", own.id),
-            format!("/pages/webhooks/{webhook}"),
-            format!("/pages/webhooks/{webhook}/live"),
-            format!("/pages/deliveries/{NOBODY}"),
-            format!("/pages/jobs/{NOBODY}"),
-        ] {
-            let page = visitor.get(&path).await.expect(404);
-            assert!(!page.text.contains("Ticket Mirror"), "{path}");
-        }
-        for path in ["/pages", "/pages/installations", "/pages/webhooks", "/pages/deliveries"] {
-            let page = visitor.get(path).await.expect(200);
-            assert!(!page.text.contains(&own.id) && !page.text.contains("Ticket Mirror"), "{path}");
-        }
-        // Not even by naming the org.
-        let page = visitor.get(&format!("/pages/webhooks?org={ORG}")).await;
-        assert!(!page.text.contains("Ticket Mirror"));
-    }
-    let stranger = &strangers[0];
-    let token = stranger.form_token().await;
-    for step in ["suspend", "resume", "consent", "authorization", "uninstall"] {
-        let path = format!("/pages/installations/{}/{step}", own.id);
-        let fields = [("csrf", token.as_str()), ("key", "k"), ("consent", NOBODY), ("digest", "x")];
-        stranger.send(&path, &fields).await.expect(404);
-    }
-    assert_eq!(server.installation(&own.id).await["state"], "active");
 }

@@ -141,7 +141,7 @@ pub(in crate::web) async fn list(visit: Visit) -> Result<Response, Trouble> {
             sections.push(Section { part, title, lead, one, new, rules: found.data, next });
         }
     }
-    let can_change = visit.is_any(&[Role::Operator, Role::Admin]);
+    let can_change = visit.may(&Method::POST, "/triggers");
     page(&RuleList { shell: visit.shell("Rules"), sections, needs_org, org, can_change })
 }
 
@@ -162,7 +162,7 @@ async fn rule_page(
     filled: Filled,
     faults: Faults,
 ) -> Result<Response, Trouble> {
-    let can_change = visit.is_any(&[Role::Operator, Role::Admin]);
+    let can_change = visit.may(&Method::POST, "/triggers");
     let org = rule.as_ref().map_or_else(|| filled.org.clone(), |rule| rule.org_id.clone());
     // The org of an administrator is implied, and may not be another one.
     let of_org = if visit.is_any(&[Role::Operator]) { org.as_str() } else { "" };
