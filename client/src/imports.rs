@@ -36,6 +36,10 @@ pub struct ImportRequest {
     /// Whether everything is made switched on or off; as it was there where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_enabled: Option<bool>,
+    /// What is done with what an earlier import made: `keep` or `update`; it is kept where this is
+    /// left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub existing: Option<String>,
 }
 
 impl ImportRequest {
@@ -49,6 +53,7 @@ impl ImportRequest {
             credentials: None,
             mapping: None,
             is_enabled: None,
+            existing: None,
         }
     }
 }
@@ -74,6 +79,8 @@ pub struct ImportReport {
     pub source: String,
     /// How many were made, or would be.
     pub made: u64,
+    /// How many that an earlier import made were brought up to date, or would be.
+    pub updated: u64,
     /// How many were there already.
     pub exists: u64,
     /// How many wait for something to be given.
@@ -103,19 +110,34 @@ pub struct ImportedItem {
     pub source_id: String,
     /// Its name there.
     pub name: String,
-    /// `made`, `exists`, `blocked`, `overPlan`, `impossible` or `skipped`.
+    /// `made`, `updated`, `exists`, `blocked`, `overPlan`, `impossible` or `skipped`.
     pub outcome: String,
     /// Its id here.
     pub id: Option<Uuid>,
     /// What the webhook signs with, told once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
+    /// Of what is brought up to date: what changes.
+    pub changes: Vec<ImportedChange>,
     /// What must or may be given.
     pub missing: Vec<MissingPart>,
     /// Why nothing is made.
     pub reasons: Vec<String>,
     /// What is not quite as it was there.
     pub notes: Vec<String>,
+}
+
+/// A member that an import changes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ImportedChange {
+    /// Its name.
+    pub member: String,
+    /// What it is now.
+    pub before: Value,
+    /// What it becomes.
+    pub after: Value,
 }
 
 /// Something that an export does not have.

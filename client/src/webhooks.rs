@@ -15,7 +15,9 @@ use super::operation;
 use super::page::Pages;
 use super::secret::Secret;
 
-pub use super::imports::{ImportReport, ImportRequest, Imported, ImportedItem, MissingPart};
+pub use super::imports::{
+    ImportReport, ImportRequest, Imported, ImportedChange, ImportedItem, MissingPart,
+};
 
 /// A webhook.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -117,8 +117,9 @@ async fn what_breaks_off_is_repeated_only_where_that_does_no_harm() {
     // The server takes the request and says nothing: it may have been done.
     let (base, came) = server(vec![]).await;
     let webhook = WebhookId(uuid::Uuid::nil());
-    let failed = client(&base, Retries::up_to(3)).change_webhook(webhook, &WebhookPatch::default());
-    assert!(matches!(failed.await, Err(Error::Unreachable(_))));
+    let patient = client(&base, Retries::up_to(3));
+    let failed = patient.change_webhook(webhook, &WebhookPatch::default()).await;
+    assert!(matches!(failed, Err(Error::Unreachable(_))));
     assert_eq!(came.lock().expect("no panic").len(), 1, "a change has no key");
     let read = client(&base, Retries::up_to(1)).webhook(webhook).await;
     let error = read.expect_err("no answer");

@@ -4,11 +4,12 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::assist_webhooks::find;
 use super::extract::{Idempotent, Path};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::problem::{FieldError, FieldErrorKind, Problem};
 use super::state::ApiState;

@@ -290,6 +290,7 @@ fn every_type_of_the_client_is_one_of_the_api() {
     held.answer::<webhooks::ImportReport>("ImportBody");
     held.answer::<webhooks::ImportedItem>("ImportItem");
     held.answer::<webhooks::MissingPart>("MissingBody");
+    held.answer::<webhooks::ImportedChange>("ChangeBody");
 
     held.answer::<deliveries::Delivery>("DeliveryBody");
     held.answer::<deliveries::Attempt>("AttemptBody");

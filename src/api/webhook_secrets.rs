@@ -7,11 +7,12 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::access::Caller;
 use super::effect::{Effect, Start, Turns};
 use super::extract::{Idempotent, Path};
+use super::handler::routes;
 use super::openapi::ApiRouter;
 use super::own_webhooks::refused;
 use super::problem::{FieldError, FieldErrorKind, Problem};

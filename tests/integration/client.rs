@@ -60,7 +60,8 @@ async fn the_client_tells_the_whole_story() {
     assert_eq!(installed.state, InstallationState::PendingAuthorization);
     let url = installed.authorization_url.expect("an address");
     let answer = server.consent(&url).await;
-    let authorize = AuthorizeRequest::new(installed.installation_id, &*answer.code, &*answer.state);
+    let (code, state) = (answer.code.expect("a code"), answer.state.expect("a state"));
+    let authorize = AuthorizeRequest::new(installed.installation_id, code, state);
     let active = marketplace.authorize(&authorize).await.expect("it is authorised");
     assert_eq!(active.state, InstallationState::Active);
     let webhook = active.webhooks.first().expect("a webhook").clone();

@@ -7,7 +7,8 @@
 use std::io::Write as _;
 
 use mortise::seam::Randomness;
-use mortise_migrations::{Migrator, MigratorTrait as _};
+use mortise_migrations::Migrator;
+use sea_orm_migration::MigratorTrait as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use url::Url;
 
