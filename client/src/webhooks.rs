@@ -235,7 +235,6 @@ impl WebhookRequest {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-#[expect(clippy::option_option, reason = "left out, null and a value are three things")]
 pub struct WebhookPatch {
     /// Where it sends to.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -137,7 +137,7 @@ async fn a_refusal_says_why_and_when_to_come_back() {
     let problem = error.problem().expect("a problem");
     assert_eq!(problem.error_code, "TOO_MANY_REQUESTS");
     assert_eq!(problem.correlation_id.as_deref(), Some("c-7"));
-    assert_eq!(problem.retry_after, Some(Duration::from_secs(60)));
+    assert_eq!(problem.retry_after, Some(Duration::from_mins(1)));
     assert_eq!(came.lock().expect("no panic").len(), 1, "nobody waits for a minute here");
 }
 

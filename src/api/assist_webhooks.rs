@@ -128,6 +128,7 @@ struct AssistList {
 /// Where a page begins, and how long it is.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct AssistListQuery {
     /// The org, where the token does not imply it; the header `orgId` says it too.
     #[serde(default, rename = "orgId")]

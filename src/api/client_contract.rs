@@ -98,12 +98,12 @@ fn properties(
 fn sample(schema: &Value, document: &Value, is_full: bool) -> Value {
     let schema = resolved(schema, document);
     if let Some(choices) = schema["oneOf"].as_array() {
-        let is_null = |choice: &&Value| choice["type"] == json!("null");
-        return match choices.iter().find(is_null) {
+        let takes_nothing = |choice: &&Value| choice["type"] == json!("null");
+        return match choices.iter().find(takes_nothing) {
             Some(_) if !is_full => Value::Null,
             _ => choices
                 .iter()
-                .find(|choice| !is_null(choice))
+                .find(|choice| !takes_nothing(choice))
                 .map_or(Value::Null, |choice| sample(choice, document, is_full)),
         };
     }
@@ -374,9 +374,14 @@ fn parameters_are_in_the_path_where_they_say_so() {
 #[test]
 fn no_two_types_of_the_api_share_a_name() {
     let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
-    for entry in std::fs::read_dir(folder).expect("sources") {
-        let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("a source");
+    let mut paths = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api")];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            let inside = std::fs::read_dir(path).expect("sources");
+            paths.extend(inside.map(|entry| entry.expect("an entry").path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(path).expect("a source");
         let mut is_schema = false;
         for line in text.lines() {
             let line = line.trim_start();

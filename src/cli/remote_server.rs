@@ -183,7 +183,8 @@ pub(crate) fn words(error: &Error) -> String {
             }
             for fault in &problem.faults {
                 let (field, what) = (&fault.field_name, &fault.error_message);
-                said.push_str(&format!("\n  {}", printable(&format!("{field} {what}"))));
+                said.push_str("\n  ");
+                said.push_str(&printable(&format!("{field} {what}")));
             }
             said
         }

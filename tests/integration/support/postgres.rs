@@ -16,7 +16,7 @@ use url::Url;
 const SERVER: &str = "MORTISE_TEST_POSTGRES_URL";
 
 /// The variable which says that the server is the run's own, and ends with it.
-const IS_THROWN_AWAY: &str = "MORTISE_TEST_POSTGRES_IS_THROWN_AWAY";
+const IS_THROWN_AWAY: &str = "POSTGRES_FOR_TESTS_IS_THROWN_AWAY";
 
 /// What is copied where a migrated database is wanted.
 const MIGRATED: &str = "migrated";
