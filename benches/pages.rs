@@ -198,7 +198,8 @@ impl World {
             },
             "resources": {
                 "webhook": {
-                    "name": "Bench", "url": self.vendor.url("/hooks"),
+                    "resourceName": "bench", "name": "Bench",
+                    "ignoreSourceId": "3f0f3a52-6d0c-4f0e-9d3e-2c1d3b4a5e6f", "url": self.vendor.url("/hooks"),
                     "subscriptions": { "Ticket_Add": null },
                 },
             },
