@@ -485,11 +485,7 @@ pub async fn end_all(
     whose: &Whose,
     actor: &Actor,
 ) -> Result<Ended, SessionError> {
-    let sessions = page_session::Entity::delete_many()
-        .filter(sessions_of(whose))
-        .exec(work.connection())
-        .await?
-        .rows_affected;
+    // Links first: that waits for whoever is using one, whose session is then there to be ended.
     let links = match &whose.person {
         // Who pastes a token came by no link.
         Person::Holder(_) => 0,
@@ -511,6 +507,11 @@ pub async fn end_all(
             unused.exec(work.connection()).await?.rows_affected
         }
     };
+    let sessions = page_session::Entity::delete_many()
+        .filter(sessions_of(whose))
+        .exec(work.connection())
+        .await?
+        .rows_affected;
     let subject = match &whose.person {
         Person::Named(subject) => Some(subject.as_str()),
         Person::Anybody | Person::Holder(_) => None,

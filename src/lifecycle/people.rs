@@ -38,8 +38,9 @@ pub(super) async fn end_visits(
         sessions = sessions.filter(page_session::Column::Subject.eq(subject));
         links = links.filter(portal_link::Column::Subject.eq(subject));
     }
-    sessions.exec(work.connection()).await?;
+    // Links first: that waits for whoever is using one, whose session is then there to be ended.
     links.exec(work.connection()).await?;
+    sessions.exec(work.connection()).await?;
     Ok(())
 }
 
